@@ -1,0 +1,72 @@
+//! From texts to vectors: the embedders, and how texts are batched for them.
+
+pub mod batch;
+pub mod local;
+#[cfg(feature = "pg")]
+pub mod sql;
+
+use crate::error::Result;
+
+pub use local::LocalEmbedder;
+
+/// What a text is embedded for; some models put a different prefix before each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A text to be stored and found.
+    Passage,
+    /// A question to find passages with.
+    Query,
+}
+
+/// Vectors of equal dimensions, in the order of the texts they belong to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings {
+    values: Vec<f32>,
+    dimensions: usize,
+}
+
+impl Embeddings {
+    /// Room for `count` vectors of `dimensions` numbers, all zero.
+    pub fn zeroed(count: usize, dimensions: usize) -> Embeddings {
+        Embeddings {
+            values: vec![0.0; count * dimensions],
+            dimensions,
+        }
+    }
+
+    /// The vector of the text at `index`.
+    pub fn vector(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dimensions..][..self.dimensions]
+    }
+
+    /// All vectors in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dimensions.max(1))
+    }
+
+    fn set(&mut self, index: usize, vector: &[f32]) {
+        self.values[index * self.dimensions..][..self.dimensions].copy_from_slice(vector);
+    }
+}
+
+/// Called between pieces of long work; an error stops the work and is handed to the caller.
+pub type Checkpoint<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// Something that turns texts into vectors: a model in this process, in a shared one, or remote.
+pub trait Embedder {
+    /// The number of dimensions of every vector.
+    fn dimensions(&self) -> usize;
+
+    /// The vectors of `texts`, in their order; the same text gives the same vector whatever
+    /// stands beside it (to about 1e-6 for fp32 models).
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InferenceFailed`] (38000), and whatever `checkpoint` gives.
+    fn embed(&mut self, texts: &[&str], purpose: Purpose, checkpoint: Checkpoint) -> Result<Embeddings>;
+
+    /// The number of tokens of `text` before truncation, special tokens included.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InferenceFailed`] (38000), and whatever `checkpoint` gives.
+    fn count_tokens(&self, text: &str, checkpoint: Checkpoint) -> Result<usize>;
+}

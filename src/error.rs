@@ -1,0 +1,343 @@
+//! Every error the extension raises, with its SQLSTATE, detail and hint in one table.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong, in terms a person at a psql prompt can act on.
+///
+/// The message (`Display`) is one lower-case sentence without a full stop; [`Error::facts`] adds
+/// the SQLSTATE, the detail and the hint.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("model \"{name}\" is not registered")]
+    UnknownModel { name: String, nearest: Option<String> },
+    #[error("model \"{name}\" is already registered")]
+    ModelExists { name: String },
+    #[error("model \"{name}\" is still used by {users}")]
+    ModelInUse { name: String, users: String },
+    #[error("\"{name}\" is not a valid model name")]
+    InvalidModelName { name: String },
+    #[error("provider \"{provider}\" is not known")]
+    UnknownProvider { provider: String },
+    #[error("model options are not valid: {reason}")]
+    InvalidModelOptions { reason: String },
+
+    #[error("could not find the ONNX Runtime library")]
+    LibraryMissing { tried: Vec<String> },
+    #[error("could not use \"{path}\" as the ONNX Runtime library")]
+    LibraryUnusable { path: String, reason: String },
+
+    #[error("could not find \"{path}\"")]
+    FileMissing { path: PathBuf, role: &'static str },
+    #[error("could not read \"{path}\"")]
+    FileUnreadable {
+        path: PathBuf,
+        reason: String,
+        denied: bool,
+    },
+    #[error("\"{path}\" is not a model that ONNX Runtime can load")]
+    ModelFileCorrupt { path: PathBuf, reason: String },
+    #[error("\"{path}\" is not a tokenizer that can be loaded")]
+    TokenizerCorrupt { path: PathBuf, reason: String },
+    #[error("\"{path}\" is not the file that was registered for model \"{model}\"")]
+    FileChanged {
+        model: String,
+        path: PathBuf,
+        registered: String,
+        found: String,
+    },
+    #[error("\"{path}\" is not a valid configuration file")]
+    InvalidConfiguration { path: PathBuf, reason: String },
+    #[error("the inputs of the model fit no known shape")]
+    UnknownInputs { found: String },
+    #[error("the outputs of the model fit no known shape")]
+    UnknownOutputs { found: String },
+    #[error("the model needs the module \"{module}\", which its ONNX file does not contain")]
+    UnsupportedModule { module: String },
+    #[error("the model could not embed the text")]
+    InferenceFailed { reason: String },
+    #[error("expected {expected} dimensions, not {found}")]
+    WrongDimensions {
+        expected: usize,
+        found: usize,
+        subject: String,
+    },
+    #[error("arrays of texts must have one dimension, not {found}")]
+    WrongArrayShape { found: i32 },
+
+    #[error("\"{name}\" cannot be used as a name")]
+    InvalidName { name: String, reason: String },
+    #[error("{argument} must be {expected}, not {found}")]
+    InvalidArgument {
+        argument: &'static str,
+        expected: String,
+        found: String,
+    },
+    #[error("{subject} is not a table that can be searched")]
+    NotSearchable { subject: String, kind: &'static str },
+    #[error("table {table} has no {role} column")]
+    MissingColumn { table: String, role: &'static str },
+    #[error("table {table} has {count} {role} columns")]
+    AmbiguousColumn {
+        table: String,
+        role: &'static str,
+        count: usize,
+        columns: String,
+        argument: &'static str,
+    },
+    #[error("column \"{column}\" of table {table} does not exist")]
+    UnknownColumn { table: String, column: String },
+    #[error("column \"{column}\" of table {table} has type {found}, not {expected}")]
+    WrongColumnType {
+        table: String,
+        column: String,
+        expected: &'static str,
+        found: String,
+    },
+    #[error("filter is not valid at {part}")]
+    InvalidFilter { part: String, reason: String },
+    #[error("relation {relation} already exists and is not a domain memories table")]
+    RelationExists { relation: String },
+    #[error("no schema has been selected to create in")]
+    NoSchema,
+    #[error("function {function} was not called by a {expected} trigger")]
+    NotATrigger {
+        function: &'static str,
+        expected: &'static str,
+    },
+}
+
+/// The parts of an error report beside its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Five-character SQLSTATE (PostgreSQL, appendix A).
+    pub sqlstate: &'static str,
+    /// A full sentence that says more, or nothing.
+    pub detail: Option<String>,
+    /// A full sentence that says what to do.
+    pub hint: Option<String>,
+}
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// SQLSTATE, detail and hint of this error.
+    pub fn facts(&self) -> Facts {
+        use Error::*;
+        let (sqlstate, detail, hint): (&'static str, Option<String>, Option<String>) = match self {
+            UnknownModel { nearest, .. } => (
+                "42704",
+                nearest.as_ref().map(|n| format!("The nearest registered name is \"{n}\".")),
+                Some("See SELECT * FROM vector_tools.models, or register it with register_model(name, source).".into()),
+            ),
+            ModelExists { name } => (
+                "42710",
+                Some("A registered model never changes under its name, so that stored embeddings stay comparable.".into()),
+                Some(format!("Choose another name, or remove it first with drop_model('{name}').")),
+            ),
+            ModelInUse { name, .. } => (
+                "2BP01",
+                Some("These tables embed their rows with it.".into()),
+                Some(format!("Drop those tables or their triggers first, then call drop_model('{name}').")),
+            ),
+            InvalidModelName { .. } => (
+                "42602",
+                Some("A model name has 1 to 63 of the characters a-z, A-Z, 0-9, '.', '_', '-', '/' and ':', and starts with a letter or digit.".into()),
+                Some("Choose another name, such as 'all-MiniLM-L6-v2'.".into()),
+            ),
+            UnknownProvider { .. } => (
+                "0A000",
+                Some("The known provider is \"onnx\".".into()),
+                Some("Call register_model(name, source, provider => 'onnx').".into()),
+            ),
+            InvalidModelOptions { .. } => (
+                "22023",
+                None,
+                Some("Known options are file, output, pooling (\"mean\" or \"cls\"), normalize, max_tokens, query_prefix and passage_prefix.".into()),
+            ),
+            LibraryMissing { tried } => (
+                "55000",
+                Some(format!("Tried: {}.", tried.join(", "))),
+                Some("Install ONNX Runtime 1.17 or newer and set vector_tools.onnxruntime_library to the full path of libonnxruntime.so.".into()),
+            ),
+            LibraryUnusable { reason, .. } => (
+                "58000",
+                Some(sentence(reason)),
+                Some("Set vector_tools.onnxruntime_library to the full path of libonnxruntime.so, version 1.17 or newer.".into()),
+            ),
+            FileMissing { role, .. } => (
+                "58P01",
+                Some(format!("It is needed as the {role}.")),
+                Some("Check the source given to register_model, and that the folder is on this server; relative sources are looked up in vector_tools.model_directory.".into()),
+            ),
+            FileUnreadable { reason, denied, .. } => (
+                if *denied { "42501" } else { "58030" },
+                Some(sentence(reason)),
+                Some("Make the folder and its files readable for the operating-system user of the server.".into()),
+            ),
+            ModelFileCorrupt { reason, .. } => (
+                "22P03",
+                Some(sentence(reason)),
+                Some("Copy or convert the model again; its ONNX file is damaged or made for a newer ONNX Runtime.".into()),
+            ),
+            TokenizerCorrupt { reason, .. } => (
+                "22P02",
+                Some(sentence(reason)),
+                Some("Copy tokenizer.json again from the model's source; it must be in the format of Hugging Face tokenizers.".into()),
+            ),
+            FileChanged { model, registered, found, .. } => (
+                "XX001",
+                Some(format!("Its sha256 was {registered} at registration and is {found} now.")),
+                Some(format!("Put the registered file back, or call drop_model('{model}'), register the new file under a new name and embed again.")),
+            ),
+            InvalidConfiguration { reason, .. } => (
+                "22032",
+                Some(sentence(reason)),
+                Some("Copy the file again from the model's source, or give the setting in the options of register_model.".into()),
+            ),
+            UnknownInputs { found } => (
+                "0A000",
+                Some(format!("Found: {found}. Known are input_ids, attention_mask and token_type_ids, all int64.")),
+                Some("Export the model as a text encoder (feature extraction).".into()),
+            ),
+            UnknownOutputs { found } => (
+                "0A000",
+                Some(format!("Found: {found}. Known are one vector for each text (batch, dimensions) and one for each token (batch, tokens, dimensions), both float32.")),
+                Some("Name the right output in the options, such as {\"output\": \"last_hidden_state\"}, or export the model for feature extraction.".into()),
+            ),
+            UnsupportedModule { .. } => (
+                "0A000",
+                Some("Of the modules in modules.json, Transformer, Pooling and Normalize are computed here.".into()),
+                Some("Export the whole pipeline to ONNX with an output named sentence_embedding.".into()),
+            ),
+            InferenceFailed { reason } => (
+                "38000",
+                Some(sentence(reason)),
+                Some("Check that tokenizer.json and the ONNX file belong to the same model.".into()),
+            ),
+            WrongDimensions { subject, .. } => (
+                "22000",
+                Some(sentence(subject)),
+                Some("Name the model that the column was embedded with, as in model => 'all-MiniLM-L6-v2'.".into()),
+            ),
+            WrongArrayShape { .. } => (
+                "2202E",
+                None,
+                Some("Flatten the array first, for instance with array(SELECT unnest(inputs)).".into()),
+            ),
+            InvalidName { reason, .. } => ("42602", Some(sentence(reason)), Some("Choose another name.".into())),
+            InvalidArgument { .. } => ("22023", None, None),
+            NotSearchable { kind, .. } => (
+                "42809",
+                Some(format!("It is {kind}.")),
+                Some("Name an ordinary, partitioned or materialized table that has a vector and a tsvector column.".into()),
+            ),
+            MissingColumn { role, .. } => (
+                "42703",
+                None,
+                Some(match *role {
+                    "vector" => "Add one, as in ALTER TABLE … ADD embedding vector(384) GENERATED ALWAYS AS (embed(body, 'all-MiniLM-L6-v2')) STORED.",
+                    _ => "Add one, as in ALTER TABLE … ADD body_text tsvector GENERATED ALWAYS AS (to_tsvector('english', body)) STORED.",
+                }.into()),
+            ),
+            AmbiguousColumn { columns, argument, .. } => (
+                "42702",
+                Some(format!("They are {columns}.")),
+                Some(format!("Name the one to search in the argument {argument}.")),
+            ),
+            UnknownColumn { .. } => ("42703", None, Some("See \\d in psql for the columns of the table.".into())),
+            WrongColumnType { .. } => ("42804", None, Some("Name a column of the right type.".into())),
+            InvalidFilter { reason, .. } => (
+                "22023",
+                Some(sentence(reason)),
+                Some("Write filters as {\"column\": value} or {\"column\": {\"$gte\": value}}.".into()),
+            ),
+            RelationExists { .. } => (
+                "42P07",
+                None,
+                Some("Choose another domain, or another schema with SET search_path.".into()),
+            ),
+            NoSchema => ("3F000", None, Some("Name a schema with SET search_path.".into())),
+            NotATrigger { .. } => ("39P01", None, Some("Use it in CREATE TRIGGER … EXECUTE FUNCTION.".into())),
+        };
+        Facts {
+            sqlstate,
+            detail,
+            hint,
+        }
+    }
+
+    /// The error for a file that could not be opened or read, by the operating system's reason.
+    pub fn from_io(path: &Path, role: &'static str, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::FileMissing {
+                path: path.to_owned(),
+                role,
+            },
+            kind => Error::FileUnreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+                denied: kind == io::ErrorKind::PermissionDenied,
+            },
+        }
+    }
+}
+
+/// Makes a reason from another library a sentence fit for DETAIL: one paragraph, a capital, a stop.
+fn sentence(reason: &str) -> String {
+    let text = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut characters = text.chars();
+    let Some(first) = characters.next() else {
+        return text;
+    };
+    let mut sentence: String = first.to_uppercase().chain(characters).collect();
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_become_sentences() {
+        assert_eq!(sentence("no such\n  file"), "No such file.");
+        assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn io_errors_keep_their_kind() {
+        let path = Path::new("/m/model.onnx");
+        let missing = Error::from_io(path, "model", &io::ErrorKind::NotFound.into());
+        let denied = Error::from_io(path, "model", &io::ErrorKind::PermissionDenied.into());
+        assert_eq!(missing.facts().sqlstate, "58P01");
+        assert_eq!(denied.facts().sqlstate, "42501");
+    }
+
+    #[test]
+    fn each_model_error_has_its_own_sqlstate() {
+        let path = PathBuf::from("m");
+        let (reason, found) = (String::new(), String::new());
+        let errors = [
+            Error::UnknownModel { name: reason.clone(), nearest: None },
+            Error::WrongDimensions { expected: 1, found: 2, subject: reason.clone() },
+            Error::LibraryMissing { tried: vec![] },
+            Error::LibraryUnusable { path: reason.clone(), reason: reason.clone() },
+            Error::FileMissing { path: path.clone(), role: "model" },
+            Error::ModelFileCorrupt { path: path.clone(), reason: reason.clone() },
+            Error::TokenizerCorrupt { path: path.clone(), reason: reason.clone() },
+            Error::FileChanged { model: reason.clone(), path: path.clone(), registered: reason.clone(), found: found.clone() },
+            Error::FileUnreadable { path: path.clone(), reason: reason.clone(), denied: false },
+            Error::FileUnreadable { path, reason, denied: true },
+            Error::UnknownOutputs { found },
+        ];
+        let mut states: Vec<_> = errors.iter().map(|e| e.facts().sqlstate).collect();
+        states.sort_unstable();
+        let count = states.len();
+        states.dedup();
+        assert_eq!(states.len(), count, "two errors share a SQLSTATE: {states:?}");
+    }
+}

@@ -1,0 +1,233 @@
+//! Running a model's ONNX graph over a batch of token sequences.
+
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
+
+use super::Pooling;
+use super::manifest::{EncodingSettings, ModelFiles};
+use super::pooling::normalize;
+use crate::error::{Error, Result};
+
+/// Outputs with one vector for each text, in order of preference.
+const TEXT_OUTPUTS: [&str; 4] = ["sentence_embedding", "sentence_embeddings", "embeddings", "text_embeds"];
+/// Outputs with one vector for each token, in order of preference.
+const TOKEN_OUTPUTS: [&str; 3] = ["last_hidden_state", "token_embeddings", "hidden_states"];
+
+/// What an input of the graph is filled with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Input {
+    TokenIds,
+    AttentionMask,
+    TokenTypeIds,
+}
+
+/// How the chosen output becomes vectors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shape {
+    /// (batch, dimensions): ready.
+    Text,
+    /// (batch, tokens, dimensions): to be pooled.
+    Token,
+}
+
+/// A loaded ONNX graph that turns token ids into vectors.
+pub struct EncoderSession {
+    session: Session,
+    inputs: Vec<(String, Input)>,
+    output: String,
+    shape: Shape,
+    pooling: Pooling,
+    normalize: bool,
+    dimensions: usize,
+}
+
+impl EncoderSession {
+    /// Loads a graph from the `bytes` of its ONNX file, or from its path where it keeps its weights
+    /// in a file beside it, to run on `threads` threads, and probes its dimensions with the
+    /// `probe` token ids. One thread means the caller's: no thread is started.
+    ///
+    /// # Errors
+    /// [`Error::ModelFileCorrupt`] (22P03), [`Error::UnknownInputs`] and
+    /// [`Error::UnknownOutputs`] (0A000), [`Error::InferenceFailed`] (38000).
+    pub fn load(
+        environment: &Environment,
+        files: &ModelFiles,
+        bytes: &[u8],
+        settings: &EncodingSettings,
+        threads: usize,
+        probe: &[u32],
+    ) -> Result<EncoderSession> {
+        let session = build(environment, files, bytes, threads).map_err(|error| Error::ModelFileCorrupt {
+            path: files.onnx.clone(),
+            reason: error.to_string(),
+        })?;
+        let inputs = match_inputs(session.inputs())?;
+        let (output, shape) = choose_output(session.outputs(), settings.output.as_deref())?;
+        let mut session = EncoderSession {
+            session,
+            inputs,
+            output,
+            shape,
+            pooling: settings.pooling,
+            normalize: settings.normalize,
+            dimensions: 0,
+        };
+        session.dimensions = session.run(&[probe])?.len();
+        Ok(session)
+    }
+
+    /// The number of dimensions of the vectors.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Whether the graph itself pools, so that no later step of the pipeline is missing.
+    pub fn pools_itself(&self) -> bool {
+        self.shape == Shape::Text
+    }
+
+    /// Runs the graph once over `sequences` (none of them empty), padded to the longest, and
+    /// returns their vectors one after another, `dimensions` numbers each.
+    ///
+    /// # Errors
+    /// [`Error::InferenceFailed`] (38000), [`Error::UnknownOutputs`] (0A000).
+    pub fn run(&mut self, sequences: &[&[u32]]) -> Result<Vec<f32>> {
+        let batch = sequences.len();
+        let width = sequences.iter().map(|sequence| sequence.len()).max().unwrap_or(0);
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(name, input)| {
+                let values = fill(*input, sequences, width);
+                let tensor = Tensor::from_array(([batch, width], values))?;
+                Ok((name.as_str().into(), tensor.into()))
+            })
+            .collect::<ort::Result<Vec<(std::borrow::Cow<str>, SessionInputValue)>>>()
+            .map_err(inference_failed)?;
+        let outputs = self.session.run(inputs).map_err(inference_failed)?;
+        let (shape, values) = outputs[self.output.as_str()]
+            .try_extract_tensor::<f32>()
+            .map_err(inference_failed)?;
+        let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
+        let mut vectors = match (self.shape, shape.as_slice()) {
+            (Shape::Text, [rows, _]) if *rows == batch => values.to_vec(),
+            (Shape::Token, [rows, tokens, dimensions]) if *rows == batch && *tokens == width => {
+                let mut pooled = Vec::with_capacity(batch * dimensions);
+                for (row, sequence) in values.chunks_exact(tokens * dimensions).zip(sequences) {
+                    self.pooling.pool(row, sequence.len(), *dimensions, &mut pooled);
+                }
+                pooled
+            }
+            _ => {
+                return Err(Error::UnknownOutputs {
+                    found: format!("{} with shape {shape:?} for {batch} texts of {width} tokens", self.output),
+                });
+            }
+        };
+        if self.normalize {
+            let dimensions = vectors.len() / batch;
+            vectors.chunks_exact_mut(dimensions.max(1)).for_each(normalize);
+        }
+        Ok(vectors)
+    }
+}
+
+fn build(environment: &Environment, files: &ModelFiles, bytes: &[u8], threads: usize) -> ort::Result<Session> {
+    let mut builder = Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        // Batches differ in shape, so that a memory pattern or a growing arena would only keep
+        // the largest batch's memory for the rest of the session.
+        .with_memory_pattern(false)?
+        .with_config_entry("session.use_env_allocators", "0")?
+        .with_config_entry("session.intra_op.allow_spinning", "0")?
+        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
+    match files.weights {
+        // Only from a path does the runtime find them.
+        Some(_) => builder.commit_from_file(&files.onnx),
+        None => builder.commit_from_memory(bytes),
+    }
+}
+
+fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
+    let inputs: Option<Vec<_>> = outlets
+        .iter()
+        .map(|outlet| {
+            let input = match outlet.name() {
+                "input_ids" => Input::TokenIds,
+                "attention_mask" => Input::AttentionMask,
+                "token_type_ids" => Input::TokenTypeIds,
+                _ => return None,
+            };
+            is_tensor_of(outlet, TensorElementType::Int64).then(|| (outlet.name().to_owned(), input))
+        })
+        .collect();
+    inputs
+        .filter(|inputs| inputs.iter().any(|(_, input)| *input == Input::TokenIds))
+        .ok_or_else(|| Error::UnknownInputs {
+            found: describe(outlets),
+        })
+}
+
+/// The output to read: the one asked for, else the best of the usual names, else the only one.
+fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Shape)> {
+    let find = |name: &&str| outlets.iter().find(|outlet| outlet.name() == *name);
+    let chosen = match asked {
+        Some(name) => find(&name),
+        None => TEXT_OUTPUTS
+            .iter()
+            .find_map(|name| find(name))
+            .or_else(|| TOKEN_OUTPUTS.iter().find_map(|name| find(name)))
+            .or_else(|| outlets.first().filter(|_| outlets.len() == 1)),
+    };
+    chosen
+        .filter(|outlet| is_tensor_of(outlet, TensorElementType::Float32))
+        .and_then(|outlet| {
+            let shape = match outlet.dtype().tensor_shape()?.len() {
+                2 => Shape::Text,
+                3 => Shape::Token,
+                _ => return None,
+            };
+            Some((outlet.name().to_owned(), shape))
+        })
+        .ok_or_else(|| Error::UnknownOutputs {
+            found: describe(outlets),
+        })
+}
+
+fn is_tensor_of(outlet: &Outlet, element: TensorElementType) -> bool {
+    matches!(outlet.dtype(), ValueType::Tensor { ty, .. } if *ty == element)
+}
+
+fn describe(outlets: &[Outlet]) -> String {
+    let described: Vec<String> = outlets
+        .iter()
+        .map(|outlet| format!("{} {}", outlet.name(), outlet.dtype()))
+        .collect();
+    described.join(", ")
+}
+
+fn fill(input: Input, sequences: &[&[u32]], width: usize) -> Vec<i64> {
+    let mut values = vec![0i64; sequences.len() * width];
+    for (row, sequence) in values.chunks_exact_mut(width.max(1)).zip(sequences) {
+        match input {
+            Input::TokenIds => {
+                for (value, id) in row.iter_mut().zip(*sequence) {
+                    *value = i64::from(*id);
+                }
+            }
+            Input::AttentionMask => row[..sequence.len()].fill(1),
+            Input::TokenTypeIds => {}
+        }
+    }
+    values
+}
+
+fn inference_failed(error: ort::Error) -> Error {
+    Error::InferenceFailed {
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,40 @@
+//! SQL text together with the values bound to it.
+
+use std::fmt::Write;
+
+/// A value bound to a statement. It never becomes part of the SQL text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameter {
+    /// `text`
+    Text(String),
+    /// `bigint`
+    Integer(i64),
+    /// pgvector's `vector`
+    Vector(Vec<f32>),
+    /// `text[]`
+    Texts(Vec<String>),
+}
+
+/// One SQL statement, `$1` standing for its first parameter.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Statement {
+    /// The SQL text.
+    pub text: String,
+    /// The values of `$1`, `$2`, …
+    pub parameters: Vec<Parameter>,
+}
+
+impl Statement {
+    /// Appends SQL text.
+    pub fn push(&mut self, text: impl std::fmt::Display) -> &mut Statement {
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "{text}");
+        self
+    }
+
+    /// Binds a value and returns its placeholder, such as `$3`.
+    pub fn bind(&mut self, parameter: Parameter) -> String {
+        self.parameters.push(parameter);
+        format!("${}", self.parameters.len())
+    }
+}

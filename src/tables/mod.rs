@@ -1,0 +1,5 @@
+//! The tables the extension makes for people, from templates.
+
+pub mod memories;
+#[cfg(feature = "pg")]
+pub mod sql;
