@@ -30,22 +30,13 @@ pub enum Error {
     #[error("could not find \"{path}\"")]
     FileMissing { path: PathBuf, role: &'static str },
     #[error("could not read \"{path}\"")]
-    FileUnreadable {
-        path: PathBuf,
-        reason: String,
-        denied: bool,
-    },
+    FileUnreadable { path: PathBuf, reason: String, denied: bool },
     #[error("\"{path}\" is not a model that ONNX Runtime can load")]
     ModelFileCorrupt { path: PathBuf, reason: String },
     #[error("\"{path}\" is not a tokenizer that can be loaded")]
     TokenizerCorrupt { path: PathBuf, reason: String },
     #[error("\"{path}\" is not the file that was registered for model \"{model}\"")]
-    FileChanged {
-        model: String,
-        path: PathBuf,
-        registered: String,
-        found: String,
-    },
+    FileChanged { model: String, path: PathBuf, registered: String, found: String },
     #[error("\"{path}\" is not a valid configuration file")]
     InvalidConfiguration { path: PathBuf, reason: String },
     #[error("the inputs of the model fit no known shape")]
@@ -57,22 +48,14 @@ pub enum Error {
     #[error("the model could not embed the text")]
     InferenceFailed { reason: String },
     #[error("expected {expected} dimensions, not {found}")]
-    WrongDimensions {
-        expected: usize,
-        found: usize,
-        subject: String,
-    },
+    WrongDimensions { expected: usize, found: usize, subject: String },
     #[error("arrays of texts must have one dimension, not {found}")]
     WrongArrayShape { found: i32 },
 
     #[error("\"{name}\" cannot be used as a name")]
     InvalidName { name: String, reason: String },
     #[error("{argument} must be {expected}, not {found}")]
-    InvalidArgument {
-        argument: &'static str,
-        expected: String,
-        found: String,
-    },
+    InvalidArgument { argument: &'static str, expected: String, found: String },
     #[error("{subject} is not a table that can be searched")]
     NotSearchable { subject: String, kind: &'static str },
     #[error("table {table} has no {role} column")]
@@ -88,23 +71,17 @@ pub enum Error {
     #[error("column \"{column}\" of table {table} does not exist")]
     UnknownColumn { table: String, column: String },
     #[error("column \"{column}\" of table {table} has type {found}, not {expected}")]
-    WrongColumnType {
-        table: String,
-        column: String,
-        expected: &'static str,
-        found: String,
-    },
+    WrongColumnType { table: String, column: String, expected: &'static str, found: String },
     #[error("filter is not valid at {part}")]
     InvalidFilter { part: String, reason: String },
     #[error("relation {relation} already exists and is not a domain memories table")]
     RelationExists { relation: String },
     #[error("no schema has been selected to create in")]
     NoSchema,
+    #[error("the embedding trigger cannot use column \"{column}\"")]
+    UnusableTriggerColumn { column: String, reason: String },
     #[error("function {function} was not called by a {expected} trigger")]
-    NotATrigger {
-        function: &'static str,
-        expected: &'static str,
-    },
+    NotATrigger { function: &'static str, expected: &'static str },
 }
 
 /// The parts of an error report beside its message.
@@ -119,7 +96,7 @@ pub struct Facts {
 }
 
 /// The result of everything in this crate that can fail.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// SQLSTATE, detail and hint of this error.
@@ -259,22 +236,20 @@ impl Error {
                 Some("Choose another domain, or another schema with SET search_path.".into()),
             ),
             NoSchema => ("3F000", None, Some("Name a schema with SET search_path.".into())),
+            UnusableTriggerColumn { reason, .. } => (
+                "42804",
+                Some(sentence(reason)),
+                Some("Name a text column and a vector column in the arguments of the trigger.".into()),
+            ),
             NotATrigger { .. } => ("39P01", None, Some("Use it in CREATE TRIGGER … EXECUTE FUNCTION.".into())),
         };
-        Facts {
-            sqlstate,
-            detail,
-            hint,
-        }
+        Facts { sqlstate, detail, hint }
     }
 
     /// The error for a file that could not be opened or read, by the operating system's reason.
     pub fn from_io(path: &Path, role: &'static str, error: &io::Error) -> Error {
         match error.kind() {
-            io::ErrorKind::NotFound => Error::FileMissing {
-                path: path.to_owned(),
-                role,
-            },
+            io::ErrorKind::NotFound => Error::FileMissing { path: path.to_owned(), role },
             kind => Error::FileUnreadable {
                 path: path.to_owned(),
                 reason: error.to_string(),
@@ -329,7 +304,12 @@ mod tests {
             Error::FileMissing { path: path.clone(), role: "model" },
             Error::ModelFileCorrupt { path: path.clone(), reason: reason.clone() },
             Error::TokenizerCorrupt { path: path.clone(), reason: reason.clone() },
-            Error::FileChanged { model: reason.clone(), path: path.clone(), registered: reason.clone(), found: found.clone() },
+            Error::FileChanged {
+                model: reason.clone(),
+                path: path.clone(),
+                registered: reason.clone(),
+                found: found.clone(),
+            },
             Error::FileUnreadable { path: path.clone(), reason: reason.clone(), denied: false },
             Error::FileUnreadable { path, reason, denied: true },
             Error::UnknownOutputs { found },

@@ -24,10 +24,7 @@ impl Identifier {
         } else if name.contains('\0') {
             Some("a name cannot contain a zero byte".to_owned())
         } else if name.len() > MAX_IDENTIFIER_BYTES {
-            Some(format!(
-                "it has {} bytes, and PostgreSQL keeps {MAX_IDENTIFIER_BYTES}",
-                name.len()
-            ))
+            Some(format!("it has {} bytes, and PostgreSQL keeps {MAX_IDENTIFIER_BYTES}", name.len()))
         } else {
             None
         };

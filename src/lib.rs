@@ -7,5 +7,40 @@ pub mod embedding;
 pub mod error;
 pub mod identifier;
 pub mod model;
+#[cfg(feature = "pg")]
+pub mod pg;
 pub mod search;
 pub mod tables;
+
+#[cfg(feature = "pg")]
+mod extension {
+    use pgrx::prelude::*;
+
+    pgrx::pg_module_magic!(name, version);
+
+    extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
+    extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["schema"]);
+    extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
+    extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
+    extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
+
+    /// Runs when a session or the postmaster loads the library: settings and a cache callback,
+    /// nothing else. ONNX Runtime is not touched before the first embedding.
+    #[pg_guard]
+    pub extern "C-unwind" fn _PG_init() {
+        crate::pg::settings::define();
+        crate::pg::registry::watch();
+    }
+}
+
+/// Read by `cargo pgrx test`.
+#[cfg(test)]
+pub mod pg_test {
+    /// Called once before the tests in the server.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Lines for the postgresql.conf of the test server.
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

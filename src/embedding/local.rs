@@ -42,11 +42,12 @@ impl LocalEmbedder {
     /// Those of reading its files and of [`EncoderSession::load`], and
     /// [`Error::UnsupportedModule`] (0A000).
     pub fn load(environment: &Environment, manifest: &Manifest, threads: usize) -> Result<LocalEmbedder> {
-        let embedder = load_files(environment, &manifest.files, &manifest.settings, threads, |_, _, _| Ok(()))?;
+        let embedder =
+            load_files(environment, &manifest.files, &manifest.settings, threads, |_, _, _| Ok(()))?;
         match &manifest.unsupported_module {
-            Some(module) if !embedder.session.pools_itself() => Err(Error::UnsupportedModule {
-                module: module.clone(),
-            }),
+            Some(module) if !embedder.session.pools_itself() => {
+                Err(Error::UnsupportedModule { module: module.clone() })
+            }
             _ => Ok(embedder),
         }
     }
@@ -111,11 +112,7 @@ impl LocalEmbedder {
             Purpose::Passage => &self.settings.passage_prefix,
             Purpose::Query => &self.settings.query_prefix,
         };
-        if prefix.is_empty() {
-            Cow::Borrowed(text)
-        } else {
-            Cow::Owned(format!("{prefix}{text}"))
-        }
+        if prefix.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prefix}{text}")) }
     }
 }
 
@@ -166,12 +163,8 @@ fn load_files(
 ) -> Result<LocalEmbedder> {
     let (json, tokenizer_sha256) = read_with_sha256(&files.tokenizer, TOKENIZER)?;
     check(&files.tokenizer, TOKENIZER, &tokenizer_sha256)?;
-    let tokenizer = TextTokenizer::from_json(&json, settings.max_tokens).map_err(|reason| {
-        Error::TokenizerCorrupt {
-            path: files.tokenizer.clone(),
-            reason,
-        }
-    })?;
+    let tokenizer = TextTokenizer::from_json(&json, settings.max_tokens)
+        .map_err(|reason| Error::TokenizerCorrupt { path: files.tokenizer.clone(), reason })?;
     let (bytes, sha256) = read_graph_with_sha256(&files.onnx, files.weights.as_deref())?;
     check(&files.onnx, GRAPH, &sha256)?;
     let probe = tokenizer.encode("a")?;
@@ -180,11 +173,7 @@ fn load_files(
         tokenizer,
         session,
         settings: settings.clone(),
-        fingerprints: Fingerprints {
-            model: sha256,
-            tokenizer: tokenizer_sha256,
-            bytes: bytes.len(),
-        },
+        fingerprints: Fingerprints { model: sha256, tokenizer: tokenizer_sha256, bytes: bytes.len() },
         token_budget: DEFAULT_TOKEN_BUDGET,
     })
 }

@@ -28,10 +28,7 @@ pub struct Embeddings {
 impl Embeddings {
     /// Room for `count` vectors of `dimensions` numbers, all zero.
     pub fn zeroed(count: usize, dimensions: usize) -> Embeddings {
-        Embeddings {
-            values: vec![0.0; count * dimensions],
-            dimensions,
-        }
+        Embeddings { values: vec![0.0; count * dimensions], dimensions }
     }
 
     /// The vector of the text at `index`.

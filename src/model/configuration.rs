@@ -78,10 +78,8 @@ impl Configuration {
     /// [`Error::FileUnreadable`] (42501 or 58030).
     pub fn read(folder: &Path) -> Result<Configuration> {
         let modules: Option<Vec<Module>> = read_json(&folder.join("modules.json"))?;
-        let mut configuration = Configuration {
-            max_tokens: read_max_tokens(folder)?,
-            ..Configuration::default()
-        };
+        let mut configuration =
+            Configuration { max_tokens: read_max_tokens(folder)?, ..Configuration::default() };
         let mut pooling_folder = "1_Pooling".to_owned();
         if let Some(modules) = modules {
             configuration.normalize = Some(false);
@@ -130,9 +128,8 @@ impl Configuration {
         let Some(configuration) = read_json::<PromptConfiguration>(path)? else {
             return Ok(());
         };
-        let default = configuration
-            .default_prompt_name
-            .and_then(|name| configuration.prompts.get(&name).cloned());
+        let default =
+            configuration.default_prompt_name.and_then(|name| configuration.prompts.get(&name).cloned());
         let first_of = |names: &[&str]| {
             names
                 .iter()
@@ -156,13 +153,10 @@ fn read_max_tokens(folder: &Path) -> Result<Option<usize>> {
     }
     let tokenizer: TokenizerConfiguration =
         read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-    let transformer: TransformerConfiguration =
-        read_json(&folder.join("config.json"))?.unwrap_or_default();
+    let transformer: TransformerConfiguration = read_json(&folder.join("config.json"))?.unwrap_or_default();
     // Tokenizers without a limit say 1e30.
-    let tokenizer_limit = tokenizer
-        .model_max_length
-        .filter(|limit| (1.0..1e6).contains(limit))
-        .map(|limit| limit as usize);
+    let tokenizer_limit =
+        tokenizer.model_max_length.filter(|limit| (1.0..1e6).contains(limit)).map(|limit| limit as usize);
     Ok(match (tokenizer_limit, transformer.max_position_embeddings) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -178,10 +172,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| Error::InvalidConfiguration {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| Error::InvalidConfiguration { path: path.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -214,7 +205,10 @@ mod tests {
                     {"path": "p", "type": "sentence_transformers.models.Pooling"},
                     {"path": "n", "type": "sentence_transformers.models.Normalize"}]"#,
             ),
-            ("p/config.json", r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": true, "pooling_mode_max_tokens": false}"#),
+            (
+                "p/config.json",
+                r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": true, "pooling_mode_max_tokens": false}"#,
+            ),
             ("sentence_bert_config.json", r#"{"max_seq_length": 256}"#),
             (
                 "config_sentence_transformers.json",

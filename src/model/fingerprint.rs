@@ -1,7 +1,7 @@
 //! The sha256 of a model's files, by which a model keeps its identity.
 
-use std::{fs, io};
 use std::path::Path;
+use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
@@ -14,13 +14,11 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 fn hexadecimal(digest: &[u8]) -> String {
     use std::fmt::Write;
-    digest
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Reads a file whole and returns its bytes with their sha256, so that what is used is what was
@@ -70,9 +68,6 @@ mod tests {
     #[test]
     fn sha256_matches_the_standard_example() {
         // FIPS 180-2, appendix B.1.
-        assert_eq!(
-            sha256_hex(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -62,14 +62,13 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::FileMissing`] (58P01), [`Error::FileUnreadable`] (42501 or 58030).
     pub fn locate(source: &Path, file: Option<&str>) -> Result<ModelFiles> {
-        let metadata = fs::metadata(source)
-            .map_err(|error| Error::from_io(source, "folder of the model", &error))?;
+        let metadata =
+            fs::metadata(source).map_err(|error| Error::from_io(source, "folder of the model", &error))?;
         let onnx = if metadata.is_file() {
             source.to_owned()
         } else {
             // A folder that can be entered but not listed would otherwise look empty.
-            fs::read_dir(source)
-                .map_err(|error| Error::from_io(source, "folder of the model", &error))?;
+            fs::read_dir(source).map_err(|error| Error::from_io(source, "folder of the model", &error))?;
             let candidates: Vec<&str> = match file {
                 Some(file) => vec![file],
                 None => vec!["model.onnx", "onnx/model.onnx"],
@@ -83,17 +82,9 @@ impl ModelFiles {
         let beside = onnx.parent().unwrap_or(Path::new(".")).to_owned();
         let above = beside.parent().unwrap_or(Path::new(".")).to_owned();
         let folders = if metadata.is_dir() { [source, &beside] } else { [beside.as_path(), &above] };
-        let tokenizer = first_file(
-            folders.iter().map(|folder| folder.join("tokenizer.json")),
-            "tokenizer",
-        )?;
+        let tokenizer = first_file(folders.iter().map(|folder| folder.join("tokenizer.json")), "tokenizer")?;
         let folder = tokenizer.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(ModelFiles {
-            onnx,
-            weights,
-            tokenizer,
-            folder,
-        })
+        Ok(ModelFiles { onnx, weights, tokenizer, folder })
     }
 }
 
@@ -134,10 +125,7 @@ fn first_file(paths: impl Iterator<Item = PathBuf>, role: &'static str) -> Resul
             }
         }
     }
-    Err(first_error.unwrap_or(Error::FileMissing {
-        path: PathBuf::new(),
-        role,
-    }))
+    Err(first_error.unwrap_or(Error::FileMissing { path: PathBuf::new(), role }))
 }
 
 #[cfg(test)]
@@ -179,11 +167,8 @@ mod tests {
     #[test]
     fn options_override_the_folder() {
         let folder = folder_with(&["model.onnx", "tokenizer.json"]);
-        let options = ModelOptions {
-            pooling: Some(Pooling::Cls),
-            max_tokens: Some(99),
-            ..ModelOptions::default()
-        };
+        let options =
+            ModelOptions { pooling: Some(Pooling::Cls), max_tokens: Some(99), ..ModelOptions::default() };
         let manifest = Manifest::read(folder.path(), &options).expect("readable");
         assert_eq!(manifest.settings.pooling, Pooling::Cls);
         assert_eq!(manifest.settings.max_tokens, 99);

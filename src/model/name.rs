@@ -14,9 +14,7 @@ pub fn check_model_name(name: &str) -> Result<()> {
     if begins_well && name.len() <= MAX_IDENTIFIER_BYTES && name.chars().all(known) {
         Ok(())
     } else {
-        Err(Error::InvalidModelName {
-            name: name.to_owned(),
-        })
+        Err(Error::InvalidModelName { name: name.to_owned() })
     }
 }
 
@@ -51,10 +49,7 @@ mod tests {
     #[test]
     fn a_misspelt_name_finds_its_neighbour() {
         let registered = ["all-MiniLM-L6-v2", "bge-small"];
-        assert_eq!(
-            nearest_name("all-minilm-l6", registered),
-            Some("all-MiniLM-L6-v2".to_owned())
-        );
+        assert_eq!(nearest_name("all-minilm-l6", registered), Some("all-MiniLM-L6-v2".to_owned()));
         assert_eq!(nearest_name("zzz", registered), None);
     }
 }

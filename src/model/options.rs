@@ -39,10 +39,8 @@ impl ModelOptions {
     /// [`Error::InvalidModelOptions`] (22023) for an unknown option, a wrong type or a value out
     /// of range.
     pub fn from_json(json: &str) -> Result<ModelOptions> {
-        let options: ModelOptions =
-            serde_json::from_str(json).map_err(|error| Error::InvalidModelOptions {
-                reason: error.to_string(),
-            })?;
+        let options: ModelOptions = serde_json::from_str(json)
+            .map_err(|error| Error::InvalidModelOptions { reason: error.to_string() })?;
         match options.max_tokens {
             Some(tokens) if !(8..=1_000_000).contains(&tokens) => Err(Error::InvalidModelOptions {
                 reason: format!("max_tokens must be between 8 and 1000000, not {tokens}"),

@@ -23,10 +23,7 @@ const SYSTEM_NAMES: [&str; 2] = ["libonnxruntime.so.1", "libonnxruntime.so"];
 /// [`Error::LibraryMissing`] (55000) when no library is there, [`Error::LibraryUnusable`] (58000)
 /// when it is no ONNX Runtime, or one older than 1.17. Both can be mended and tried again in the
 /// same process.
-pub fn open_runtime(
-    configured: Option<&Path>,
-    usual_places: &[PathBuf],
-) -> Result<&'static Environment> {
+pub fn open_runtime(configured: Option<&Path>, usual_places: &[PathBuf]) -> Result<&'static Environment> {
     if let Some(environment) = ENVIRONMENT.get() {
         return Ok(environment);
     }
@@ -37,11 +34,7 @@ pub fn open_runtime(
 fn open(configured: Option<&Path>, usual_places: &[PathBuf]) -> Result<Environment> {
     let candidates: Vec<PathBuf> = match configured {
         Some(path) => vec![path.to_owned()],
-        None => usual_places
-            .iter()
-            .cloned()
-            .chain(SYSTEM_NAMES.iter().map(PathBuf::from))
-            .collect(),
+        None => usual_places.iter().cloned().chain(SYSTEM_NAMES.iter().map(PathBuf::from)).collect(),
     };
     for path in &candidates {
         // Only bare names are left to the loader; a path that is no file is not worth its message.
@@ -64,16 +57,11 @@ fn open(configured: Option<&Path>, usual_places: &[PathBuf]) -> Result<Environme
             Err(error) => return Err(unusable(path, &error)),
         }
     }
-    Err(Error::LibraryMissing {
-        tried: candidates.iter().map(|path| path.display().to_string()).collect(),
-    })
+    Err(Error::LibraryMissing { tried: candidates.iter().map(|path| path.display().to_string()).collect() })
 }
 
 fn unusable(path: &Path, error: &dyn std::error::Error) -> Error {
-    Error::LibraryUnusable {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    }
+    Error::LibraryUnusable { path: path.display().to_string(), reason: error.to_string() }
 }
 
 #[cfg(test)]

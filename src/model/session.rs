@@ -107,9 +107,8 @@ impl EncoderSession {
             .collect::<ort::Result<Vec<(std::borrow::Cow<str>, SessionInputValue)>>>()
             .map_err(inference_failed)?;
         let outputs = self.session.run(inputs).map_err(inference_failed)?;
-        let (shape, values) = outputs[self.output.as_str()]
-            .try_extract_tensor::<f32>()
-            .map_err(inference_failed)?;
+        let (shape, values) =
+            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(inference_failed)?;
         let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
         let mut vectors = match (self.shape, shape.as_slice()) {
             (Shape::Text, [rows, _]) if *rows == batch => values.to_vec(),
@@ -122,7 +121,10 @@ impl EncoderSession {
             }
             _ => {
                 return Err(Error::UnknownOutputs {
-                    found: format!("{} with shape {shape:?} for {batch} texts of {width} tokens", self.output),
+                    found: format!(
+                        "{} with shape {shape:?} for {batch} texts of {width} tokens",
+                        self.output
+                    ),
                 });
             }
         };
@@ -134,7 +136,12 @@ impl EncoderSession {
     }
 }
 
-fn build(environment: &Environment, files: &ModelFiles, bytes: &[u8], threads: usize) -> ort::Result<Session> {
+fn build(
+    environment: &Environment,
+    files: &ModelFiles,
+    bytes: &[u8],
+    threads: usize,
+) -> ort::Result<Session> {
     let mut builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads)?
@@ -167,9 +174,7 @@ fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
         .collect();
     inputs
         .filter(|inputs| inputs.iter().any(|(_, input)| *input == Input::TokenIds))
-        .ok_or_else(|| Error::UnknownInputs {
-            found: describe(outlets),
-        })
+        .ok_or_else(|| Error::UnknownInputs { found: describe(outlets) })
 }
 
 /// The output to read: the one asked for, else the best of the usual names, else the only one.
@@ -193,9 +198,7 @@ fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Sha
             };
             Some((outlet.name().to_owned(), shape))
         })
-        .ok_or_else(|| Error::UnknownOutputs {
-            found: describe(outlets),
-        })
+        .ok_or_else(|| Error::UnknownOutputs { found: describe(outlets) })
 }
 
 fn is_tensor_of(outlet: &Outlet, element: TensorElementType) -> bool {
@@ -203,10 +206,8 @@ fn is_tensor_of(outlet: &Outlet, element: TensorElementType) -> bool {
 }
 
 fn describe(outlets: &[Outlet]) -> String {
-    let described: Vec<String> = outlets
-        .iter()
-        .map(|outlet| format!("{} {}", outlet.name(), outlet.dtype()))
-        .collect();
+    let described: Vec<String> =
+        outlets.iter().map(|outlet| format!("{} {}", outlet.name(), outlet.dtype())).collect();
     described.join(", ")
 }
 
@@ -227,7 +228,5 @@ fn fill(input: Input, sequences: &[&[u32]], width: usize) -> Vec<i64> {
 }
 
 fn inference_failed(error: ort::Error) -> Error {
-    Error::InferenceFailed {
-        reason: error.to_string(),
-    }
+    Error::InferenceFailed { reason: error.to_string() }
 }

@@ -100,7 +100,10 @@ impl TextTokenizer {
             let mut size = COUNTED_PIECE;
             let mut piece = if rest.len() <= 2 * COUNTED_PIECE { rest } else { leading_part(rest, size) };
             // A run without white space stays whole as long as memory allows.
-            while piece.len() < rest.len() && size < LARGEST_WINDOW && !rest[piece.len()..].starts_with(char::is_whitespace) {
+            while piece.len() < rest.len()
+                && size < LARGEST_WINDOW
+                && !rest[piece.len()..].starts_with(char::is_whitespace)
+            {
                 size *= 2;
                 piece = leading_part(rest, size);
             }
@@ -113,9 +116,7 @@ impl TextTokenizer {
     fn tokenize(&self, text: &str) -> Result<tokenizers::Encoding> {
         self.tokenizer
             .encode_fast(text, false)
-            .map_err(|error| Error::InferenceFailed {
-                reason: error.to_string(),
-            })
+            .map_err(|error| Error::InferenceFailed { reason: error.to_string() })
     }
 }
 

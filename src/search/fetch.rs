@@ -26,14 +26,9 @@ pub fn fetch_rows(
         let query = statement.bind(Parameter::Text(query.to_owned()));
         format!("pg_catalog.ts_rank(t.{lexemes}, {query}::pg_catalog.tsquery)")
     });
-    let content = source
-        .content
-        .as_ref()
-        .map_or("NULL".to_owned(), |column| format!("t.{column}"));
-    let hidden = statement.bind(Parameter::Texts(vec![
-        embedding.as_str().to_owned(),
-        lexemes.as_str().to_owned(),
-    ]));
+    let content = source.content.as_ref().map_or("NULL".to_owned(), |column| format!("t.{column}"));
+    let hidden =
+        statement.bind(Parameter::Texts(vec![embedding.as_str().to_owned(), lexemes.as_str().to_owned()]));
     statement.push(format_args!(
         "SELECT t.tableoid::pg_catalog.int8, t.ctid::pg_catalog.text, \
          ({similarity})::pg_catalog.float8, ({text_score})::pg_catalog.float8, \

@@ -62,26 +62,18 @@ impl Filter {
 }
 
 fn invalid(part: &str, reason: impl ToString) -> Error {
-    Error::InvalidFilter {
-        part: part.to_owned(),
-        reason: reason.to_string(),
-    }
+    Error::InvalidFilter { part: part.to_owned(), reason: reason.to_string() }
 }
 
 fn parse_object(value: &Value, part: &str, source: &SearchSource) -> Result<Vec<Condition>> {
-    let object = value
-        .as_object()
-        .ok_or_else(|| invalid(part, "an object is expected"))?;
+    let object = value.as_object().ok_or_else(|| invalid(part, "an object is expected"))?;
     object.iter().map(|(key, value)| parse_entry(key, value, source)).collect()
 }
 
 fn parse_entry(key: &str, value: &Value, source: &SearchSource) -> Result<Condition> {
     let several = || -> Result<Vec<Condition>> {
         let filters = value.as_array().ok_or_else(|| invalid(key, "an array of filters is expected"))?;
-        filters
-            .iter()
-            .map(|filter| Ok(Condition::All(parse_object(filter, key, source)?)))
-            .collect()
+        filters.iter().map(|filter| Ok(Condition::All(parse_object(filter, key, source)?))).collect()
     };
     match key {
         "$and" => Ok(Condition::All(several()?)),
@@ -116,10 +108,9 @@ fn find_target(key: &str, source: &SearchSource) -> Result<Target> {
     match (head, &source.metadata) {
         (Some(column), _) => Ok(Target::Path(column.name.clone(), parts[1..].to_vec())),
         (None, Some(metadata)) => Ok(Target::Path(metadata.clone(), parts)),
-        (None, None) => Err(Error::UnknownColumn {
-            table: source.facts.display.clone(),
-            column: key.to_owned(),
-        }),
+        (None, None) => {
+            Err(Error::UnknownColumn { table: source.facts.display.clone(), column: key.to_owned() })
+        }
     }
 }
 
@@ -133,7 +124,9 @@ fn parse_test(key: &str, target: &Target, operator: &str, operand: &Value) -> Re
     let is = |test| Condition::Test(target.clone(), test);
     let not = |condition| Condition::Not(Box::new(condition));
     let scalar = || match operand {
-        Value::Object(_) | Value::Array(_) | Value::Null => Err(invalid(&part, "a number, text or truth value is expected")),
+        Value::Object(_) | Value::Array(_) | Value::Null => {
+            Err(invalid(&part, "a number, text or truth value is expected"))
+        }
         scalar => Ok(scalar.clone()),
     };
     let list = || operand.as_array().cloned().ok_or_else(|| invalid(&part, "an array is expected"));
@@ -228,9 +221,10 @@ fn path_test(column: &Identifier, path: &[String], test: &Test, statement: &mut 
     match test {
         // Containment, because a GIN index serves it; for a scalar it is the same as equality.
         Test::Equal(value) if !value.is_array() => {
-            let nested = path.iter().rev().fold(value.clone(), |inner, key| {
-                Value::Object(Map::from_iter([(key.clone(), inner)]))
-            });
+            let nested = path
+                .iter()
+                .rev()
+                .fold(value.clone(), |inner, key| Value::Object(Map::from_iter([(key.clone(), inner)])));
             let nested = statement.bind(Parameter::Text(nested.to_string()));
             format!("t.{column} OPERATOR(pg_catalog.@>) {nested}::pg_catalog.jsonb")
         }

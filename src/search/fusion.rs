@@ -68,10 +68,7 @@ mod tests {
 
     fn list(keys: &[u8]) -> Vec<Candidate> {
         let candidate = |key: &u8| Candidate {
-            location: Location {
-                table: 1,
-                row: format!("(0,{key})"),
-            },
+            location: Location { table: 1, row: format!("(0,{key})") },
             key: key.to_string(),
         };
         keys.iter().map(candidate).collect()

@@ -84,7 +84,8 @@ pub fn hybrid_search(
         }
         _ => vec![],
     };
-    let mut ranked = fuse_by_rank(nearest, matching, request.rrf_k, request.vector_weight, request.text_weight);
+    let mut ranked =
+        fuse_by_rank(nearest, matching, request.rrf_k, request.vector_weight, request.text_weight);
     ranked.truncate(request.k);
     if ranked.is_empty() {
         return Ok(vec![]);

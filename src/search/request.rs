@@ -33,12 +33,7 @@ impl SearchRequest {
         if vector_weight + text_weight == 0.0 {
             return Err(invalid("vector_weight plus text_weight", "greater than zero".into(), 0));
         }
-        Ok(SearchRequest {
-            k: k as usize,
-            rrf_k,
-            vector_weight,
-            text_weight,
-        })
+        Ok(SearchRequest { k: k as usize, rrf_k, vector_weight, text_weight })
     }
 
     /// How many candidates each leg gives: enough that fusion can lift a row that one leg ranks
@@ -69,11 +64,7 @@ pub fn check_weight(argument: &'static str, weight: f64) -> Result<()> {
 }
 
 fn invalid(argument: &'static str, expected: String, found: impl ToString) -> Error {
-    Error::InvalidArgument {
-        argument,
-        expected,
-        found: found.to_string(),
-    }
+    Error::InvalidArgument { argument, expected, found: found.to_string() }
 }
 
 #[cfg(test)]

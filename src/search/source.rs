@@ -96,10 +96,8 @@ impl TableFacts {
     /// # Errors
     /// [`Error::UnknownColumn`] (42703).
     pub fn column(&self, name: &str) -> Result<&Column> {
-        self.find(name).ok_or_else(|| Error::UnknownColumn {
-            table: self.display.clone(),
-            column: name.to_owned(),
-        })
+        self.find(name)
+            .ok_or_else(|| Error::UnknownColumn { table: self.display.clone(), column: name.to_owned() })
     }
 
     /// The column of that name, if there is one.
@@ -112,7 +110,13 @@ impl TableFacts {
     }
 
     /// The column named, which must be of `kind`, else the only one of that kind.
-    fn choose(&self, named: Option<&str>, kind: ColumnKind, role: &'static str, argument: &'static str) -> Result<Column> {
+    fn choose(
+        &self,
+        named: Option<&str>,
+        kind: ColumnKind,
+        role: &'static str,
+        argument: &'static str,
+    ) -> Result<Column> {
         if let Some(name) = named {
             let column = self.column(name)?;
             if column.kind == kind {
@@ -128,10 +132,7 @@ impl TableFacts {
         let columns: Vec<&Column> = self.of_kind(kind).collect();
         match columns.as_slice() {
             [only] => Ok((*only).clone()),
-            [] => Err(Error::MissingColumn {
-                table: self.display.clone(),
-                role,
-            }),
+            [] => Err(Error::MissingColumn { table: self.display.clone(), role }),
             several => {
                 let names: Vec<String> = several.iter().map(|column| column.name.to_string()).collect();
                 Err(Error::AmbiguousColumn {
@@ -163,7 +164,8 @@ impl SearchSource {
             "vector",
             "vector_column",
         )?;
-        let lexemes = facts.choose(choice.lexemes.as_deref(), ColumnKind::Lexemes, "tsvector", "text_column")?;
+        let lexemes =
+            facts.choose(choice.lexemes.as_deref(), ColumnKind::Lexemes, "tsvector", "text_column")?;
         let content = match &choice.content {
             Some(name) => Some(facts.column(name)?.name.clone()),
             None => content_column(&facts),
@@ -172,14 +174,7 @@ impl SearchSource {
         let model = trigger
             .filter(|trigger| trigger.embedding == embedding.name.as_str())
             .map(|trigger| trigger.model.clone());
-        Ok(SearchSource {
-            embedding,
-            lexemes,
-            content,
-            metadata,
-            model,
-            facts,
-        })
+        Ok(SearchSource { embedding, lexemes, content, metadata, model, facts })
     }
 
     /// SQL for the primary key of the row `t` as text; without a primary key, its place.
@@ -205,6 +200,15 @@ impl SearchSource {
     }
 }
 
+/// The text search configuration in the expression of a generated tsvector column, such as
+/// `to_tsvector('english'::regconfig, body)`.
+pub fn configuration_in(expression: &str) -> Option<String> {
+    let start = expression.find("to_tsvector('")? + "to_tsvector('".len();
+    let rest = &expression[start..];
+    let end = rest.find("'::regconfig")?;
+    Some(rest[..end].replace("''", "'"))
+}
+
 fn listed(columns: &[Identifier]) -> String {
     let columns: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
     columns.join(", ")
@@ -213,9 +217,7 @@ fn listed(columns: &[Identifier]) -> String {
 fn metadata_column(facts: &TableFacts) -> Option<Identifier> {
     let named = facts.find("metadata").filter(|column| column.kind == ColumnKind::Json);
     let mut all = facts.of_kind(ColumnKind::Json);
-    named
-        .or_else(|| all.next().filter(|_| all.next().is_none()))
-        .map(|column| column.name.clone())
+    named.or_else(|| all.next().filter(|_| all.next().is_none())).map(|column| column.name.clone())
 }
 
 fn content_column(facts: &TableFacts) -> Option<Identifier> {
@@ -254,10 +256,7 @@ pub(crate) mod tests {
             dimensions: None,
         };
         TableFacts {
-            table: QualifiedName {
-                schema: identifier("public"),
-                name: identifier("docs"),
-            },
+            table: QualifiedName { schema: identifier("public"), name: identifier("docs") },
             display: "docs".to_owned(),
             columns: columns.iter().map(column).collect(),
             primary_key: vec![identifier("id")],
@@ -270,7 +269,14 @@ pub(crate) mod tests {
 
     #[test]
     fn the_only_columns_are_chosen() {
-        let facts = facts_with(&[("id", Other), ("title", Text), ("body", Text), ("v", Vector), ("l", Lexemes), ("j", Json)]);
+        let facts = facts_with(&[
+            ("id", Other),
+            ("title", Text),
+            ("body", Text),
+            ("v", Vector),
+            ("l", Lexemes),
+            ("j", Json),
+        ]);
         let source = SearchSource::resolve(facts, &ColumnChoice::default()).expect("searchable");
         assert_eq!(source.embedding.name, identifier("v"));
         assert_eq!(source.lexemes.name, identifier("l"));
@@ -283,10 +289,7 @@ pub(crate) mod tests {
         let two = facts_with(&[("id", Other), ("v", Vector), ("w", Vector), ("l", Lexemes)]);
         let error = SearchSource::resolve(two.clone(), &ColumnChoice::default()).expect_err("two");
         assert_eq!(error.facts().sqlstate, "42702");
-        let named = ColumnChoice {
-            embedding: Some("w".into()),
-            ..ColumnChoice::default()
-        };
+        let named = ColumnChoice { embedding: Some("w".into()), ..ColumnChoice::default() };
         let source = SearchSource::resolve(two, &named).expect("named");
         assert_eq!(source.embedding.name, identifier("w"));
         let none = facts_with(&[("id", Other), ("l", Lexemes)]);
@@ -295,12 +298,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_configuration_is_read_from_a_generated_column() {
+        let read = configuration_in("setweight(to_tsvector('english'::regconfig, body), 'A')");
+        assert_eq!(read.as_deref(), Some("english"));
+        let quoted = configuration_in(r#"to_tsvector('"My ''Conf"'::regconfig, body)"#);
+        assert_eq!(quoted.as_deref(), Some(r#""My 'Conf""#));
+        assert_eq!(configuration_in("to_tsvector(lang, body)"), None);
+    }
+
+    #[test]
     fn a_named_column_must_have_the_type() {
         let facts = facts_with(&[("id", Other), ("v", Vector), ("l", Lexemes)]);
-        let wrong = ColumnChoice {
-            embedding: Some("l".into()),
-            ..ColumnChoice::default()
-        };
+        let wrong = ColumnChoice { embedding: Some("l".into()), ..ColumnChoice::default() };
         let error = SearchSource::resolve(facts, &wrong).expect_err("not a vector");
         assert_eq!(error.facts().sqlstate, "42804");
     }

@@ -28,10 +28,7 @@ impl MemoriesTable {
             reason: format!("a domain has at most {} bytes", 63 - LONGEST_SUFFIX.len()),
         })?;
         let name = Identifier::new(format!("{domain}_memories"))?;
-        Ok(MemoriesTable {
-            table: QualifiedName { schema, name },
-            domain: domain.to_owned(),
-        })
+        Ok(MemoriesTable { table: QualifiedName { schema, name }, domain: domain.to_owned() })
     }
 
     /// The SQL that creates the table, its indexes and its triggers.
@@ -100,10 +97,7 @@ mod tests {
     }
 
     fn sql_for(domain: &str) -> String {
-        let configuration = QualifiedName {
-            schema: identifier("pg_catalog"),
-            name: identifier("english"),
-        };
+        let configuration = QualifiedName { schema: identifier("pg_catalog"), name: identifier("english") };
         MemoriesTable::new(identifier("public"), domain)
             .and_then(|table| table.creation_sql("m", 384, &identifier("public"), &configuration, "new_id()"))
             .expect("valid")

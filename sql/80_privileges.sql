@@ -1,0 +1,33 @@
+-- Who may do what, and what each function says of itself in \df+.
+
+ALTER FUNCTION hybrid_search ROWS 10;
+
+GRANT USAGE ON SCHEMA vector_tools TO PUBLIC;
+GRANT SELECT ON vector_tools.models, vector_tools.searchable_tables TO PUBLIC;
+
+-- A source is a path on the server.
+REVOKE ALL ON FUNCTION register_model(text, text, text, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION drop_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vector_tools.register_bundled_models() FROM PUBLIC;
+
+COMMENT ON FUNCTION embed(text) IS 'embedding of a passage by vector_tools.default_model; longer text is truncated at the model''s limit';
+COMMENT ON FUNCTION embed(text, text) IS 'embedding of a passage by the named model; fit for generated columns and expression indexes';
+COMMENT ON FUNCTION embed(text[]) IS 'embeddings of many passages by vector_tools.default_model, in their order, batched by length';
+COMMENT ON FUNCTION embed(text[], text) IS 'embeddings of many passages by the named model, in their order, batched by length';
+COMMENT ON FUNCTION embed_query(text) IS 'embedding of a query by vector_tools.default_model, with the model''s query prefix';
+COMMENT ON FUNCTION embed_query(text, text) IS 'embedding of a query by the named model, with the model''s query prefix';
+COMMENT ON FUNCTION count_tokens(text) IS 'tokens of a text for vector_tools.default_model, before truncation, special tokens included';
+COMMENT ON FUNCTION count_tokens(text, text) IS 'tokens of a text for the named model, before truncation, special tokens included';
+COMMENT ON FUNCTION register_model(text, text, text, jsonb) IS 'registers the model in a folder or ONNX file of the server, after loading it; returns its dimensions';
+COMMENT ON FUNCTION drop_model(text) IS 'removes a model from the registry; its files stay';
+COMMENT ON FUNCTION hybrid_search IS 'the k rows of a table that best answer a query, by embedding and by words, fused by reciprocal rank';
+COMMENT ON FUNCTION rrf_score(bigint, integer, double precision) IS 'share of one ranked list in a fused score: weight / (k + rank)';
+COMMENT ON FUNCTION rrf_fuse(anyarray, anyarray, integer, double precision, double precision) IS 'fuses two ranked lists, best first, by reciprocal rank';
+COMMENT ON FUNCTION create_domain_memories_table(text, text, text) IS 'creates the table {domain}_memories, whose rows embed themselves; returns its name';
+COMMENT ON FUNCTION vector_tools.embed_row() IS 'row trigger (content column, embedding column, model): embeds new and changed content';
+COMMENT ON FUNCTION vector_tools.touch_row() IS 'row trigger (column): keeps the time of the last change';
+COMMENT ON FUNCTION vector_tools.announce_model_change() IS 'statement trigger: tells every session that the registry has changed';
+COMMENT ON FUNCTION vector_tools.register_bundled_models() IS 'registers the models that came with the extension and are not registered; returns how many';
+
+-- Last, since it loads the models: a failure here is a warning, not the end of CREATE EXTENSION.
+SELECT vector_tools.register_bundled_models();

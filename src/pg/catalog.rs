@@ -1,0 +1,173 @@
+//! What PostgreSQL's catalogue says about a table.
+
+use std::ffi::CStr;
+
+use pgrx::{PgRelation, pg_sys};
+
+use super::{spi, vector};
+use crate::error::{Error, Result};
+use crate::identifier::{Identifier, QualifiedName};
+use crate::search::source::{Column, ColumnKind, EmbeddingTrigger, TableFacts};
+use crate::search::{Parameter, Statement};
+
+/// The schema that holds the extension's state.
+pub const STATE_SCHEMA: &CStr = c"vector_tools";
+
+/// Reads what a search must know about a table.
+///
+/// # Errors
+/// [`Error::NotSearchable`] (42809) for anything but an ordinary, partitioned or materialized
+/// table: only their rows have a place that one statement can hand to the next.
+pub fn read_table(relation: &PgRelation) -> Result<TableFacts> {
+    let table = qualified_name(relation)?;
+    let display = display_name(relation);
+    let kind = match relation_kind(relation) {
+        pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => None,
+        pg_sys::RELKIND_VIEW => Some("a view"),
+        pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
+        pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => Some("an index"),
+        _ => Some("another kind of relation"),
+    };
+    if let Some(kind) = kind {
+        return Err(Error::NotSearchable { subject: display, kind });
+    }
+    let vector_type = vector::vector_type();
+    let mut columns = Vec::new();
+    for attribute in relation.tuple_desc().iter().filter(|attribute| !attribute.attisdropped) {
+        let type_oid = attribute.atttypid;
+        let kind = match type_oid {
+            oid if oid == vector_type => ColumnKind::Vector,
+            pg_sys::TSVECTOROID => ColumnKind::Lexemes,
+            pg_sys::JSONBOID => ColumnKind::Json,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => ColumnKind::Text,
+            _ => ColumnKind::Other,
+        };
+        columns.push(Column {
+            name: Identifier::new(attribute.name())?,
+            type_name: qualified_type_name(type_oid),
+            kind,
+            // pgvector keeps the dimensions as the type modifier.
+            dimensions: usize::try_from(attribute.atttypmod).ok().filter(|_| kind == ColumnKind::Vector),
+        });
+    }
+    Ok(TableFacts {
+        primary_key: primary_key(relation)?,
+        embedding_trigger: embedding_trigger(relation),
+        pgvector_schema: vector::pgvector_schema(),
+        table,
+        display,
+        columns,
+    })
+}
+
+/// The name of a schema, if it exists.
+pub fn schema_name(schema: pg_sys::Oid) -> Option<Identifier> {
+    // SAFETY: a syscache look-up; the name is a fresh copy or NULL.
+    let name = unsafe { pg_sys::get_namespace_name(schema) };
+    owned_text(name).and_then(|name| Identifier::new(name).ok())
+}
+
+/// The text search configuration of a generated tsvector column, read from its expression;
+/// `None` where the column is filled in another way.
+pub fn generated_configuration(relation: &PgRelation, column: &Identifier) -> Option<String> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let column = statement.bind(Parameter::Text(column.as_str().to_owned()));
+    statement.push(format_args!(
+        "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+         FROM pg_catalog.pg_attrdef AS d \
+         JOIN pg_catalog.pg_attribute AS a \
+           ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
+         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         AND a.attname OPERATOR(pg_catalog.=) {column}::pg_catalog.name"
+    ));
+    let expressions = spi::query(&statement, |row| row.get::<String>(1));
+    crate::search::source::configuration_in(expressions.into_iter().flatten().next()?.as_str())
+}
+
+fn relation_kind(relation: &PgRelation) -> u8 {
+    // SAFETY: the relation is open, so its pg_class row is there.
+    unsafe { (*relation.rd_rel).relkind as u8 }
+}
+
+/// Schema and name of a relation.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn qualified_name(relation: &PgRelation) -> Result<QualifiedName> {
+    Ok(QualifiedName {
+        schema: Identifier::new(relation.namespace())?,
+        name: Identifier::new(relation.name())?,
+    })
+}
+
+fn display_name(relation: &PgRelation) -> String {
+    let schema = std::ffi::CString::new(relation.namespace()).unwrap_or_default();
+    let name = std::ffi::CString::new(relation.name()).unwrap_or_default();
+    // SAFETY: two valid C strings; the result is a fresh copy.
+    let quoted = unsafe { pg_sys::quote_qualified_identifier(schema.as_ptr(), name.as_ptr()) };
+    owned_text(quoted).unwrap_or_default()
+}
+
+fn qualified_type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: the type is that of an existing column; the result is a fresh copy.
+    let name =
+        unsafe { pg_sys::format_type_extended(type_oid, -1, pg_sys::FORMAT_TYPE_FORCE_QUALIFY as u16) };
+    owned_text(name).unwrap_or_default()
+}
+
+fn primary_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
+    let mut columns = Vec::new();
+    // SAFETY: the relation is open; the bitmap is a copy in the current memory context and its
+    // members are attribute numbers less FirstLowInvalidHeapAttributeNumber.
+    unsafe {
+        let members = pg_sys::RelationGetIndexAttrBitmap(
+            relation.as_ptr(),
+            pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
+        );
+        let mut member = pg_sys::bms_next_member(members, -1);
+        while member >= 0 {
+            let number = member + pg_sys::FirstLowInvalidHeapAttributeNumber;
+            if let Some(attribute) = relation.tuple_desc().get(number as usize - 1) {
+                columns.push(Identifier::new(attribute.name())?);
+            }
+            member = pg_sys::bms_next_member(members, member);
+        }
+    }
+    Ok(columns)
+}
+
+/// The arguments of the first `vector_tools.embed_row` trigger of a table.
+fn embedding_trigger(relation: &PgRelation) -> Option<EmbeddingTrigger> {
+    // SAFETY: the relation is open, so its trigger descriptor stays; arguments are as many C
+    // strings as tgnargs says.
+    unsafe {
+        let descriptor = (*relation.as_ptr()).trigdesc.as_ref()?;
+        let triggers = std::slice::from_raw_parts(descriptor.triggers, descriptor.numtriggers as usize);
+        let embed_row = triggers.iter().find(|trigger| is_embed_row(trigger.tgfoid))?;
+        let arguments = std::slice::from_raw_parts(embed_row.tgargs, embed_row.tgnargs as usize);
+        let text = |index: usize| {
+            let argument = arguments.get(index)?;
+            Some(CStr::from_ptr(*argument).to_string_lossy().into_owned())
+        };
+        Some(EmbeddingTrigger { content: text(0)?, embedding: text(1)?, model: text(2)? })
+    }
+}
+
+fn is_embed_row(function: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups of a trigger's function; the name is a fresh copy or NULL.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
+        pg_sys::get_func_namespace(function) == schema
+            && owned_text(pg_sys::get_func_name(function)).as_deref() == Some("embed_row")
+    }
+}
+
+fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and all callers hand in C strings.
+    let text = unsafe { CStr::from_ptr(pointer) };
+    Some(text.to_string_lossy().into_owned())
+}

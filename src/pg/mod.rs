@@ -1,0 +1,18 @@
+//! Everything that talks to PostgreSQL. Unsafe code is allowed here only, each block with its
+//! reason.
+
+pub mod array;
+pub mod catalog;
+pub mod embedders;
+pub mod jsonb;
+pub mod paths;
+pub mod registry;
+pub mod report;
+pub mod search_database;
+pub mod settings;
+pub mod signals;
+pub mod spi;
+pub mod vector;
+
+#[cfg(feature = "pg_test")]
+pub mod tests;

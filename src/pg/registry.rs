@@ -1,0 +1,139 @@
+//! The registry of models, `vector_tools.model_registry`, as sessions read it.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use super::catalog::STATE_SCHEMA;
+use super::spi::{self, Row};
+use crate::error::{Error, Result};
+use crate::model::manifest::EncodingSettings;
+use crate::model::name::nearest_name;
+use crate::model::{ModelRecord, Pooling};
+use crate::search::{Parameter, Statement};
+
+thread_local! {
+    static CHANGED: Cell<bool> = const { Cell::new(false) };
+    static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// Asks PostgreSQL to say when the registry has changed, in any session.
+pub fn watch() {
+    // SAFETY: the callback is a plain function that only sets a flag.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::from(0));
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    // InvalidOid stands for all relations.
+    if relation == pg_sys::InvalidOid || relation == REGISTRY.get() {
+        CHANGED.set(true);
+    }
+}
+
+/// Whether the registry may have changed since the last call.
+pub fn take_change() -> bool {
+    CHANGED.replace(false)
+}
+
+/// Tells every session, when the transaction commits, that the registry has changed.
+pub fn announce_change() {
+    let registry = registry_table();
+    if registry != pg_sys::InvalidOid {
+        // SAFETY: the table exists; the message is sent at commit.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(registry) };
+    }
+}
+
+/// Looks a model up by its name.
+///
+/// # Errors
+/// [`Error::UnknownModel`] (42704), with the nearest name there is.
+pub fn find_model(name: &str) -> Result<ModelRecord> {
+    let mut statement = Statement::default();
+    let wanted = statement.bind(Parameter::Text(name.to_owned()));
+    statement.push(format_args!(
+        "SELECT r.name, r.provider, r.source, r.file, r.sha256, r.tokenizer_sha256, \
+         r.dimensions::pg_catalog.int8, r.max_tokens::pg_catalog.int8, r.pooling, r.normalize, \
+         r.query_prefix, r.passage_prefix, r.output \
+         FROM vector_tools.model_registry AS r WHERE r.name OPERATOR(pg_catalog.=) {wanted}"
+    ));
+    let found = with_rights_of_owner(|| spi::query(&statement, read_record));
+    found.into_iter().flatten().next().ok_or_else(|| Error::UnknownModel {
+        name: name.to_owned(),
+        nearest: nearest_name(name, model_names().iter().map(String::as_str)),
+    })
+}
+
+fn model_names() -> Vec<String> {
+    let statement = Statement {
+        text: "SELECT r.name FROM vector_tools.model_registry AS r".to_owned(),
+        parameters: vec![],
+    };
+    let names = with_rights_of_owner(|| spi::query(&statement, |row| row.get::<String>(1)));
+    names.into_iter().flatten().collect()
+}
+
+fn read_record(row: &Row) -> Option<ModelRecord> {
+    let size = |column| row.get::<i64>(column).map(|value| value as usize);
+    Some(ModelRecord {
+        name: row.get(1)?,
+        provider: row.get(2)?,
+        source: row.get(3)?,
+        file: row.get(4),
+        sha256: row.get(5)?,
+        tokenizer_sha256: row.get(6)?,
+        dimensions: size(7)?,
+        settings: EncodingSettings {
+            max_tokens: size(8)?,
+            pooling: if row.get::<String>(9)? == Pooling::Cls.name() { Pooling::Cls } else { Pooling::Mean },
+            normalize: row.get(10)?,
+            query_prefix: row.get(11)?,
+            passage_prefix: row.get(12)?,
+            output: row.get(13),
+        },
+    })
+}
+
+/// Runs a fixed, fully qualified query of the registry with the rights of the registry's owner,
+/// as foreign-key checks run with those of the table's owner: everyone may embed, but only
+/// trusted roles may see where models lie on the server.
+fn with_rights_of_owner<T>(work: impl FnOnce() -> T) -> T {
+    let registry = registry_table();
+    if registry == pg_sys::InvalidOid {
+        pgrx::error!("the extension vector_tools has not been created in this database");
+    }
+    REGISTRY.set(registry);
+    let mut user = pg_sys::InvalidOid;
+    let mut context = 0;
+    // SAFETY: user and context are put back below; on an error the abort of the
+    // (sub)transaction puts them back.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
+        pg_sys::SetUserIdAndSecContext(owner_of(registry), context | flags as i32);
+    }
+    let result = work();
+    // SAFETY: the values read above.
+    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    result
+}
+
+fn registry_table() -> pg_sys::Oid {
+    // SAFETY: syscache look-ups with valid C strings.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(c"model_registry".as_ptr(), schema)
+    }
+}
+
+fn owner_of(table: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: the table was just looked up, and PostgreSQL raises an error if it is gone; while
+    // the relation is open its pg_class row is there.
+    unsafe {
+        let relation = pgrx::PgRelation::with_lock(table, pg_sys::AccessShareLock as i32);
+        (*relation.rd_rel).relowner
+    }
+}

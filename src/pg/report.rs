@@ -1,0 +1,53 @@
+//! Raising this crate's errors as PostgreSQL errors, and saying things to the client.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
+
+use crate::error::{Error, Result};
+
+/// Turns an error into an ERROR of the server: the statement ends, the session goes on.
+pub trait OrReport<T> {
+    /// The value, or the error raised with its SQLSTATE, detail and hint.
+    fn or_report(self) -> T;
+}
+
+impl<T> OrReport<T> for Result<T> {
+    fn or_report(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => raise(&error),
+        }
+    }
+}
+
+/// Raises `error`. The Rust stack unwinds to the function's boundary before PostgreSQL takes over.
+pub fn raise(error: &Error) -> ! {
+    report(error, PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// Says what went wrong as a WARNING, for work that can go on without it.
+pub fn warn(error: &Error) {
+    report(error, PgLogLevel::WARNING);
+}
+
+fn report(error: &Error, level: PgLogLevel) {
+    let facts = error.facts();
+    let code = PgSqlErrorCode::from(encode_sqlstate(facts.sqlstate));
+    let mut report = ErrorReport::new(code, error.to_string(), function_name!());
+    if let Some(detail) = facts.detail {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = facts.hint {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
+}
+
+/// PostgreSQL's MAKE_SQLSTATE: six bits for each of the five characters.
+fn encode_sqlstate(sqlstate: &str) -> i32 {
+    sqlstate
+        .bytes()
+        .enumerate()
+        .fold(0, |code, (place, byte)| code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * place))
+}

@@ -1,0 +1,98 @@
+//! The settings of the extension.
+
+use std::ffi::{CStr, CString};
+use std::path::PathBuf;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use crate::embedding::local::DEFAULT_TOKEN_BUDGET;
+
+static DEFAULT_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
+static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// Defines the settings and reserves the prefix `vector_tools`.
+pub fn define() {
+    GucRegistry::define_string_guc(
+        c"vector_tools.default_model",
+        c"Model that embed() and embed_query() use when none is named.",
+        c"A name from vector_tools.models.",
+        &DEFAULT_MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.threads",
+        c"Threads that run a model inside a session.",
+        c"One means the session's own thread; more are started at the first embedding. A change loads the model again.",
+        &THREADS,
+        1,
+        64,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.batch_tokens",
+        c"Tokens, padding included, that run through a model at once.",
+        c"A statement can be cancelled between batches; larger batches need more memory.",
+        &BATCH_TOKENS,
+        16,
+        1_000_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"vector_tools.onnxruntime_library",
+        c"Full path of the ONNX Runtime library.",
+        c"Empty: vector_tools/libonnxruntime.so in the server's library folder, else the system's own. Takes effect in sessions that have not embedded yet.",
+        &ONNXRUNTIME_LIBRARY,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"vector_tools.model_directory",
+        c"Folder in which relative sources of models are looked up.",
+        c"Empty: vector_tools/models in the server's share folder.",
+        &MODEL_DIRECTORY,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    reserve_prefix(c"vector_tools");
+}
+
+fn reserve_prefix(prefix: &CStr) {
+    // SAFETY: a valid C string that PostgreSQL copies.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}
+
+/// `vector_tools.default_model`
+pub fn default_model() -> String {
+    text(&DEFAULT_MODEL).unwrap_or_default()
+}
+
+/// `vector_tools.threads`
+pub fn threads() -> usize {
+    THREADS.get().max(1) as usize
+}
+
+/// `vector_tools.batch_tokens`
+pub fn batch_tokens() -> usize {
+    BATCH_TOKENS.get().max(1) as usize
+}
+
+/// `vector_tools.onnxruntime_library`, when set.
+pub fn onnxruntime_library() -> Option<PathBuf> {
+    text(&ONNXRUNTIME_LIBRARY).map(PathBuf::from)
+}
+
+/// `vector_tools.model_directory`, when set.
+pub fn model_directory() -> Option<PathBuf> {
+    text(&MODEL_DIRECTORY).map(PathBuf::from)
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}

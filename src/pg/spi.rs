@@ -1,0 +1,153 @@
+//! Running statements inside the server, with plans kept for the session.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char};
+
+use pgrx::{FromDatum, IntoDatum, Spi, pg_sys};
+
+use super::vector::Vector;
+use crate::search::{Parameter, Statement};
+
+/// Plans kept for a session; beyond it all are dropped, since ever new texts would fill memory.
+const KEPT_PLANS: usize = 128;
+
+type PlanKey = (String, Vec<pg_sys::Oid>);
+
+thread_local! {
+    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
+}
+
+/// One row of a result.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// The value of a column, counted from 1; NULL is `None`.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: tuple and descriptor belong to the same SPI result, which lives as long as the
+        // row is handed out; the statement's author matches T to the column's type.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+}
+
+/// Runs a reading statement under the snapshot of the calling query, with the rights of the
+/// current user, and reads each row of its result with `read`.
+///
+/// One snapshot for all statements of a call: what one of them saw, the next one finds.
+pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T> {
+    Spi::connect(|_| {
+        let (types, mut values) = bind(&statement.parameters);
+        let nulls = vec![b' ' as c_char; values.len()];
+        let plan = prepared_plan(&statement.text, types);
+        // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
+        // is read before it is disconnected.
+        unsafe {
+            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), true, 0);
+            if status != pg_sys::SPI_OK_SELECT as i32 {
+                pgrx::error!("statement gave status {status}: {}", statement.text);
+            }
+            let table = pg_sys::SPI_tuptable;
+            let tuples = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
+            let rows: Vec<T> = tuples
+                .iter()
+                .map(|tuple| read(&Row { tuple: *tuple, descriptor: (*table).tupdesc }))
+                .collect();
+            pg_sys::SPI_freetuptable(table);
+            rows
+        }
+    })
+}
+
+/// Runs statements that change something, one after another.
+pub fn execute(text: &str) {
+    let text = to_c_string(text);
+    Spi::connect_mut(|_| {
+        // SAFETY: SPI is connected and the text is a valid C string; errors are raised by the
+        // statements themselves.
+        let status = unsafe { pg_sys::SPI_execute(text.as_ptr(), false, 0) };
+        if status < 0 {
+            pgrx::error!("statement gave status {status}: {}", text.to_string_lossy());
+        }
+    })
+}
+
+/// Runs `work` with settings changed as a function's SET clause would change them: for this call
+/// only, whatever way it ends.
+pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) -> T {
+    // SAFETY: the nest level is closed below; on an error the abort of the (sub)transaction
+    // closes it and puts the old values back.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for (name, value) in settings {
+        let value = to_c_string(value);
+        // SAFETY: valid C strings, which PostgreSQL copies.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+    let result = work();
+    // SAFETY: closes the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
+fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
+    let bound = parameters.iter().map(|parameter| match parameter {
+        Parameter::Text(text) => (pg_sys::TEXTOID, text.as_str().into_datum()),
+        Parameter::Integer(number) => (pg_sys::INT8OID, number.into_datum()),
+        Parameter::Vector(vector) => (Vector::type_oid(), Vector(vector.clone()).into_datum()),
+        Parameter::Texts(texts) => {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            (pg_sys::TEXTARRAYOID, texts.into_datum())
+        }
+    });
+    bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()
+}
+
+/// The session's plan for a statement. PostgreSQL itself plans it again when a table, a role or
+/// search_path it depends on has changed.
+fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>) -> pg_sys::SPIPlanPtr {
+    let key = (text.to_owned(), types);
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+        return plan;
+    }
+    let text = to_c_string(text);
+    // SAFETY: SPI is connected (by the only caller), and the arrays live through the call.
+    let plan = unsafe {
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), key.1.len() as i32, key.1.as_ptr().cast_mut());
+        if plan.is_null() {
+            pgrx::error!("statement could not be prepared: {}", text.to_string_lossy());
+        }
+        pg_sys::SPI_keepplan(plan);
+        plan
+    };
+    PLANS.with_borrow_mut(|plans| {
+        if plans.len() >= KEPT_PLANS {
+            for (_, plan) in plans.drain() {
+                // SAFETY: a kept plan that nobody else holds.
+                unsafe { pg_sys::SPI_freeplan(plan) };
+            }
+        }
+        plans.insert(key, plan);
+    });
+    plan
+}
+
+fn to_c_string(text: &str) -> CString {
+    CString::new(text).unwrap_or_else(|_| pgrx::error!("a statement contains a zero byte"))
+}

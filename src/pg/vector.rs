@@ -1,0 +1,125 @@
+//! pgvector's `vector` as a binary datum.
+//!
+//! Its layout (pgvector, src/vector.h): a varlena header, `int16 dim`, `int16 unused`, then `dim`
+//! numbers of type `float4`.
+
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::UnboxDatum;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::{FromDatum, IntoDatum};
+
+use crate::identifier::Identifier;
+
+/// A vector on its way into or out of PostgreSQL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector(pub Vec<f32>);
+
+/// What stands before the numbers: the varlena header and two 16-bit fields.
+#[repr(C)]
+struct Header {
+    varlena: u32,
+    dimensions: i16,
+    unused: i16,
+}
+
+const HEADER_BYTES: usize = std::mem::size_of::<Header>();
+
+impl IntoDatum for Vector {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let bytes = HEADER_BYTES + std::mem::size_of_val(self.0.as_slice());
+        // SAFETY: palloc0 gives `bytes` zeroed bytes, aligned for any type, and all writes are
+        // inside them.
+        unsafe {
+            let pointer = pg_sys::palloc0(bytes);
+            pgrx::varlena::set_varsize_4b(pointer.cast(), bytes as i32);
+            (*pointer.cast::<Header>()).dimensions = self.0.len() as i16;
+            let numbers = pointer.cast::<u8>().add(HEADER_BYTES).cast::<f32>();
+            std::ptr::copy_nonoverlapping(self.0.as_ptr(), numbers, self.0.len());
+            Some(pg_sys::Datum::from(pointer))
+        }
+    }
+
+    fn type_oid() -> Oid {
+        vector_type()
+    }
+}
+
+impl FromDatum for Vector {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: Oid) -> Option<Vector> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a vector, whose layout is the header and then
+        // as many numbers as it says; detoasting makes it plain and aligned.
+        unsafe {
+            let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let dimensions = (*pointer.cast::<Header>()).dimensions as usize;
+            let numbers = pointer.cast::<u8>().add(HEADER_BYTES).cast::<f32>();
+            Some(Vector(std::slice::from_raw_parts(numbers, dimensions).to_vec()))
+        }
+    }
+}
+
+// SAFETY: reads a datum that is not null, as from_polymorphic_datum does.
+unsafe impl UnboxDatum for Vector {
+    type As<'src> = Vector;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> Vector
+    where
+        Vector: 'src,
+    {
+        // SAFETY: the caller says that the datum is a vector.
+        let vector = unsafe { Vector::from_datum(datum.sans_lifetime(), false) };
+        vector.unwrap_or(Vector(vec![]))
+    }
+}
+
+// SAFETY: the value is boxed as the datum that into_datum makes.
+unsafe impl BoxRet for Vector {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: the datum was made for this call in the current memory context.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
+
+// SAFETY: `vector` is the name of pgvector's type, and CREATE EXTENSION puts the schema of a
+// required extension on the search path of the script.
+unsafe impl SqlTranslatable for Vector {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Vector);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("vector"));
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("vector")));
+}
+
+/// The type `vector` of pgvector, wherever that extension was created.
+pub fn vector_type() -> Oid {
+    // SAFETY: syscache look-ups with a valid C string and a schema that exists.
+    unsafe {
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Anum_pg_type_oid as i16,
+            pg_sys::Datum::from(c"vector".as_ptr()),
+            pg_sys::Datum::from(pgvector_schema_oid()),
+            pg_sys::Datum::from(0),
+            pg_sys::Datum::from(0),
+        )
+    }
+}
+
+/// The schema of pgvector.
+pub fn pgvector_schema() -> Identifier {
+    let name = super::catalog::schema_name(pgvector_schema_oid());
+    name.unwrap_or_else(|| pgrx::error!("the extension vector is not there"))
+}
+
+fn pgvector_schema_oid() -> Oid {
+    // SAFETY: a valid C string; with missing_ok false PostgreSQL raises its own error.
+    unsafe { pg_sys::get_extension_schema(pg_sys::get_extension_oid(c"vector".as_ptr(), false)) }
+}
