@@ -74,7 +74,7 @@ pub enum Error {
     WrongColumnType { table: String, column: String, expected: &'static str, found: String },
     #[error("filter is not valid at {part}")]
     InvalidFilter { part: String, reason: String },
-    #[error("relation {relation} already exists and is not a domain memories table")]
+    #[error("relation {relation} already exists and is not the table asked for")]
     RelationExists { relation: String },
     #[error("no schema has been selected to create in")]
     NoSchema,
@@ -204,7 +204,11 @@ impl Error {
                 Some("Flatten the array first, for instance with array(SELECT unnest(inputs)).".into()),
             ),
             InvalidName { reason, .. } => ("42602", Some(sentence(reason)), Some("Choose another name.".into())),
-            InvalidArgument { .. } => ("22023", None, None),
+            InvalidArgument { argument, .. } => (
+                "22023",
+                None,
+                Some(format!("Leave {argument} out to take its default; see \\df in psql.")),
+            ),
             NotSearchable { kind, .. } => (
                 "42809",
                 Some(format!("It is {kind}.")),

@@ -184,8 +184,8 @@ fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Sha
         Some(name) => find(&name),
         None => TEXT_OUTPUTS
             .iter()
-            .find_map(|name| find(name))
-            .or_else(|| TOKEN_OUTPUTS.iter().find_map(|name| find(name)))
+            .find_map(find)
+            .or_else(|| TOKEN_OUTPUTS.iter().find_map(find))
             .or_else(|| outlets.first().filter(|_| outlets.len() == 1)),
     };
     chosen

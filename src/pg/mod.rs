@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod embedders;
 pub mod jsonb;
 pub mod paths;
+pub mod regclass;
 pub mod registry;
 pub mod report;
 pub mod search_database;

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, PgRelation};
 
 use super::fusion::{DEFAULT_RRF_K, rrf_score as score_of_rank};
-use super::hybrid::{self, Question};
+use super::hybrid::{Question, SearchHit, hybrid_search as hybrid_search_with};
 use super::request::{check_rrf_k, check_weight};
 use super::source::ColumnChoice;
 use super::{Filter, SearchRequest, SearchSource};
@@ -21,13 +21,13 @@ use crate::pg::settings::default_model;
 #[allow(clippy::too_many_arguments, reason = "named arguments with defaults are the SQL surface")]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn hybrid_search(
-    source: PgRelation,
-    query: &str,
-    k: default!(i32, 10),
+    source: Option<PgRelation>,
+    query: Option<&str>,
+    k: default!(Option<i32>, 10),
     filter: default!(Option<JsonB>, "NULL"),
-    vector_weight: default!(f64, 1.0),
-    text_weight: default!(f64, 1.0),
-    rrf_k: default!(i32, 60),
+    vector_weight: default!(Option<f64>, 1.0),
+    text_weight: default!(Option<f64>, 1.0),
+    rrf_k: default!(Option<i32>, 60),
     model: default!(Option<&str>, "NULL"),
     text_configuration: default!(Option<&str>, "NULL"),
     vector_column: default!(Option<&str>, "NULL"),
@@ -46,30 +46,29 @@ fn hybrid_search(
         name!(doc, JsonbText),
     ),
 > {
+    // NULL stands for the default of an argument, and nothing answers no question.
+    let request = SearchRequest::new(
+        k.unwrap_or(10),
+        rrf_k.unwrap_or(DEFAULT_RRF_K),
+        vector_weight.unwrap_or(1.0),
+        text_weight.unwrap_or(1.0),
+    );
     let choice = ColumnChoice {
         embedding: vector_column.map(str::to_owned),
         lexemes: text_column.map(str::to_owned),
         content: content_column.map(str::to_owned),
     };
-    let search = || -> Result<Vec<hybrid::SearchHit>> {
-        let request = SearchRequest::new(k, rrf_k, vector_weight, text_weight)?;
-        let table = SearchSource::resolve(read_table(&source)?, &choice)?;
-        let filter = match &filter {
-            Some(filter) => Filter::parse(&filter.0.to_string(), &table)?,
-            None => Filter::default(),
-        };
-        let embedding =
-            if request.vector_weight > 0.0 { Some(embed_question(query, &table, model)?) } else { None };
-        let configuration = match text_configuration {
-            Some(name) => Some(name.to_owned()),
-            None => generated_configuration(&source, &table.lexemes.name),
-        };
-        let question = Question { embedding, lexemes: lexemes_of(query, configuration.as_deref()) };
-        let mut database = SessionDatabase { depth: request.depth() };
-        hybrid::hybrid_search(&mut database, &table, &request, &filter, &question)
+    let filter = filter.map(|filter| filter.0.to_string());
+    let hits = match (source, query) {
+        (Some(source), Some(query)) => request
+            .and_then(|request| {
+                search(&source, query, &request, filter.as_deref(), model, text_configuration, &choice)
+            })
+            .or_report(),
+        _ => vec![],
     };
     let rank = |rank: Option<usize>| rank.map(|rank| rank as i32);
-    TableIterator::new(search().or_report().into_iter().map(move |hit| {
+    TableIterator::new(hits.into_iter().map(move |hit| {
         (
             hit.ranked.key,
             hit.ranked.score,
@@ -81,6 +80,30 @@ fn hybrid_search(
             JsonbText(hit.fetched.document),
         )
     }))
+}
+
+fn search(
+    source: &PgRelation,
+    query: &str,
+    request: &SearchRequest,
+    filter: Option<&str>,
+    model: Option<&str>,
+    text_configuration: Option<&str>,
+    choice: &ColumnChoice,
+) -> Result<Vec<SearchHit>> {
+    let table = SearchSource::resolve(read_table(source)?, choice)?;
+    let filter = filter.map_or(Ok(Filter::default()), |filter| Filter::parse(filter, &table))?;
+    let embedding = match request.vector_weight > 0.0 {
+        true => Some(embed_question(query, &table, model)?),
+        false => None,
+    };
+    let configuration = match text_configuration {
+        Some(name) => Some(name.to_owned()),
+        None => generated_configuration(source, &table.lexemes.name),
+    };
+    let lexemes = lexemes_of(query, configuration.as_deref());
+    let mut database = SessionDatabase { depth: request.depth() };
+    hybrid_search_with(&mut database, &table, request, &filter, &Question { embedding, lexemes })
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]

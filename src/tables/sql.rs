@@ -11,6 +11,7 @@ use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::pg::regclass::Regclass;
 use crate::pg::report::{OrReport, raise};
 use crate::pg::settings::default_model;
 use crate::pg::vector::{Vector, pgvector_schema};
@@ -18,33 +19,31 @@ use crate::pg::{registry, spi};
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_domain_memories_table(
-    domain: &str,
+    domain: Option<&str>,
     model: default!(Option<&str>, "NULL"),
-    text_configuration: default!(&str, "'english'"),
-) -> String {
-    create_memories(domain, model, text_configuration).or_report()
+    text_configuration: default!(Option<&str>, "'english'"),
+) -> Option<Regclass> {
+    let model = model.map_or_else(default_model, str::to_owned);
+    let configuration = text_configuration.unwrap_or("english");
+    domain.map(|domain| create_memories(domain, &model, configuration).or_report())
 }
 
-fn create_memories(domain: &str, model: Option<&str>, text_configuration: &str) -> Result<String> {
-    let schema = current_schema()?;
-    let memories = MemoriesTable::new(schema, domain)?;
-    let record = registry::find_model(&model.map_or_else(default_model, str::to_owned))?;
+fn create_memories(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
+    let memories = MemoriesTable::new(current_schema()?, domain)?;
+    let record = registry::find_model(model)?;
     let configuration = find_configuration(text_configuration)?;
-    if let Some(existing_model) = existing_memories(&memories.table)? {
-        if existing_model == record.name {
-            pgrx::notice!("table {} already exists, skipping", memories.table);
-            return Ok(memories.table.to_string());
-        }
-        return Err(Error::RelationExists {
-            relation: format!("{} (embedded with {existing_model})", memories.table),
-        });
+    if let Some(existing) = Regclass::find(&memories.table) {
+        check_memories(&memories.table, existing, model)?;
+        pgrx::notice!("table {} already exists, skipping", memories.table);
+        return Ok(existing);
     }
     // Ids grow with time where the server can make such, so that new rows lie together.
     let new_id = if cfg!(feature = "pg18") { "uuidv7()::text" } else { "gen_random_uuid()::text" };
     let sql =
         memories.creation_sql(&record.name, record.dimensions, &pgvector_schema(), &configuration, new_id)?;
     spi::execute(&sql);
-    Ok(memories.table.to_string())
+    Regclass::find(&memories.table)
+        .ok_or_else(|| Error::RelationExists { relation: memories.table.to_string() })
 }
 
 fn current_schema() -> Result<Identifier> {
@@ -66,24 +65,19 @@ fn find_configuration(name: &str) -> Result<QualifiedName> {
     Ok(QualifiedName { schema: part("n.nspname")?, name: part("c.cfgname")? })
 }
 
-/// The model of a memories table that is already there; another relation of that name is an error.
-fn existing_memories(table: &QualifiedName) -> Result<Option<String>> {
-    let name = table.to_string();
-    let exists = Spi::get_one_with_args::<bool>(
-        "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
-        &[name.as_str().into()],
-    );
-    if exists != Ok(Some(true)) {
-        return Ok(None);
-    }
-    let model = Spi::get_one_with_args::<String>(
+/// Checks that a relation in the place of a memories table is one, embedded with `model`.
+fn check_memories(name: &QualifiedName, existing: Regclass, model: &str) -> Result<()> {
+    let embedded_with = Spi::get_one_with_args::<String>(
         "SELECT t.model FROM vector_tools.searchable_tables AS t \
-         WHERE t.source OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)",
-        &[name.as_str().into()],
+         WHERE t.source OPERATOR(pg_catalog.=) $1::pg_catalog.regclass",
+        &[existing.0.into()],
     );
-    match model {
-        Ok(Some(model)) => Ok(Some(model)),
-        _ => Err(Error::RelationExists { relation: name }),
+    match embedded_with {
+        Ok(Some(found)) if found == model => Ok(()),
+        Ok(Some(found)) => {
+            Err(Error::RelationExists { relation: format!("{name}, which model \"{found}\" embeds,") })
+        }
+        _ => Err(Error::RelationExists { relation: name.to_string() }),
     }
 }
 
