@@ -174,6 +174,23 @@ mod tests {
     }
 
     #[pg_test]
+    fn k_rows_come_back_when_an_index_scan_ends_early() {
+        run("CREATE TABLE early (id integer PRIMARY KEY, lang text, v vector(384), l tsvector)");
+        run("INSERT INTO early SELECT i, CASE WHEN i % 200 = 0 THEN 'de' ELSE 'en' END,
+                 (SELECT array_agg(sin(i * j))::vector FROM generate_series(1, 384) AS j), to_tsvector('simple', 'word' || i)
+             FROM generate_series(1, 1000) AS i");
+        run("CREATE INDEX ON early USING hnsw (v vector_cosine_ops)");
+        run("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off");
+        run("SET LOCAL hnsw.max_scan_tuples = 1");
+        assert_eq!(
+            one::<i64>(
+                "SELECT count(*) FROM hybrid_search('early', 'x', k => 5, filter => '{\"lang\": \"de\"}')"
+            ),
+            5
+        );
+    }
+
+    #[pg_test]
     fn the_settings_of_the_scan_do_not_outlive_the_call() {
         create_docs();
         run("SELECT '[1]'::vector");

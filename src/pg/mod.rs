@@ -16,4 +16,5 @@ pub mod spi;
 pub mod vector;
 
 #[cfg(feature = "pg_test")]
-pub mod tests;
+#[path = "../../pg_test/server/mod.rs"]
+mod server_tests;

@@ -6,7 +6,7 @@ use super::candidate::{Candidate, Location, RankedRow};
 use super::fetch::fetch_rows;
 use super::fusion::fuse_by_rank;
 use super::keyword_leg::{any_word_query, keyword_leg};
-use super::vector_leg::vector_leg;
+use super::vector_leg::{Scan, vector_leg};
 use super::{Filter, SearchRequest, SearchSource, Statement};
 use crate::error::Result;
 
@@ -75,7 +75,9 @@ pub fn hybrid_search(
     let embedding = question.embedding.as_deref();
     let keywords = any_word_query(&question.lexemes);
     let nearest = match embedding {
-        Some(embedding) => database.candidates(&vector_leg(source, filter, embedding, depth))?,
+        Some(embedding) => {
+            nearest_rows(database, request, |scan| vector_leg(source, filter, embedding, depth, scan))?
+        }
         None => vec![],
     };
     let matching = match &keywords {
@@ -100,4 +102,15 @@ pub fn hybrid_search(
             Some(SearchHit { ranked, fetched })
         })
         .collect())
+}
+
+/// Runs the vector leg; where an index scan ended with fewer rows than were asked for, the exact
+/// distances give them, if there are so many.
+fn nearest_rows(
+    database: &mut dyn Database,
+    request: &SearchRequest,
+    leg: impl Fn(Scan) -> Statement,
+) -> Result<Vec<Candidate>> {
+    let nearest = database.candidates(&leg(Scan::Planned))?;
+    if nearest.len() < request.k { database.candidates(&leg(Scan::Exact)) } else { Ok(nearest) }
 }
