@@ -204,11 +204,9 @@ impl Error {
                 Some("Flatten the array first, for instance with array(SELECT unnest(inputs)).".into()),
             ),
             InvalidName { reason, .. } => ("42602", Some(sentence(reason)), Some("Choose another name.".into())),
-            InvalidArgument { argument, .. } => (
-                "22023",
-                None,
-                Some(format!("Leave {argument} out to take its default; see \\df in psql.")),
-            ),
+            InvalidArgument { .. } => {
+                ("22023", None, Some("See \\df in psql for the arguments and their defaults.".into()))
+            }
             NotSearchable { kind, .. } => (
                 "42809",
                 Some(format!("It is {kind}.")),
