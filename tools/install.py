@@ -1,0 +1,149 @@
+"""Builds the extension for a PostgreSQL and installs it there: `python3 tools/install.py [--pg-config PATH]`.
+
+With it go the ONNX Runtime library and the models, to where the extension looks for them by default. Files are renamed
+into place, because running backends have the old library mapped, and what has not changed is left alone.
+"""
+
+import argparse
+import filecmp
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+
+import paths
+import progress
+import run
+import setup
+from progress import say
+
+
+def main():
+    """Builds, then installs."""
+    os.umask(0o022)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pg-config", default=paths.pg_config(), help="of the PostgreSQL to install into")
+    parser.add_argument("--no-build", action="store_true", help="install what was built before, e.g. under sudo")
+    parser.add_argument("--only-extension", action="store_true", help="leave ONNX Runtime and the models out")
+    chosen = parser.parse_args()
+    if not chosen.no_build:
+        parts = [] if chosen.only_extension else ["onnxruntime", "models"]
+        setup.bring_in(parts + (["build"] if _is_ours(chosen.pg_config) else ["tools"]))
+    with progress.only_one("install"):
+        install(chosen.pg_config, chosen.no_build, chosen.only_extension)
+
+
+def install(pg_config, no_build=False, only_extension=False):
+    """Installs the extension and, unless told otherwise, what it needs at run time."""
+    pg_config = os.path.abspath(shutil.which(pg_config) or pg_config)
+    if not no_build:
+        package(pg_config)
+    sources = _package_files(pg_config)
+    if not only_extension:
+        sources += companions(pg_config)
+    put(pg_config, sources)
+
+
+def install_companions(pg_config):
+    """Installs only what the extension needs at run time."""
+    put(pg_config, companions(pg_config))
+
+
+def package(pg_config):
+    """Builds the release extension into a folder of its own."""
+    major = _major(pg_config)
+    env = run.environment()
+    if not _is_ours(pg_config):
+        # Bindings are made from the headers of the PostgreSQL that is installed into.
+        env["PGRX_PG_CONFIG_PATH"] = pg_config
+        os.makedirs(env["PGRX_HOME"], exist_ok=True)
+    command = [paths.local("cargo", "bin", "cargo-pgrx"), "pgrx", "package", "--pg-config", pg_config,
+               "--no-default-features", "--features", f"pg{major}", "--out-dir", _package_folder(pg_config)]
+    say("install", f"building the extension for PostgreSQL {major} (the first time takes some minutes)")
+    shutil.rmtree(_package_folder(pg_config), ignore_errors=True)
+    os.makedirs(paths.local("log"), exist_ok=True)
+    with open(paths.local("log", "install.log"), "wb") as log:
+        done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, check=False)
+    if done.returncode != 0:
+        paths.fail("the extension did not build, see above")
+
+
+def companions(pg_config):
+    """The ONNX Runtime library and the models: pairs of source and destination."""
+    libraries = os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools")
+    models = os.path.join(_ask(pg_config, "--sharedir"), "vector_tools", "models")
+    pairs = [(os.path.realpath(paths.local("onnxruntime", "libonnxruntime.so")),
+              os.path.join(libraries, "libonnxruntime.so")),
+             (paths.local("onnxruntime", "LICENSE"), os.path.join(libraries, "libonnxruntime.LICENSE"))]
+    for name in sorted(os.listdir(paths.local("models"))):
+        if os.path.isdir(paths.local("models", name)):
+            pairs += _files(paths.local("models", name), os.path.join(models, name))
+    return pairs
+
+
+def put(pg_config, pairs):
+    """Copies each source to its destination unless it is there already."""
+    changed = [pair for pair in pairs if not _is_same(*pair)]
+    home = os.path.dirname(os.path.dirname(pg_config))
+    if not changed:
+        say("install", f"{home} is up to date")
+        return
+    try:
+        for source, destination in changed:
+            os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
+            new = destination + ".new"
+            shutil.copyfile(source, new)
+            os.chmod(new, 0o755 if destination.endswith(".so") else 0o644)
+            os.replace(new, destination)
+    except PermissionError as error:
+        paths.fail(f"{error.filename} may not be written by you. The build is done; install it with\n"
+                   f"  sudo python3 {os.path.relpath(__file__)} --no-build --pg-config {pg_config}")
+    say("install", f"{len(changed)} of {len(pairs)} files were new for {home}")
+
+
+def _package_folder(pg_config):
+    return paths.local("package", f"{_major(pg_config)}-{hashlib.sha256(pg_config.encode()).hexdigest()[:8]}")
+
+
+def _package_files(pg_config):
+    folder = _package_folder(pg_config)
+    if not os.path.isdir(folder):
+        paths.fail(f"nothing was built for {pg_config} yet: run `make install PG_CONFIG={pg_config}`")
+    return _files(folder, "/")
+
+
+def _files(folder, destination):
+    pairs = []
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            source = os.path.join(where, name)
+            pairs.append((source, os.path.join(destination, os.path.relpath(source, folder))))
+    return pairs
+
+
+def _is_same(source, destination):
+    return os.path.exists(destination) and filecmp.cmp(source, destination, shallow=False)
+
+
+def _is_ours(pg_config):
+    # Those of the same version in .local are alike, so bindings are made for one of them only.
+    return os.path.abspath(pg_config) in (paths.pg_config(kind) for kind in ("postgresql", "postgresql-test"))
+
+
+def _major(pg_config):
+    said = _ask(pg_config, "--version")
+    return re.search(r"(\d+)", said).group(1)
+
+
+def _ask(pg_config, option):
+    try:
+        return subprocess.run([pg_config, option], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return paths.fail(f"{pg_config} is not a pg_config: give the one of your PostgreSQL, "
+                          "e.g. PG_CONFIG=/usr/lib/postgresql/18/bin/pg_config")
+
+
+if __name__ == "__main__":
+    main()
