@@ -55,7 +55,9 @@ def run(command, **options):
 
 def environment(env=None):
     """The environment for a server: nothing that would point PostgreSQL's programs to another one."""
-    env = {name: value for name, value in (os.environ if env is None else env).items() if not name.startswith("PG")}
+    # With RUST_BACKTRACE the detail of an error would be a backtrace.
+    env = {name: value for name, value in (os.environ if env is None else env).items()
+           if not name.startswith("PG") and name != "RUST_BACKTRACE"}
     env["LC_ALL"] = "C"
     if account():
         env["HOME"] = account().pw_dir

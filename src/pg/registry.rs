@@ -108,16 +108,22 @@ fn with_rights_of_owner<T>(work: impl FnOnce() -> T) -> T {
     REGISTRY.set(registry);
     let mut user = pg_sys::InvalidOid;
     let mut context = 0;
-    // SAFETY: user and context are put back below; on an error the abort of the
+    // SAFETY: user, context and snapshot are put back below; on an error the abort of the
     // (sub)transaction puts them back.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
         pg_sys::SetUserIdAndSecContext(owner_of(registry), context | flags as i32);
+        // The registry is read as it is now, as PostgreSQL reads its own catalogue: a constant
+        // call of embed is computed while the statement is planned, under an older snapshot.
+        pg_sys::PushActiveSnapshot(pg_sys::GetCatalogSnapshot(registry));
     }
     let result = work();
-    // SAFETY: the values read above.
-    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    // SAFETY: the values read above, and the snapshot pushed there.
+    unsafe {
+        pg_sys::PopActiveSnapshot();
+        pg_sys::SetUserIdAndSecContext(user, context);
+    }
     result
 }
 
