@@ -1,0 +1,102 @@
+//! Many short sessions, long ones, and many at once (12, 14, 15).
+
+use std::thread;
+
+use crate::database::Database;
+use crate::process::resident_kib;
+use crate::server::Server;
+
+const CONNECTIONS: usize = 200;
+const CLIENTS: usize = 4;
+
+#[test]
+fn sessions_that_embed_and_leave_do_no_harm() {
+    let server = Server::start("test-lifecycle", &[]);
+    crate::database::make_template(&server);
+    let database = Database::with_extension_on(&server, "lifecycle");
+    let started = "SELECT pg_postmaster_start_time()";
+    let before = database.connect().text(started);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for _ in 0..CONNECTIONS / CLIENTS {
+                    database.connect().still_embeds();
+                }
+            });
+        }
+    });
+    let mut session = database.connect();
+    assert_eq!(session.text(started), before, "expected the server not to restart");
+    let ended_by_signal: Vec<String> = server
+        .log()
+        .lines()
+        .filter(|line| line.contains("terminated by signal") || line.contains("PANIC"))
+        .map(str::to_owned)
+        .collect();
+    assert!(ended_by_signal.is_empty(), "expected no process to die, but the log has {ended_by_signal:?}");
+}
+
+/// What a warm session may grow by while it embeds 20,000 texts.
+const GROWTH_KIB: u64 = 24 * 1024;
+
+#[test]
+fn a_session_does_not_grow_with_the_texts_it_embeds() {
+    let database = Database::with_extension("memory");
+    let mut session = database.connect();
+    // Lengths from two words to twelve, in another order in each batch.
+    let batch = |number: usize| {
+        format!(
+            "SELECT count(*) FROM (SELECT unnest(embed(array_agg(
+                 'text ' || i || repeat(' word', (i * 7919 + {number}) % 11)))) FROM generate_series(1, 500) AS i) AS e"
+        )
+    };
+    for number in 0..4 {
+        session.run(&batch(number));
+    }
+    let warm = resident_kib(session.pid);
+    for number in 4..44 {
+        assert_eq!(session.text(&batch(number)), "500", "expected a vector for each text");
+    }
+    let grown = resident_kib(session.pid).saturating_sub(warm);
+    assert!(
+        grown < GROWTH_KIB,
+        "expected to grow by less than {GROWTH_KIB} KiB over {warm} KiB, not by {grown} KiB"
+    );
+}
+
+#[test]
+fn writers_and_searchers_share_a_memories_table() {
+    let (writers, rows_each) = (8, 25);
+    let database = Database::with_extension("concurrency");
+    let mut session = database.connect();
+    session.run("SELECT create_domain_memories_table('shared')");
+    thread::scope(|scope| {
+        for writer in 0..writers {
+            let mut session = database.connect();
+            scope.spawn(move || {
+                for row in 0..rows_each {
+                    session.run(&format!(
+                        "INSERT INTO shared_memories (content) VALUES ('memory {row} of writer {writer}')"
+                    ));
+                }
+            });
+        }
+        for _ in 0..2 {
+            let mut session = database.connect();
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    session.run("SELECT * FROM hybrid_search('shared_memories', 'memory of a writer', 5)");
+                }
+            });
+        }
+    });
+    let expected = format!("{0}|{0}|{0}", writers * rows_each);
+    let found =
+        session.text("SELECT count(*), count(embedding), count(DISTINCT content) FROM shared_memories");
+    assert_eq!(found, expected, "expected every row once, each with its embedding");
+    let wrong = session.text(
+        "SELECT count(*) FROM (SELECT embedding, embed(content) AS truth FROM shared_memories LIMIT 20) AS m \
+         WHERE embedding <=> truth > 1e-5",
+    );
+    assert_eq!(wrong, "0", "expected each embedding to be that of its content");
+}

@@ -1,0 +1,26 @@
+//! Tests on real servers, as clients meet them: cancelling, rights, hostile names, broken models,
+//! dump and restore, a standby. Numbers in their comments are those of the trust document.
+//!
+//! `python3 tools/test.py cluster` installs the extension into the PostgreSQL for tests and runs
+//! them all; `UPDATE_EXPECTED=1` writes the expected lists anew.
+
+mod database;
+mod models;
+mod process;
+mod report;
+mod server;
+mod session;
+
+mod bad_models;
+mod cancel;
+mod dump;
+mod install;
+mod lifecycle;
+mod names;
+mod objects;
+mod parallel;
+mod registry;
+mod rights;
+mod shadows;
+mod standby;
+mod threads;

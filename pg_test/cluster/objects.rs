@@ -1,0 +1,70 @@
+//! Every object of the extension, with its rights and labels, against the expected list (1, 2, 24).
+
+use std::fs;
+
+use crate::database::Database;
+use crate::server::root;
+
+const EXPECTED: &str = "pg_test/cluster/expected/objects.txt";
+
+/// One line an object. The owner is written as OWNER, whoever made the extension.
+const OBJECTS: &str = "
+    WITH member AS (
+        SELECT d.classid, d.objid FROM pg_depend AS d
+        JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+        WHERE e.extname = 'vector_tools' AND d.deptype = 'e'
+    ), described AS (
+        SELECT 'function ' || p.oid::regprocedure || ' returns ' || pg_get_function_result(p.oid) AS object,
+               concat_ws(', ',
+                   CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
+                   'parallel ' || CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END,
+                   CASE WHEN p.proisstrict THEN 'strict' END,
+                   CASE WHEN p.prosecdef THEN 'SECURITY DEFINER' END,
+                   array_to_string(p.proconfig, ', ')) AS labels,
+               coalesce(p.proacl, acldefault('f', p.proowner)) AS rights, p.proowner AS owner,
+               obj_description(p.oid, 'pg_proc') AS comment
+        FROM member AS m JOIN pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass
+        UNION ALL
+        SELECT CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'r' THEN 'table ' ELSE c.relkind::text || ' ' END || c.oid::regclass,
+               NULL, coalesce(c.relacl, acldefault('r', c.relowner)), c.relowner,
+               obj_description(c.oid, 'pg_class')
+        FROM member AS m JOIN pg_class AS c ON c.oid = m.objid AND m.classid = 'pg_class'::regclass
+        UNION ALL
+        SELECT 'schema ' || n.nspname, NULL, coalesce(n.nspacl, acldefault('n', n.nspowner)), n.nspowner,
+               obj_description(n.oid, 'pg_namespace')
+        FROM member AS m JOIN pg_namespace AS n ON n.oid = m.objid AND m.classid = 'pg_namespace'::regclass
+        UNION ALL
+        SELECT 'other ' || pg_describe_object(m.classid, m.objid, 0), NULL, NULL, NULL, 'not needed'
+        FROM member AS m
+        WHERE m.classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_namespace'::regclass)
+    )
+    SELECT object || E'\\n    ' || concat_ws('; ', labels,
+               'rights ' || (SELECT string_agg(
+                   replace(r.item::text, pg_get_userbyid(owner), 'OWNER'), ' ' ORDER BY r.item::text)
+                   FROM unnest(rights) AS r(item)),
+               CASE WHEN comment IS NULL THEN 'NO COMMENT' ELSE 'has a comment' END)
+    FROM described ORDER BY object COLLATE \"C\"";
+
+#[test]
+fn every_object_has_the_expected_rights_labels_and_a_comment() {
+    let database = Database::with_extension("objects");
+    let found = database.connect().rows(OBJECTS).join("\n") + "\n";
+    let path = root().join(EXPECTED);
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &found).expect("the expected list can be written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    if found != expected {
+        let missing: Vec<&str> = expected.lines().filter(|line| !found.contains(line)).collect();
+        let new: Vec<&str> = found.lines().filter(|line| !expected.contains(line)).collect();
+        panic!(
+            "expected the objects of {EXPECTED}; look at each difference, and if all are meant, run again with \
+             UPDATE_EXPECTED=1\nmissing: {missing:#?}\nnew: {new:#?}"
+        );
+    }
+    assert!(!found.contains("NO COMMENT"), "expected each object to have a comment:\n{found}");
+    assert!(
+        !found.contains("SECURITY DEFINER"),
+        "expected no function with the rights of its owner:\n{found}"
+    );
+}

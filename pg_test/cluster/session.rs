@@ -1,0 +1,134 @@
+//! One session of a client, with the checks that tests repeat.
+
+use postgres::error::DbError;
+use postgres::types::ToSql;
+use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
+
+use crate::server::Server;
+
+/// A session, and the process that serves it.
+pub struct Session {
+    client: Client,
+    /// The backend's process id.
+    pub pid: i32,
+}
+
+impl Session {
+    /// Connects to a database as a role.
+    pub fn open(server: &Server, database: &str, role: &str) -> Session {
+        let connection = server.connection(database, role);
+        let client = Client::connect(&connection, NoTls)
+            .unwrap_or_else(|error| panic!("expected a connection to {connection}, not {error:?}"));
+        let mut session = Session { client, pid: 0 };
+        session.pid = session.text("SELECT pg_backend_pid()").parse().expect("a process id is a number");
+        session
+    }
+
+    /// The rows of the last statement that gave any, NULL as `None`.
+    pub fn try_rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, postgres::Error> {
+        let messages = self.client.simple_query(sql)?;
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let values = |index, row: &postgres::SimpleQueryRow| row.get(index).map(str::to_owned);
+        Ok(rows.map(|row| (0..row.len()).map(|index| values(index, row)).collect()).collect())
+    }
+
+    /// Runs statements that must succeed.
+    pub fn run(&mut self, sql: &str) {
+        if let Err(error) = self.try_rows(sql) {
+            panic!("expected this to succeed, not {}:\n{sql}", described(&error));
+        }
+    }
+
+    /// The rows of a statement that must succeed, one line each, columns parted by `|`, NULL as `∅`.
+    pub fn rows(&mut self, sql: &str) -> Vec<String> {
+        let rows = self.try_rows(sql);
+        let rows = rows.unwrap_or_else(|error| panic!("expected rows, not {}:\n{sql}", described(&error)));
+        rows.into_iter().map(line).collect()
+    }
+
+    /// The rows of a statement like [`rows`](Self::rows), or the server's error.
+    pub fn ask_rows(&mut self, sql: &str) -> Result<Vec<String>, DbError> {
+        match self.try_rows(sql) {
+            Ok(rows) => Ok(rows.into_iter().map(line).collect()),
+            Err(error) => Err(error
+                .as_db_error()
+                .cloned()
+                .unwrap_or_else(|| panic!("expected an answer of the server, not {error:?}:\n{sql}"))),
+        }
+    }
+
+    /// The only row of a statement that must succeed.
+    pub fn text(&mut self, sql: &str) -> String {
+        let rows = self.rows(sql);
+        assert_eq!(rows.len(), 1, "expected one row, not {rows:?}:\n{sql}");
+        rows.concat()
+    }
+
+    /// The first column of a statement with parameters, as text, or the server's error.
+    pub fn ask(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Option<String>>, DbError> {
+        match self.client.query(sql, parameters) {
+            Ok(rows) => Ok(rows.iter().map(|row| row.get(0)).collect()),
+            Err(error) => Err(error
+                .as_db_error()
+                .cloned()
+                .unwrap_or_else(|| panic!("expected an answer of the server, not {error:?}:\n{sql}"))),
+        }
+    }
+
+    /// The error of a statement that must fail with this SQLSTATE.
+    pub fn fails(&mut self, sqlstate: &str, sql: &str) -> DbError {
+        match self.try_rows(sql) {
+            Ok(rows) => panic!("expected SQLSTATE {sqlstate}, but this succeeded with {rows:?}:\n{sql}"),
+            Err(error) => match error.as_db_error() {
+                Some(found) if found.code().code() == sqlstate => found.clone(),
+                _ => panic!("expected SQLSTATE {sqlstate}, not {}:\n{sql}", described(&error)),
+            },
+        }
+    }
+
+    /// The SQLSTATE with which a statement fails, or what it gives when it succeeds.
+    pub fn refusal(&mut self, sql: &str) -> String {
+        match self.ask_rows(sql) {
+            Ok(rows) => format!("success with {rows:?}"),
+            Err(error) => error.code().code().to_owned(),
+        }
+    }
+
+    /// Checks that the session still works, by embedding something.
+    pub fn still_embeds(&mut self) {
+        let dimensions =
+            self.text("SELECT public.vector_dims(public.embed('does this session still work?'))");
+        assert_eq!(dimensions, "384", "expected the session to embed after what happened before");
+    }
+
+    /// What a client sends to cancel the running statement, as Ctrl-C in psql does.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.client.cancel_token()
+    }
+}
+
+fn line(row: Vec<Option<String>>) -> String {
+    let values: Vec<String> = row.into_iter().map(|value| value.unwrap_or("∅".to_owned())).collect();
+    values.join("|")
+}
+
+/// An error with everything the server said of it.
+pub fn described(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(found) => format!(
+            "{} {} (detail: {}; hint: {})",
+            found.code().code(),
+            found.message(),
+            found.detail().unwrap_or("none"),
+            found.hint().unwrap_or("none")
+        ),
+        None => format!("{error:?}"),
+    }
+}
