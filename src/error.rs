@@ -19,7 +19,7 @@ pub enum Error {
     InvalidModelName { name: String },
     #[error("provider \"{provider}\" is not known")]
     UnknownProvider { provider: String },
-    #[error("model options are not valid: {reason}")]
+    #[error("model options are not valid")]
     InvalidModelOptions { reason: String },
 
     #[error("could not find the ONNX Runtime library")]
@@ -128,9 +128,9 @@ impl Error {
                 Some("The known provider is \"onnx\".".into()),
                 Some("Call register_model(name, source, provider => 'onnx').".into()),
             ),
-            InvalidModelOptions { .. } => (
+            InvalidModelOptions { reason } => (
                 "22023",
-                None,
+                Some(sentence(reason)),
                 Some("Known options are file, output, pooling (\"mean\" or \"cls\"), normalize, max_tokens, query_prefix and passage_prefix.".into()),
             ),
             LibraryMissing { tried } => (

@@ -121,6 +121,22 @@ fn an_unreadable_folder_is_42501() {
 }
 
 #[test]
+fn an_unknown_output_shape_is_0a000() {
+    let folder = Folder::new();
+    check_folder("bad_shape", "0A000", &folder.copy_fixture("unknown-shape"));
+}
+
+#[test]
+fn a_module_that_is_not_computed_is_0a000() {
+    let folder = Folder::new();
+    let model = folder.copy_fixture("hf-last-hidden-state");
+    let modules = r#"[{"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#;
+    fs::write(model.join("modules.json"), modules).expect("a copy may be written");
+    check_folder("bad_module", "0A000", &model);
+}
+
+#[test]
 fn an_unknown_output_is_0a000() {
     let statement =
         format!("SELECT register_model('bad', '{MODEL}', options => '{{\"output\": \"no_such_output\"}}')");

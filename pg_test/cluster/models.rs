@@ -30,6 +30,13 @@ impl Folder {
         copy
     }
 
+    /// Copies one of the tiny models in models/fixtures into it.
+    pub fn copy_fixture(&self, fixture: &str) -> PathBuf {
+        let copy = self.path().join(fixture);
+        copy_folder(&root().join("models/fixtures").join(fixture), &copy);
+        copy
+    }
+
     /// Like [`copy_model`](Self::copy_model), and then writes one of its files anew.
     pub fn copy_with_file(&self, model: &str, name: &str, file: &str, content: &str) -> PathBuf {
         let copy = self.copy_model(model, name);

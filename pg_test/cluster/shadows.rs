@@ -172,9 +172,10 @@ fn triggers_and_new_tables_resist_shadows() {
          FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = 'home.wary_memories'::pg_catalog.regclass \
          AND a.attnum > 0 ORDER BY a.attnum",
     );
+    // Written with its schema, because pg_temp has a type of that name too.
     let expected = [
         "id character varying(50)",
-        "content text",
+        "content pg_catalog.text",
         "embedding vector(384)",
         "metadata jsonb",
         "created_at timestamp with time zone",

@@ -1,13 +1,13 @@
 -- A domain-memories table: the columns of the domain-memories system, the lexemes that ranked
 -- retrieval needs, and triggers that keep the embedding and updated_at true.
 CREATE TABLE {table} (
-    id varchar(50) PRIMARY KEY DEFAULT {new_id},
-    content text NOT NULL,
+    id pg_catalog.varchar(50) PRIMARY KEY DEFAULT {new_id},
+    content pg_catalog.text NOT NULL,
     embedding {vector}.vector({dimensions}),
-    metadata jsonb NOT NULL DEFAULT '{}',
-    created_at timestamptz DEFAULT now(),
-    updated_at timestamptz DEFAULT now(),
-    lexemes tsvector GENERATED ALWAYS AS (pg_catalog.to_tsvector({configuration}::regconfig, content)) STORED
+    metadata pg_catalog.jsonb NOT NULL DEFAULT '{}',
+    created_at pg_catalog.timestamptz DEFAULT pg_catalog.now(),
+    updated_at pg_catalog.timestamptz DEFAULT pg_catalog.now(),
+    lexemes pg_catalog.tsvector GENERATED ALWAYS AS (pg_catalog.to_tsvector({configuration}::pg_catalog.regconfig, content)) STORED
 );
 
 COMMENT ON TABLE {table} IS {comment};
@@ -19,7 +19,7 @@ CREATE INDEX {embedding_index} ON {table} USING hnsw (embedding {vector}.vector_
 CREATE INDEX {metadata_index} ON {table} USING gin (metadata);
 CREATE INDEX {updated_index} ON {table} (updated_at DESC);
 -- For clients that search with their own to_tsvector('english', content) @@ ….
-CREATE INDEX {content_index} ON {table} USING gin (pg_catalog.to_tsvector({configuration}::regconfig, content));
+CREATE INDEX {content_index} ON {table} USING gin (pg_catalog.to_tsvector({configuration}::pg_catalog.regconfig, content));
 CREATE INDEX {lexemes_index} ON {table} USING gin (lexemes);
 
 CREATE TRIGGER embed_content

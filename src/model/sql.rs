@@ -10,7 +10,7 @@ use super::{Manifest, ModelOptions};
 use crate::embedding::Embedder;
 use crate::error::{Error, Result};
 use crate::pg::report::{OrReport, warn};
-use crate::pg::{embedders, paths, registry};
+use crate::pg::{embedders, paths, registry, session};
 
 /// The models that come with the extension and are registered by CREATE EXTENSION.
 const BUNDLED: [&str; 2] = ["all-MiniLM-L6-v2", "all-MiniLM-L6-v2-int8"];
@@ -41,6 +41,7 @@ fn register_bundled_models() -> i32 {
 
 /// Loads and probes a model, and records what it is.
 fn register(name: &str, source: &str, provider: &str, options: &str, bundled: bool) -> Result<i32> {
+    session::forbid_when_read_only(c"register_model");
     check_model_name(name)?;
     if provider != ONNX_PROVIDER {
         return Err(Error::UnknownProvider { provider: provider.to_owned() });
@@ -80,6 +81,7 @@ fn register(name: &str, source: &str, provider: &str, options: &str, bundled: bo
 }
 
 fn drop_registered(name: &str) -> Result<()> {
+    session::forbid_when_read_only(c"drop_model");
     registry::find_model(name)?;
     let users = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(t.source::pg_catalog.text, ', ') FROM vector_tools.searchable_tables AS t \

@@ -68,7 +68,20 @@ pub fn check_interrupts() -> Result<()> {
 }
 
 fn environment() -> Result<&'static Environment> {
+    forbid_usage_reports();
     open_runtime(settings::onnxruntime_library().as_deref(), &paths::runtime_libraries())
+}
+
+/// Official builds of ONNX Runtime send usage reports from a thread and keep them in a data base in
+/// the home folder, from the moment the library starts; its interface for that comes too late.
+fn forbid_usage_reports() {
+    // SAFETY: a backend has no other thread before ONNX Runtime is open, and afterwards the
+    // variable is set already.
+    unsafe {
+        if std::env::var_os("ORT_DISABLE_TELEMETRY").is_none() {
+            std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
+        }
+    }
 }
 
 /// Drops the models whose registration is gone or another one now.

@@ -10,6 +10,7 @@ pub mod regclass;
 pub mod registry;
 pub mod report;
 pub mod search_database;
+pub mod session;
 pub mod settings;
 pub mod signals;
 pub mod spi;

@@ -20,7 +20,10 @@ pub fn fetch_rows(
     let lexemes = &source.lexemes.name;
     let similarity = query_embedding.map_or("NULL".to_owned(), |query| {
         let query = statement.bind(Parameter::Vector(query.to_vec()));
-        format!("1 - (t.{embedding} {} {query})", source.distance_operator())
+        format!(
+            "1::pg_catalog.float8 OPERATOR(pg_catalog.-) (t.{embedding} {} {query})",
+            source.distance_operator()
+        )
     });
     let text_score = keyword_query.map_or("NULL".to_owned(), |query| {
         let query = statement.bind(Parameter::Text(query.to_owned()));

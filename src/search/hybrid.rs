@@ -89,9 +89,7 @@ pub fn hybrid_search(
     let mut ranked =
         fuse_by_rank(nearest, matching, request.rrf_k, request.vector_weight, request.text_weight);
     ranked.truncate(request.k);
-    if ranked.is_empty() {
-        return Ok(vec![]);
-    }
+    // Without any row too: the statement is where the right to read the table is checked.
     let rows = database.rows(&fetch_rows(source, &ranked, embedding, keywords.as_deref()))?;
     let mut rows: HashMap<Location, FetchedRow> =
         rows.into_iter().map(|row| (row.location.clone(), row)).collect();

@@ -15,7 +15,7 @@ use crate::pg::regclass::Regclass;
 use crate::pg::report::{OrReport, raise};
 use crate::pg::settings::default_model;
 use crate::pg::vector::{Vector, pgvector_schema};
-use crate::pg::{registry, spi};
+use crate::pg::{registry, session, spi};
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_domain_memories_table(
@@ -29,6 +29,7 @@ fn create_domain_memories_table(
 }
 
 fn create_memories(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
+    session::forbid_when_read_only(c"create_domain_memories_table");
     let memories = MemoriesTable::new(current_schema()?, domain)?;
     let record = registry::find_model(model)?;
     let configuration = find_configuration(text_configuration)?;
@@ -38,7 +39,11 @@ fn create_memories(domain: &str, model: &str, text_configuration: &str) -> Resul
         return Ok(existing);
     }
     // Ids grow with time where the server can make such, so that new rows lie together.
-    let new_id = if cfg!(feature = "pg18") { "uuidv7()::text" } else { "gen_random_uuid()::text" };
+    let new_id = if cfg!(feature = "pg18") {
+        "pg_catalog.uuidv7()::pg_catalog.text"
+    } else {
+        "pg_catalog.gen_random_uuid()::pg_catalog.text"
+    };
     let sql =
         memories.creation_sql(&record.name, record.dimensions, &pgvector_schema(), &configuration, new_id)?;
     spi::execute(&sql);
