@@ -24,6 +24,14 @@ mod tests {
     }
 
     #[pg_test]
+    fn bundled_models_that_were_dropped_come_back() {
+        run("SELECT drop_model('all-MiniLM-L6-v2-int8')");
+        assert_eq!(one::<i32>("SELECT vector_tools.register_bundled_models()"), 1);
+        assert_eq!(one::<i32>("SELECT vector_tools.register_bundled_models()"), 0);
+        assert!(one::<bool>("SELECT bool_and(bundled) FROM vector_tools.models"));
+    }
+
+    #[pg_test]
     fn a_hugging_face_folder_works_as_it_is() {
         let source = fixture("hf-last-hidden-state");
         assert_eq!(one::<i32>(&format!("SELECT register_model('tiny', '{source}')")), 8);

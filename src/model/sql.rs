@@ -32,7 +32,8 @@ fn drop_model(name: &str) {
 
 #[pg_extern(sql = false)]
 fn register_bundled_models() -> i32 {
-    let registered = BUNDLED.iter().filter(|name| {
+    let missing = BUNDLED.iter().filter(|name| registry::find_model(name).is_err());
+    let registered = missing.filter(|name| {
         let result = register(name, name, ONNX_PROVIDER, "{}", true);
         result.as_ref().map_err(warn).is_ok()
     });
