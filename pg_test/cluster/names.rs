@@ -96,7 +96,7 @@ fn check_canary(session: &mut Session, name: &str) {
     assert_eq!(found, "1,2,3", "expected the canary to be whole after the name {name:?}");
 }
 
-fn expect_refusal(result: Result<Vec<Option<String>>, DbError>, allowed: &[&str], name: &str) {
+fn expect_refusal(result: Result<Vec<Option<String>>, Box<DbError>>, allowed: &[&str], name: &str) {
     match result {
         Ok(rows) => panic!("expected one of {allowed:?} for the name {name:?}, not {rows:?}"),
         Err(error) => {

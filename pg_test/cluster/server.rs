@@ -109,6 +109,8 @@ fn server_py(verb: &str, name: &str) -> Command {
     ]);
     // With it set, a detail would hold a backtrace that no user's server puts there.
     command.env_remove("RUST_BACKTRACE");
+    // The extension itself must keep ONNX Runtime from reporting, on a server without this too.
+    command.env_remove("ORT_DISABLE_TELEMETRY");
     command
 }
 

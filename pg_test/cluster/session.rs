@@ -50,13 +50,10 @@ impl Session {
     }
 
     /// The rows of a statement like [`rows`](Self::rows), or the server's error.
-    pub fn ask_rows(&mut self, sql: &str) -> Result<Vec<String>, DbError> {
+    pub fn ask_rows(&mut self, sql: &str) -> Result<Vec<String>, Box<DbError>> {
         match self.try_rows(sql) {
             Ok(rows) => Ok(rows.into_iter().map(line).collect()),
-            Err(error) => Err(error
-                .as_db_error()
-                .cloned()
-                .unwrap_or_else(|| panic!("expected an answer of the server, not {error:?}:\n{sql}"))),
+            Err(error) => Err(server_error(&error, sql)),
         }
     }
 
@@ -72,13 +69,10 @@ impl Session {
         &mut self,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Option<String>>, DbError> {
+    ) -> Result<Vec<Option<String>>, Box<DbError>> {
         match self.client.query(sql, parameters) {
             Ok(rows) => Ok(rows.iter().map(|row| row.get(0)).collect()),
-            Err(error) => Err(error
-                .as_db_error()
-                .cloned()
-                .unwrap_or_else(|| panic!("expected an answer of the server, not {error:?}:\n{sql}"))),
+            Err(error) => Err(server_error(&error, sql)),
         }
     }
 
@@ -112,6 +106,11 @@ impl Session {
     pub fn cancel_token(&self) -> CancelToken {
         self.client.cancel_token()
     }
+}
+
+fn server_error(error: &postgres::Error, sql: &str) -> Box<DbError> {
+    let found = error.as_db_error().cloned().map(Box::new);
+    found.unwrap_or_else(|| panic!("expected an answer of the server, not {error:?}:\n{sql}"))
 }
 
 fn line(row: Vec<Option<String>>) -> String {

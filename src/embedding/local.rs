@@ -10,6 +10,7 @@ use super::{Checkpoint, Embedder, Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::model::fingerprint::{read_graph_with_sha256, read_with_sha256};
 use crate::model::manifest::{EncodingSettings, ModelFiles};
+use crate::model::session::WorkingMemory;
 use crate::model::{EncoderSession, Manifest, ModelRecord, TextTokenizer};
 
 /// Texts tokenized and held at once; bounds memory for arrays of any size.
@@ -130,10 +131,12 @@ impl Embedder for LocalEmbedder {
                 sequences.push(self.tokenizer.encode(&self.prefixed(text, purpose))?);
             }
             let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-            for batch in plan_batches(&lengths, self.token_budget) {
+            let batches = plan_batches(&lengths, self.token_budget);
+            for (number, batch) in batches.iter().enumerate() {
                 checkpoint()?;
                 let chosen: Vec<&[u32]> = batch.iter().map(|index| sequences[*index].as_slice()).collect();
-                let vectors = self.session.run(&chosen)?;
+                let is_last = number + 1 == batches.len();
+                let vectors = self.session.run(&chosen, memory_after(is_last, &lengths))?;
                 for (index, vector) in batch.iter().zip(vectors.chunks_exact(self.dimensions())) {
                     embeddings.set(window * WINDOW_TEXTS + index, vector);
                 }
@@ -146,6 +149,16 @@ impl Embedder for LocalEmbedder {
         self.tokenizer.count(text, checkpoint)
     }
 }
+
+/// Queries and short passages come one after another; the working memory of longer work is worth
+/// more to others once it is done.
+fn memory_after(is_last_batch: bool, lengths: &[usize]) -> WorkingMemory {
+    let is_long = lengths.iter().sum::<usize>() > KEPT_MEMORY_TOKENS;
+    if is_last_batch && is_long { WorkingMemory::GivenBack } else { WorkingMemory::Kept }
+}
+
+/// Work of so many tokens may keep its memory in the session.
+const KEPT_MEMORY_TOKENS: usize = 256;
 
 /// How many tokens run through a model at once unless set otherwise. Larger batches were no
 /// faster on a CPU (docs/benchmarks.md), and a cancel request waits for the batch under way.
