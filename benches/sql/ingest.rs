@@ -6,7 +6,7 @@ use postgres::{Client, Statement};
 use vector_tools::embedding::{LocalEmbedder, Purpose};
 
 use crate::neighbour::Neighbour;
-use crate::paired::{Pairs, time};
+use crate::paired::{Pairs, Taken, take};
 use crate::server::Server;
 use crate::table::Table;
 use crate::{MODELS, QUESTION, Scale, plain, sql};
@@ -19,33 +19,34 @@ struct Contest {
     kind: &'static str,
     embedder: LocalEmbedder,
     client: Client,
+    /// The server's process.
+    process: String,
     ingest: Statement,
-    beside_loop: Pairs,
+    time: Pairs,
+    processor: Pairs,
 }
 
 impl Contest {
     fn new(server: &Server, (kind, model): (&'static str, &str), threads: usize) -> Contest {
         let mut client = sql::connect_for(server, model, threads);
+        let process = sql::number(&mut client, "SELECT pg_backend_pid()").to_string();
         let ingest = sql::prepare_ingest(&mut client);
-        let mut contest = Contest {
-            kind,
-            embedder: plain::load(model, threads),
-            client,
-            ingest,
-            beside_loop: Pairs::default(),
-        };
+        let embedder = plain::load(model, threads);
+        let (time, processor) = (Pairs::default(), Pairs::default());
+        let mut contest = Contest { kind, embedder, client, process, ingest, time, processor };
         contest.by_sql(&[QUESTION; 16]);
         contest.by_loop(&[QUESTION; 16]);
         contest
     }
 
-    fn by_sql(&mut self, texts: &[&str]) -> Duration {
+    fn by_sql(&mut self, texts: &[&str]) -> Taken {
         sql::run(&mut self.client, "TRUNCATE passages");
-        time(|| self.client.execute(&self.ingest, &[&texts]).expect("the texts can be ingested"))
+        let ingest = || self.client.execute(&self.ingest, &[&texts]).expect("the texts can be ingested");
+        take(&self.process, ingest)
     }
 
-    fn by_loop(&mut self, texts: &[&str]) -> Duration {
-        time(|| plain::embed(&mut self.embedder, texts, Purpose::Passage))
+    fn by_loop(&mut self, texts: &[&str]) -> Taken {
+        take("self", || plain::embed(&mut self.embedder, texts, Purpose::Passage))
     }
 
     /// Measures both sides, SQL first or last, and returns the time of SQL.
@@ -53,31 +54,37 @@ impl Contest {
         let early = sql_first.then(|| self.by_sql(texts));
         let beside = self.by_loop(texts);
         let ours = early.unwrap_or_else(|| self.by_sql(texts));
-        self.beside_loop.add(texts.len(), ours, beside);
-        ours
+        self.time.add(texts.len(), ours.time, beside.time);
+        self.processor.add(texts.len(), ours.processor, beside.processor);
+        ours.time
     }
 
     fn report(&self, measure: &str, padding: f64, table: &mut Table) {
         table.add_throughput(
             format!("{measure}, {}, {:.0} % padding", self.kind, padding * 100.0),
             "plain loop",
-            &self.beside_loop,
+            &self.time,
             "at least 0.95 ×",
+        );
+        table.add_processor_time(
+            format!("{measure}, {}, processor time a text", self.kind),
+            "plain loop",
+            &self.processor,
         );
     }
 }
 
 /// Adds the rows about ingest on the session's own thread.
 pub fn measure_one_thread(server: &Server, scale: &Scale, texts: &[String], table: &mut Table) {
-    let texts: Vec<&str> = spread(texts, texts.len().div_ceil(2 * scale.texts_on_one_thread), 0);
-    let (count, arrays) = (texts.len(), [spread(&texts, 2, 0), spread(&texts, 2, 1)]);
+    let texts: Vec<&str> = spread(texts, texts.len().div_ceil(scale.texts_on_one_thread), 0);
+    let arrays: Vec<Vec<&str>> = (0..scale.arrays).map(|turn| spread(&texts, scale.arrays, turn)).collect();
     for model in MODELS {
         let mut contest = Contest::new(server, model, 1);
         for (turn, array) in arrays.iter().enumerate() {
-            contest.measure(array, turn == 0);
+            contest.measure(array, turn % 2 == 0);
         }
         let padding = plain::padding(&contest.embedder, &arrays[0]);
-        contest.report(&format!("ingest of {count} texts, 1 thread"), padding, table);
+        contest.report(&format!("ingest of {} texts, 1 thread", texts.len()), padding, table);
     }
 }
 

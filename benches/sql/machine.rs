@@ -20,7 +20,6 @@ pub fn describe(cores: usize, neighbour: &Result<Neighbour, String>) -> String {
     };
     [
         format!("- machine: {cores} cores, {processor}, {memory} GB of memory"),
-        format!("- load when it began: {}", first_line("/proc/loadavg").unwrap_or_default()),
         format!("- {}, vector_tools {}, {library}", postgresql(), env!("CARGO_PKG_VERSION")),
         format!("- {beside}"),
     ]
@@ -33,8 +32,10 @@ fn postgresql() -> String {
     String::from_utf8_lossy(&output.stdout).trim().replace("postgres (PostgreSQL)", "PostgreSQL")
 }
 
-fn first_line(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()?.lines().next().map(str::to_owned)
+/// How many processes ran or wanted to, on average over the last minute.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// What stands after the first `name:` in a file of /proc.

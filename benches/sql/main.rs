@@ -34,19 +34,20 @@ const WORDS: [&str; 8] = ["data", "log", "image", "music", "source", "library", 
 
 /// How much is measured.
 struct Scale {
-    /// Texts to embed on all cores, in `arrays` arrays.
+    /// Texts to embed on all cores.
     texts: usize,
-    arrays: usize,
-    /// Texts in each of the two arrays to embed on one thread.
+    /// Texts to embed on one thread.
     texts_on_one_thread: usize,
+    /// Arrays that those texts are divided into: the sides take turns with each.
+    arrays: usize,
     /// Rounds in which each side answers each of the questions.
     rounds: usize,
     /// New sessions of each model.
     sessions: usize,
 }
 
-const FULL: Scale = Scale { texts: 2000, arrays: 4, texts_on_one_thread: 200, rounds: 80, sessions: 7 };
-const QUICK: Scale = Scale { texts: 64, arrays: 2, texts_on_one_thread: 16, rounds: 10, sessions: 2 };
+const FULL: Scale = Scale { texts: 2000, texts_on_one_thread: 400, arrays: 5, rounds: 80, sessions: 7 };
+const QUICK: Scale = Scale { texts: 64, texts_on_one_thread: 32, arrays: 2, rounds: 10, sessions: 2 };
 
 fn main() {
     // `cargo test --all-targets` runs this program as well, without that argument.
@@ -61,7 +62,11 @@ fn main() {
     let (origin, texts) = texts::read(&server, scale.texts);
     let mut neighbour = neighbour::start(cores);
     println!("\n{}", machine::describe(cores, &neighbour));
-    println!("- texts: {origin}\n");
+    println!("- texts: {origin}");
+    println!(
+        "- load when it began (half of the cores or less for figures to rely on): {}\n",
+        machine::load()
+    );
     let mut table = Table::default();
     query::measure(&server, &scale, &mut table);
     session::measure(&server, &scale, &mut table);

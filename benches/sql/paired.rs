@@ -1,5 +1,6 @@
 //! Two sides that were measured in turn on the same work.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// What a piece of work took on one side and on the other, time after time.
@@ -10,29 +11,31 @@ pub struct Pairs {
 
 struct Piece {
     texts: usize,
-    ours: f64,
-    beside: f64,
+    ours: Duration,
+    beside: Duration,
 }
 
 impl Pairs {
     /// Adds what the same `texts` texts took on both sides.
     pub fn add(&mut self, texts: usize, ours: Duration, beside: Duration) {
-        self.pieces.push(Piece { texts, ours: ours.as_secs_f64(), beside: beside.as_secs_f64() });
+        self.pieces.push(Piece { texts, ours, beside });
     }
 
-    /// The median of our share in the other side's time, so above 1 where we are faster.
+    /// The median of how many times as long the other side took.
     pub fn ratio(&self) -> f64 {
-        median(self.pieces.iter().map(|piece| piece.beside / piece.ours).collect())
+        median(
+            self.pieces.iter().map(|piece| piece.beside.as_secs_f64() / piece.ours.as_secs_f64()).collect(),
+        )
     }
 
-    /// Our throughput over all pieces.
-    pub fn texts_per_second(&self) -> f64 {
-        self.texts() / self.pieces.iter().map(|piece| piece.ours).sum::<f64>()
+    /// Our seconds for each text, over all pieces.
+    pub fn seconds(&self) -> f64 {
+        self.pieces.iter().map(|piece| piece.ours.as_secs_f64()).sum::<f64>() / self.texts()
     }
 
-    /// The other side's throughput over all pieces.
-    pub fn texts_per_second_beside(&self) -> f64 {
-        self.texts() / self.pieces.iter().map(|piece| piece.beside).sum::<f64>()
+    /// The other side's seconds for each text, over all pieces.
+    pub fn seconds_beside(&self) -> f64 {
+        self.pieces.iter().map(|piece| piece.beside.as_secs_f64()).sum::<f64>() / self.texts()
     }
 
     fn texts(&self) -> f64 {
@@ -54,4 +57,31 @@ pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let elapsed = began.elapsed();
     drop(result);
     elapsed
+}
+
+/// What some work took.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    /// By the clock.
+    pub time: Duration,
+    /// On processors, all threads of the process together: other programs do not lengthen it.
+    pub processor: Duration,
+}
+
+/// What `work` takes in the process that does it, named as in /proc.
+pub fn take<T>(process: &str, work: impl FnOnce() -> T) -> Taken {
+    let began = processor_time(process);
+    let time = time(work);
+    Taken { time, processor: processor_time(process).saturating_sub(began) }
+}
+
+/// Processor time of a process and all its threads since it began (proc(5), fields 14 and 15 of
+/// stat, in hundredths of a second).
+fn processor_time(process: &str) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process is there");
+    // The name, in parentheses, may hold spaces.
+    let (_, after_name) = text.rsplit_once(')').expect("the name stands in parentheses");
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Duration::from_millis(10 * ticks)
 }

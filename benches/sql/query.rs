@@ -10,11 +10,22 @@ use crate::{MODELS, QUESTION, Scale, WORDS, plain, sql};
 /// The ways to ask, in the order of the figures in a round.
 const WAYS: [&str; 2] = ["prepared statement", "statement as text"];
 
-/// Adds the rows about warm queries.
+/// Adds the rows about warm queries, after one about what any statement takes.
 pub fn measure(server: &Server, scale: &Scale, table: &mut Table) {
     let questions: Vec<String> = WORDS.iter().map(|word| QUESTION.replace("configuration", word)).collect();
     let statements: Vec<String> =
         questions.iter().map(|question| format!("SELECT embed_query('{question}')")).collect();
+    let mut client = sql::connect(server);
+    let nothing = sql::prepare(&mut client, "SELECT length($1)");
+    let trips = (0..scale.rounds)
+        .map(|_| median_of(&questions, |text| client.query_one(&nothing, &[&text]).expect("it is answered")));
+    table.add(
+        "round trip of any prepared statement".to_owned(),
+        format!("{:.2} ms", median(trips.collect())),
+        String::new(),
+        String::new(),
+        "",
+    );
     for (kind, model) in MODELS {
         let mut embedder = plain::load(model, 1);
         let mut client = sql::connect_for(server, model, 1);

@@ -23,10 +23,21 @@ impl Table {
     pub fn add_throughput(&mut self, measure: String, their_name: &str, pairs: &Pairs, asked: &str) {
         self.add(
             measure,
-            format!("{:.1} texts/s", pairs.texts_per_second()),
-            format!("{their_name} {:.1} texts/s", pairs.texts_per_second_beside()),
+            format!("{:.1} texts/s", 1.0 / pairs.seconds()),
+            format!("{their_name} {:.1} texts/s", 1.0 / pairs.seconds_beside()),
             format!("{:.2} ×", pairs.ratio()),
             asked,
+        );
+    }
+
+    /// Adds a row that compares the processor time that two sides spent on a text.
+    pub fn add_processor_time(&mut self, measure: String, their_name: &str, pairs: &Pairs) {
+        self.add(
+            measure,
+            format!("{:.1} ms", pairs.seconds() * 1e3),
+            format!("{their_name} {:.1} ms", pairs.seconds_beside() * 1e3),
+            format!("{:.2} ×", pairs.ratio()),
+            "",
         );
     }
 }
