@@ -1,9 +1,7 @@
 -- Who may do what, and what each function says of itself in \df+.
 
-ALTER FUNCTION hybrid_search ROWS 10;
-
 GRANT USAGE ON SCHEMA vector_tools TO PUBLIC;
-GRANT SELECT ON vector_tools.models, vector_tools.searchable_tables TO PUBLIC;
+GRANT SELECT ON vector_tools.models, vector_tools.searchable_tables, vector_tools.search_statistics TO PUBLIC;
 
 -- A source is a path on the server.
 REVOKE ALL ON FUNCTION register_model(text, text, text, jsonb) FROM PUBLIC;
@@ -20,7 +18,17 @@ COMMENT ON FUNCTION count_tokens(text) IS 'tokens of a text for vector_tools.def
 COMMENT ON FUNCTION count_tokens(text, text) IS 'tokens of a text for the named model, before truncation, special tokens included';
 COMMENT ON FUNCTION register_model(text, text, text, jsonb) IS 'registers the model in a folder or ONNX file of the server, after loading it; returns its dimensions';
 COMMENT ON FUNCTION drop_model(text) IS 'removes a model from the registry; its files stay';
-COMMENT ON FUNCTION hybrid_search IS 'the k rows of a table that best answer a query, by embedding and by words, fused by reciprocal rank';
+COMMENT ON FUNCTION hybrid_search IS 'the k rows of a table that best answer a query, by embedding and by words, fused into one list';
+COMMENT ON FUNCTION semantic_search IS 'the k rows of a table that are nearest to a query in meaning; score is the similarity';
+COMMENT ON FUNCTION keyword_search IS 'the k rows of a table that rank highest by the words of a query; score is BM25';
+COMMENT ON FUNCTION explain_search IS 'what hybrid_search does with these arguments: its statements, passes, rows and milliseconds';
+COMMENT ON FUNCTION bm25_rank IS 'BM25 score of a document for a query, by the word statistics of a table; for any ORDER BY';
+COMMENT ON FUNCTION refresh_search_stats IS 'counts the words of a table anew for BM25; returns the number of documents';
+COMMENT ON FUNCTION vector_tools.bm25_score IS 'BM25 score of a document for lexemes of given weights; NULL where it has fewer than minimum of them';
+COMMENT ON TYPE vector_tools.word_match IS 'how many of a query''s words a row must have: any, all or a number';
+COMMENT ON FUNCTION vector_tools.word_match(integer) IS 'makes match => 2 possible';
+COMMENT ON FUNCTION vector_tools.word_match_in(cstring) IS 'I/O';
+COMMENT ON FUNCTION vector_tools.word_match_out(vector_tools.word_match) IS 'I/O';
 COMMENT ON FUNCTION rrf_score(bigint, integer, double precision) IS 'share of one ranked list in a fused score: weight / (k + rank)';
 COMMENT ON FUNCTION rrf_fuse(anyarray, anyarray, integer, double precision, double precision) IS 'fuses two ranked lists, best first, by reciprocal rank';
 COMMENT ON FUNCTION create_domain_memories_table(text, text, text) IS 'creates the table {domain}_memories, whose rows embed themselves; returns its name';

@@ -74,6 +74,10 @@ pub enum Error {
     WrongColumnType { table: String, column: String, expected: &'static str, found: String },
     #[error("filter is not valid at {part}")]
     InvalidFilter { part: String, reason: String },
+    #[error("the query could not be embedded; its words alone are searched")]
+    AnsweredByWords { reason: String },
+    #[error("must be owner of table {table}")]
+    NotOwner { table: String },
     #[error("relation {relation} already exists and is not the table asked for")]
     RelationExists { relation: String },
     #[error("no schema has been selected to create in")]
@@ -231,6 +235,16 @@ impl Error {
                 "22023",
                 Some(sentence(reason)),
                 Some("Write filters as {\"column\": value} or {\"column\": {\"$gte\": value}}.".into()),
+            ),
+            AnsweredByWords { reason } => (
+                "01000",
+                Some(sentence(reason)),
+                Some("Call it with require_vector => true to get an error instead.".into()),
+            ),
+            NotOwner { .. } => (
+                "42501",
+                Some("The statistics count all rows of the table, whoever may see them.".into()),
+                Some("Have its owner call refresh_search_stats, or grant yourself the owner's role.".into()),
             ),
             RelationExists { .. } => (
                 "42P07",

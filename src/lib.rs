@@ -19,8 +19,10 @@ mod extension {
     pgrx::pg_module_magic!(name, version);
 
     extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
+    extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
     extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["schema"]);
     extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
+    extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 
@@ -30,6 +32,7 @@ mod extension {
     pub extern "C-unwind" fn _PG_init() {
         crate::pg::settings::define();
         crate::pg::registry::watch();
+        crate::pg::catalog::watch();
     }
 }
 

@@ -1,24 +1,69 @@
 //! What PostgreSQL's catalogue says about a table.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::{spi, vector};
+use super::{indexes, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
-use crate::search::source::{Column, ColumnKind, EmbeddingTrigger, TableFacts};
+use crate::search::source::{Column, ColumnKind, EmbeddingTrigger, TableFacts, configuration_in};
 use crate::search::{Parameter, Statement};
 
 /// The schema that holds the extension's state.
 pub const STATE_SCHEMA: &CStr = c"vector_tools";
 
-/// Reads what a search must know about a table.
+thread_local! {
+    /// What this session knows of tables; dropped when PostgreSQL says that it may be outdated.
+    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<TableFacts>>> = RefCell::default();
+}
+
+/// Asks PostgreSQL to say when a table, or something its facts depend on, has changed.
+pub fn watch() {
+    // SAFETY: the callbacks are plain functions that only forget what is kept.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), pg_sys::Datum::from(0));
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), pg_sys::Datum::from(0));
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    TABLES.with_borrow_mut(|tables| match relation {
+        // All relations.
+        pg_sys::InvalidOid => tables.clear(),
+        relation => {
+            tables.remove(&relation);
+        }
+    });
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    TABLES.with_borrow_mut(HashMap::clear);
+}
+
+/// What a search must know about a table, read once in a session until it changes.
 ///
 /// # Errors
 /// [`Error::NotSearchable`] (42809) for anything but an ordinary, partitioned or materialized
 /// table: only their rows have a place that one statement can hand to the next.
-pub fn read_table(relation: &PgRelation) -> Result<TableFacts> {
+pub fn read_table(relation: &PgRelation) -> Result<Rc<TableFacts>> {
+    // No reference into the map is held while PostgreSQL does anything.
+    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
+        return Ok(known);
+    }
+    let facts = Rc::new(read_facts(relation)?);
+    TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&facts)));
+    Ok(facts)
+}
+
+fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
     let table = qualified_name(relation)?;
     let display = display_name(relation);
     let kind = match relation_kind(relation) {
@@ -31,12 +76,13 @@ pub fn read_table(relation: &PgRelation) -> Result<TableFacts> {
     if let Some(kind) = kind {
         return Err(Error::NotSearchable { subject: display, kind });
     }
-    let vector_type = vector::vector_type();
+    let vector_types = [vector::vector_type(), vector::half_vector_type()];
+    let configurations = generated_configurations(relation);
     let mut columns = Vec::new();
     for attribute in relation.tuple_desc().iter().filter(|attribute| !attribute.attisdropped) {
         let type_oid = attribute.atttypid;
         let kind = match type_oid {
-            oid if oid == vector_type => ColumnKind::Vector,
+            oid if vector_types.contains(&oid) => ColumnKind::Vector,
             pg_sys::TSVECTOROID => ColumnKind::Lexemes,
             pg_sys::JSONBOID => ColumnKind::Json,
             pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => ColumnKind::Text,
@@ -46,6 +92,8 @@ pub fn read_table(relation: &PgRelation) -> Result<TableFacts> {
             name: Identifier::new(attribute.name())?,
             type_name: qualified_type_name(type_oid),
             kind,
+            type_oid: type_oid.to_u32(),
+            configuration: configurations.get(attribute.name()).cloned(),
             // pgvector keeps the dimensions as the type modifier.
             dimensions: usize::try_from(attribute.atttypmod).ok().filter(|_| kind == ColumnKind::Vector),
         });
@@ -54,6 +102,8 @@ pub fn read_table(relation: &PgRelation) -> Result<TableFacts> {
         primary_key: primary_key(relation)?,
         embedding_trigger: embedding_trigger(relation),
         pgvector_schema: vector::pgvector_schema(),
+        vector_indexes: indexes::vector_indexes(relation)?,
+        bm25_indexes: indexes::bm25_indexes(relation)?,
         table,
         display,
         columns,
@@ -67,22 +117,36 @@ pub fn schema_name(schema: pg_sys::Oid) -> Option<Identifier> {
     owned_text(name).and_then(|name| Identifier::new(name).ok())
 }
 
-/// The text search configuration of a generated tsvector column, read from its expression;
-/// `None` where the column is filled in another way.
-pub fn generated_configuration(relation: &PgRelation, column: &Identifier) -> Option<String> {
+/// The text search configurations of generated tsvector columns, read from their expressions;
+/// none for a column that is filled in another way.
+fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
-    let column = statement.bind(Parameter::Text(column.as_str().to_owned()));
     statement.push(format_args!(
-        "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+        "SELECT a.attname::pg_catalog.text, pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_catalog.pg_attrdef AS d \
          JOIN pg_catalog.pg_attribute AS a \
            ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
-         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
-         AND a.attname OPERATOR(pg_catalog.=) {column}::pg_catalog.name"
+         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND a.atttypid OPERATOR(pg_catalog.=) \
+         'pg_catalog.tsvector'::pg_catalog.regtype"
     ));
-    let expressions = spi::query(&statement, |row| row.get::<String>(1));
-    crate::search::source::configuration_in(expressions.into_iter().flatten().next()?.as_str())
+    let found = spi::query(&statement, |row| {
+        let expression: String = row.get(2)?;
+        Some((row.get::<String>(1)?, configuration_in(&expression)?))
+    });
+    found.into_iter().flatten().collect()
+}
+
+/// Whether policies hide rows of a table from the caller.
+pub fn has_hidden_rows(relation: &PgRelation) -> bool {
+    // SAFETY: a look-up for the current user; with no_error it raises none.
+    let state = unsafe { pg_sys::check_enable_rls(relation.oid(), pg_sys::InvalidOid, true) };
+    state == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
+/// Whether a table is partitioned.
+pub fn is_partitioned(relation: &PgRelation) -> bool {
+    relation_kind(relation) == pg_sys::RELKIND_PARTITIONED_TABLE
 }
 
 fn relation_kind(relation: &PgRelation) -> u8 {

@@ -1,19 +1,25 @@
 //! Everything that talks to PostgreSQL. Unsafe code is allowed here only, each block with its
 //! reason.
 
+pub mod arguments;
 pub mod array;
 pub mod catalog;
 pub mod embedders;
+pub mod indexes;
 pub mod jsonb;
 pub mod paths;
 pub mod regclass;
 pub mod registry;
 pub mod report;
+pub mod rights;
 pub mod search_database;
 pub mod session;
 pub mod settings;
 pub mod signals;
 pub mod spi;
+pub mod statistics;
+pub mod statistics_worker;
+pub mod text_vector;
 pub mod vector;
 
 #[cfg(feature = "pg_test")]

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 
 use super::catalog::STATE_SCHEMA;
+use super::rights;
 use super::spi::{self, Row};
 use crate::error::{Error, Result};
 use crate::model::manifest::EncodingSettings;
@@ -97,34 +98,17 @@ fn read_record(row: &Row) -> Option<ModelRecord> {
     })
 }
 
-/// Runs a fixed, fully qualified query of the registry with the rights of the registry's owner,
-/// as foreign-key checks run with those of the table's owner: everyone may embed, but only
-/// trusted roles may see where models lie on the server.
+/// Runs a fixed, fully qualified query of the registry with the rights of the registry's owner:
+/// everyone may embed, but only trusted roles may see where models lie on the server.
 fn with_rights_of_owner<T>(work: impl FnOnce() -> T) -> T {
     let registry = registry_table();
     if registry == pg_sys::InvalidOid {
         pgrx::error!("the extension vector_tools has not been created in this database");
     }
     REGISTRY.set(registry);
-    let mut user = pg_sys::InvalidOid;
-    let mut context = 0;
-    // SAFETY: user, context and snapshot are put back below; on an error the abort of the
-    // (sub)transaction puts them back.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-        pg_sys::SetUserIdAndSecContext(owner_of(registry), context | flags as i32);
-        // The registry is read as it is now, as PostgreSQL reads its own catalogue: a constant
-        // call of embed is computed while the statement is planned, under an older snapshot.
-        pg_sys::PushActiveSnapshot(pg_sys::GetCatalogSnapshot(registry));
-    }
-    let result = work();
-    // SAFETY: the values read above, and the snapshot pushed there.
-    unsafe {
-        pg_sys::PopActiveSnapshot();
-        pg_sys::SetUserIdAndSecContext(user, context);
-    }
-    result
+    // The registry is read as it is now: a constant call of embed is computed while the statement
+    // is planned, under an older snapshot.
+    rights::with_rights_of(rights::owner_of(registry), || spi::with_catalog_snapshot(work))
 }
 
 fn registry_table() -> pg_sys::Oid {
@@ -132,14 +116,5 @@ fn registry_table() -> pg_sys::Oid {
     unsafe {
         let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
         pg_sys::get_relname_relid(c"model_registry".as_ptr(), schema)
-    }
-}
-
-fn owner_of(table: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: the table was just looked up, and PostgreSQL raises an error if it is gone; while
-    // the relation is open its pg_class row is there.
-    unsafe {
-        let relation = pgrx::PgRelation::with_lock(table, pg_sys::AccessShareLock as i32);
-        (*relation.rd_rel).relowner
     }
 }

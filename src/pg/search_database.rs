@@ -1,64 +1,131 @@
 //! The server itself as the database of a search.
 
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
 use super::spi::{self, Row};
+use super::text_vector;
+use super::vector::Vector;
 use crate::error::Result;
 use crate::search::candidate::{Candidate, Location};
-use crate::search::hybrid::{Database, FetchedRow};
-use crate::search::{Parameter, Statement};
+use crate::search::hybrid::{Database, Estimate, FetchedRow, IndexScan, MeasuredRow};
+use crate::search::query_text::QueryText;
+use crate::search::{Statement, lexemes};
 
 /// pgvector accepts no more for hnsw.ef_search.
 const LARGEST_EF_SEARCH: usize = 1000;
 
+/// Rows that an index scan may look at for each row that it is expected to need.
+const SCANNED_ROWS: f64 = 4.0;
+
+/// pgvector's default for hnsw.max_scan_tuples, below which this does not go, and a bound on what
+/// is worth it.
+const MAX_SCAN_TUPLES: (f64, f64) = (20_000.0, 1_000_000.0);
+
 /// Runs the statements of one search in this session.
+#[derive(Debug, Default)]
 pub struct SessionDatabase {
-    /// Candidates each leg is asked for.
-    pub depth: usize,
+    /// Whether parallel workers must not take part, since they count scored rows for themselves.
+    pub is_counting: bool,
+}
+
+impl SessionDatabase {
+    fn settings(&self, scan: IndexScan) -> Vec<(&'static CStr, String)> {
+        // Compiling a statement that runs for milliseconds takes longer than it.
+        let mut settings = vec![(c"jit", "off".to_owned())];
+        if self.is_counting {
+            settings.push((c"max_parallel_workers_per_gather", "0".to_owned()));
+        }
+        if let IndexScan::Nearest { wanted, selectivity } = scan {
+            // An HNSW scan gives at most ef_search rows before filters and visibility; the
+            // iterative scan goes on until the leg has its rows. An IVFFlat scan the same by lists.
+            let (least, most) = MAX_SCAN_TUPLES;
+            let tuples = (SCANNED_ROWS * wanted as f64 / selectivity).clamp(least, most);
+            settings.extend([
+                (c"hnsw.ef_search", wanted.min(LARGEST_EF_SEARCH).to_string()),
+                (c"hnsw.iterative_scan", "relaxed_order".to_owned()),
+                (c"hnsw.max_scan_tuples", format!("{tuples:.0}")),
+                (c"hnsw.scan_mem_multiplier", "8".to_owned()),
+                (c"ivfflat.iterative_scan", "relaxed_order".to_owned()),
+            ]);
+        }
+        settings
+    }
 }
 
 impl Database for SessionDatabase {
-    fn candidates(&mut self, statement: &Statement) -> Result<Vec<Candidate>> {
-        // An HNSW scan gives at most ef_search rows before filters and visibility; the iterative
-        // scan goes on until the leg has its rows. An IVFFlat scan the same by lists.
-        let settings = [
-            (c"hnsw.ef_search", self.depth.min(LARGEST_EF_SEARCH).to_string()),
-            (c"hnsw.iterative_scan", "relaxed_order".to_owned()),
-            (c"ivfflat.iterative_scan", "relaxed_order".to_owned()),
-        ];
-        let rows = spi::with_settings(&settings, || {
-            spi::query(statement, |row| Some(Candidate { location: location(row)?, key: row.get(3)? }))
+    fn candidates(&mut self, statement: &Statement, scan: IndexScan) -> Result<Vec<Candidate>> {
+        let rows = spi::with_settings(&self.settings(scan), || {
+            spi::query(statement, |row| {
+                Some(Candidate { location: location(row)?, key: row.get(3)?, score: row.get(4)? })
+            })
         });
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    fn measures(&mut self, statement: &Statement) -> Result<Vec<MeasuredRow>> {
+        Ok(spi::query(statement, measured).into_iter().flatten().collect())
+    }
+
+    fn embeddings(&mut self, statement: &Statement) -> Result<Vec<(Location, Option<Vec<f32>>)>> {
+        let rows =
+            spi::query(statement, |row| Some((location(row)?, row.get::<Vector>(3).map(|vector| vector.0))));
         Ok(rows.into_iter().flatten().collect())
     }
 
     fn rows(&mut self, statement: &Statement) -> Result<Vec<FetchedRow>> {
         let rows = spi::query(statement, |row| {
             Some(FetchedRow {
-                location: location(row)?,
-                similarity: row.get(3),
-                text_score: row.get(4),
+                measured: measured(row)?,
                 content: row.get(5),
                 document: row.get(6)?,
+                highlight: row.get(7),
             })
         });
         Ok(rows.into_iter().flatten().collect())
     }
+
+    fn estimate(&mut self, statement: &Statement) -> Result<Estimate> {
+        let (rows, cost) = spi::estimate(statement);
+        Ok(Estimate { rows, cost })
+    }
+
+    fn take_scored(&mut self) -> u64 {
+        text_vector::take_scored()
+    }
+}
+
+fn measured(row: &Row) -> Option<MeasuredRow> {
+    Some(MeasuredRow { location: location(row)?, distance: row.get(3), text_score: row.get(4) })
 }
 
 fn location(row: &Row) -> Option<Location> {
-    Some(Location { table: row.get(1)?, row: row.get(2)? })
+    let table: pg_sys::Oid = row.get(1)?;
+    let place: pg_sys::ItemPointerData = row.get(2)?;
+    let (block, offset) = pgrx::itemptr::item_pointer_get_both(place);
+    Some(Location { table: table.to_u32(), block, offset })
 }
 
-/// The lexemes of a query under a text search configuration, the session's own when none is
+/// The words of a query under a text search configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueryLexemes {
+    /// Its lexemes, each with how often it occurs.
+    pub lexemes: Vec<(String, i64)>,
+    /// Its conditions, as one `tsquery` in text form; `None` without any.
+    pub condition: Option<String>,
+}
+
+/// Reads the words of a query under a text search configuration, the session's own when none is
 /// given.
-pub fn lexemes_of(query: &str, configuration: Option<&str>) -> Vec<String> {
-    let mut statement = Statement::default();
-    let query = statement.bind(Parameter::Text(query.to_owned()));
-    let configuration = match configuration {
-        Some(name) => format!("{}::pg_catalog.regconfig", statement.bind(Parameter::Text(name.to_owned()))),
-        None => "pg_catalog.get_current_ts_config()".to_owned(),
-    };
-    statement.push(format_args!(
-        "SELECT l.lexeme FROM pg_catalog.unnest(pg_catalog.to_tsvector({configuration}, {query})) AS l"
-    ));
-    spi::query(&statement, |row| row.get::<String>(1)).into_iter().flatten().collect()
+pub fn query_lexemes(query: &QueryText, configuration: Option<&str>) -> QueryLexemes {
+    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
+    let lexemes =
+        spi::query(&lexemes::read_lexemes(query, configuration), read).into_iter().flatten().collect();
+    if query.required.is_empty() && query.excluded.is_empty() {
+        return QueryLexemes { lexemes, condition: None };
+    }
+    let phrases =
+        spi::query(&lexemes::read_phrases(query, configuration), |row| row.get(1).unwrap_or_default());
+    QueryLexemes { lexemes, condition: lexemes::join_conditions(query, phrases) }
 }

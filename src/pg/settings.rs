@@ -11,6 +11,8 @@ static DEFAULT_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
+static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -41,6 +43,22 @@ pub fn define() {
         &BATCH_TOKENS,
         16,
         1_000_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"vector_tools.auto_refresh_statistics",
+        c"Whether searches start a background worker that renews outdated statistics of a table.",
+        c"Without it they are as old as the last refresh_search_stats().",
+        &AUTO_REFRESH_STATISTICS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"vector_tools.use_bm25_index",
+        c"Whether the keyword leg uses a bm25 index of pg_textsearch where a table has one.",
+        c"Otherwise the scores come from the tsvector column and its GIN index.",
+        &USE_BM25_INDEX,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -81,6 +99,16 @@ pub fn threads() -> usize {
 /// `vector_tools.batch_tokens`
 pub fn batch_tokens() -> usize {
     BATCH_TOKENS.get().max(1) as usize
+}
+
+/// `vector_tools.auto_refresh_statistics`
+pub fn auto_refresh_statistics() -> bool {
+    AUTO_REFRESH_STATISTICS.get()
+}
+
+/// `vector_tools.use_bm25_index`
+pub fn use_bm25_index() -> bool {
+    USE_BM25_INDEX.get()
 }
 
 /// `vector_tools.onnxruntime_library`, when set.

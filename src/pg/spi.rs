@@ -12,7 +12,8 @@ use crate::search::{Parameter, Statement};
 /// Plans kept for a session; beyond it all are dropped, since ever new texts would fill memory.
 const KEPT_PLANS: usize = 128;
 
-type PlanKey = (String, Vec<pg_sys::Oid>);
+/// SQL text, types of the parameters, cursor options.
+type PlanKey = (String, Vec<pg_sys::Oid>, i32);
 
 thread_local! {
     static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
@@ -25,6 +26,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// Calls `read` with the bytes of a variable-length column after their header, detoasted;
+    /// NULL is `None`.
+    pub fn with_bytes<T>(&self, column: i32, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: as in get; the statement's author knows that the column has variable length.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            (!is_null).then(|| super::text_vector::with_detoasted(datum, read))
+        }
+    }
+
     /// The value of a column, counted from 1; NULL is `None`.
     pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
         let mut is_null = false;
@@ -45,7 +57,7 @@ pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T
     Spi::connect(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
-        let plan = prepared_plan(&statement.text, types);
+        let plan = prepared_plan(&statement.text, types, 0);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {
@@ -65,6 +77,70 @@ pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T
     })
 }
 
+/// Reads the result of a statement piece by piece, so that it need not fit into memory; a
+/// statement can be cancelled between pieces. Like [`query`] otherwise.
+pub fn for_each(statement: &Statement, mut read: impl FnMut(&Row)) {
+    const PIECE: std::ffi::c_long = 1000;
+    with_cursor(statement, 0, |portal| {
+        loop {
+            pgrx::check_for_interrupts!();
+            // SAFETY: the portal is open; its rows are read before they are freed.
+            unsafe {
+                pg_sys::SPI_cursor_fetch(portal, true, PIECE);
+                let table = pg_sys::SPI_tuptable;
+                let tuples = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
+                tuples.iter().for_each(|tuple| read(&Row { tuple: *tuple, descriptor: (*table).tupdesc }));
+                let is_last = tuples.is_empty();
+                pg_sys::SPI_freetuptable(table);
+                if is_last {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// What the planner expects of a statement with these very parameters: its rows and total cost.
+pub fn estimate(statement: &Statement) -> (f64, f64) {
+    with_cursor(statement, pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32, |portal| {
+        // SAFETY: an open portal of a SELECT has a query description with a plan.
+        unsafe {
+            let plan = (*(*(*portal).queryDesc).plannedstmt).planTree;
+            ((*plan).plan_rows, (*plan).total_cost)
+        }
+    })
+}
+
+fn with_cursor<T>(statement: &Statement, options: i32, work: impl FnOnce(pg_sys::Portal) -> T) -> T {
+    Spi::connect(|_| {
+        let (types, mut values) = bind(&statement.parameters);
+        let nulls = vec![b' ' as c_char; values.len()];
+        let plan = prepared_plan(&statement.text, types, options);
+        // SAFETY: the plan was prepared for exactly these types; SPI is connected.
+        unsafe {
+            let portal =
+                pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
+            let result = work(portal);
+            pg_sys::SPI_cursor_close(portal);
+            result
+        }
+    })
+}
+
+/// Runs a statement that changes something, under a snapshot of its own.
+pub fn change(statement: &Statement) {
+    Spi::connect_mut(|_| {
+        let (types, mut values) = bind(&statement.parameters);
+        let nulls = vec![b' ' as c_char; values.len()];
+        let plan = prepared_plan(&statement.text, types, 0);
+        // SAFETY: the plan was prepared for exactly these types; SPI is connected.
+        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        if status < 0 {
+            pgrx::error!("statement gave status {status}: {}", statement.text);
+        }
+    })
+}
+
 /// Runs statements that change something, one after another.
 pub fn execute(text: &str) {
     let text = to_c_string(text);
@@ -76,6 +152,17 @@ pub fn execute(text: &str) {
             pgrx::error!("statement gave status {status}: {}", text.to_string_lossy());
         }
     })
+}
+
+/// Runs `work` with a snapshot as new as PostgreSQL's own look at its catalogue, which what a
+/// session keeps must be read with: an older one could miss a change whose announcement has come.
+pub fn with_catalog_snapshot<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the snapshot is popped below; on an error the abort of the (sub)transaction pops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetCatalogSnapshot(pg_sys::RelationRelationId)) };
+    let result = work();
+    // SAFETY: pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
 }
 
 /// Runs `work` with settings changed as a function's SET clause would change them: for this call
@@ -115,21 +202,25 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             (pg_sys::TEXTARRAYOID, texts.into_datum())
         }
+        Parameter::Number(number) => (pg_sys::FLOAT8OID, number.into_datum()),
+        Parameter::Numbers(numbers) => (pg_sys::FLOAT8ARRAYOID, numbers.clone().into_datum()),
+        Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),
     });
     bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()
 }
 
 /// The session's plan for a statement. PostgreSQL itself plans it again when a table, a role or
 /// search_path it depends on has changed.
-fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>) -> pg_sys::SPIPlanPtr {
-    let key = (text.to_owned(), types);
+fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> pg_sys::SPIPlanPtr {
+    let key = (text.to_owned(), types, options);
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
         return plan;
     }
     let text = to_c_string(text);
     // SAFETY: SPI is connected (by the only caller), and the arrays live through the call.
     let plan = unsafe {
-        let plan = pg_sys::SPI_prepare(text.as_ptr(), key.1.len() as i32, key.1.as_ptr().cast_mut());
+        let plan =
+            pg_sys::SPI_prepare_cursor(text.as_ptr(), key.1.len() as i32, key.1.as_ptr().cast_mut(), options);
         if plan.is_null() {
             pgrx::error!("statement could not be prepared: {}", text.to_string_lossy());
         }

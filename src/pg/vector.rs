@@ -100,12 +100,21 @@ unsafe impl SqlTranslatable for Vector {
 
 /// The type `vector` of pgvector, wherever that extension was created.
 pub fn vector_type() -> Oid {
+    pgvector_type(c"vector")
+}
+
+/// The type `halfvec` of pgvector.
+pub fn half_vector_type() -> Oid {
+    pgvector_type(c"halfvec")
+}
+
+fn pgvector_type(name: &std::ffi::CStr) -> Oid {
     // SAFETY: syscache look-ups with a valid C string and a schema that exists.
     unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
             pg_sys::Anum_pg_type_oid as i16,
-            pg_sys::Datum::from(c"vector".as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(pgvector_schema_oid()),
             pg_sys::Datum::from(0),
             pg_sys::Datum::from(0),

@@ -52,6 +52,11 @@ impl Filter {
         Ok(Filter { conditions })
     }
 
+    /// Whether every row passes.
+    pub fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
     /// Appends ` AND …` for each condition to a statement whose row is called `t`.
     pub fn push_conditions(&self, statement: &mut Statement) {
         for condition in &self.conditions {
@@ -264,13 +269,13 @@ fn path_test(column: &Identifier, path: &[String], test: &Test, statement: &mut 
 #[cfg(test)]
 mod tests {
     use super::super::source::tests::facts_with;
-    use super::super::source::{ColumnChoice, ColumnKind};
+    use super::super::source::{ColumnChoice, ColumnKind, Legs};
     use super::*;
 
     fn source() -> SearchSource {
         use ColumnKind::{Json, Lexemes, Other, Vector};
         let columns = [("id", Other), ("year", Other), ("v", Vector), ("l", Lexemes), ("metadata", Json)];
-        SearchSource::resolve(facts_with(&columns), &ColumnChoice::default()).expect("searchable")
+        SearchSource::resolve(facts_with(&columns), &ColumnChoice::default(), Legs::BOTH).expect("searchable")
     }
 
     fn sql(json: &str) -> (String, Vec<Parameter>) {
@@ -321,7 +326,7 @@ mod tests {
     fn without_metadata_an_unknown_key_is_an_error() {
         use ColumnKind::{Lexemes, Vector};
         let facts = facts_with(&[("v", Vector), ("l", Lexemes)]);
-        let source = SearchSource::resolve(facts, &ColumnChoice::default()).expect("searchable");
+        let source = SearchSource::resolve(facts, &ColumnChoice::default(), Legs::BOTH).expect("searchable");
         let error = Filter::parse(r#"{"nope": 1}"#, &source).expect_err("unknown");
         assert_eq!(error.facts().sqlstate, "42703");
     }

@@ -2,27 +2,43 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
+
+use super::bm25_index::Bm25Index;
 use super::candidate::{Candidate, Location, RankedRow};
-use super::fetch::fetch_rows;
-use super::fusion::fuse_by_rank;
-use super::keyword_leg::{any_word_query, keyword_leg};
-use super::vector_leg::{Scan, vector_leg};
+use super::diversity::diversify;
+use super::fusion::{fuse, merge};
+use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg};
+use super::leg::push_word_condition;
+use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows};
+use super::trace::{Trace, passes_json};
+use super::vector_leg::{Scan, VectorQuestion, vector_leg};
+use super::vector_space::VectorSpace;
 use super::{Filter, SearchRequest, SearchSource, Statement};
 use crate::error::Result;
+
+/// A row as [`measure_rows`] reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasuredRow {
+    /// Where the row is.
+    pub location: Location,
+    /// The distance to the query's embedding, where the row has one.
+    pub distance: Option<f64>,
+    /// The BM25 score, where the query has any words.
+    pub text_score: Option<f64>,
+}
 
 /// A row as [`fetch_rows`] reads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchedRow {
-    /// Where the row is.
-    pub location: Location,
-    /// 1 − cosine distance to the query, where the row has an embedding.
-    pub similarity: Option<f64>,
-    /// The row's `ts_rank`, where the query has any words.
-    pub text_score: Option<f64>,
+    /// Its place and measures.
+    pub measured: MeasuredRow,
     /// The content column.
     pub content: Option<String>,
-    /// The whole row as JSON, without its vector and tsvector.
+    /// The whole row as JSON, without its vectors and tsvectors.
     pub document: String,
+    /// The content with matched words marked, where that was asked for.
+    pub highlight: Option<String>,
 }
 
 /// One row of the answer.
@@ -30,85 +46,369 @@ pub struct FetchedRow {
 pub struct SearchHit {
     /// Its place and score.
     pub ranked: RankedRow,
+    /// Its similarity to the query's embedding.
+    pub similarity: Option<f64>,
     /// Its content and measures.
     pub fetched: FetchedRow,
+}
+
+/// What the planner expects of a statement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Rows.
+    pub rows: f64,
+    /// Total cost, in the planner's unit.
+    pub cost: f64,
 }
 
 /// Runs the statements of a search. All of them see one snapshot, so that a [`Location`] read by
 /// one is good in the next.
 pub trait Database {
-    /// Runs a leg.
+    /// Runs a leg; `scanned` is how many rows an index should give it at least.
     ///
     /// # Errors
     /// Whatever the database reports.
-    fn candidates(&mut self, statement: &Statement) -> Result<Vec<Candidate>>;
+    fn candidates(&mut self, statement: &Statement, scan: IndexScan) -> Result<Vec<Candidate>>;
 
-    /// Runs a fetch.
+    /// Runs [`measure_rows`].
+    ///
+    /// # Errors
+    /// Whatever the database reports.
+    fn measures(&mut self, statement: &Statement) -> Result<Vec<MeasuredRow>>;
+
+    /// Runs [`fetch_embeddings`].
+    ///
+    /// # Errors
+    /// Whatever the database reports.
+    fn embeddings(&mut self, statement: &Statement) -> Result<Vec<(Location, Option<Vec<f32>>)>>;
+
+    /// Runs [`fetch_rows`].
     ///
     /// # Errors
     /// Whatever the database reports.
     fn rows(&mut self, statement: &Statement) -> Result<Vec<FetchedRow>>;
+
+    /// What the planner expects of a statement.
+    ///
+    /// # Errors
+    /// Whatever the database reports.
+    fn estimate(&mut self, statement: &Statement) -> Result<Estimate>;
+
+    /// Rows whose BM25 score was computed since the last call.
+    fn take_scored(&mut self) -> u64;
 }
 
-/// A question, in both forms that the legs need.
+/// How an index is scanned for a leg.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum IndexScan {
+    /// Not by distance.
+    Plain,
+    /// By distance, until so many rows have passed.
+    Nearest {
+        /// Rows wanted.
+        wanted: usize,
+        /// The share of rows that pass.
+        selectivity: f64,
+    },
+}
+
+/// A question, in the forms that the legs need.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Question {
     /// Its embedding; `None` leaves the vector leg out.
     pub embedding: Option<Vec<f32>>,
-    /// Its lexemes; none leave the keyword leg out.
-    pub lexemes: Vec<String>,
+    /// Its words; `None` leaves the keyword leg out.
+    pub keywords: Option<KeywordQuestion>,
+    /// A `tsquery` that rows of either leg must match.
+    pub condition: Option<String>,
 }
 
-/// Answers `question` from the rows of `source` that pass `filter`: at most `request.k` hits,
-/// best first, in a total order.
-///
-/// # Errors
-/// Whatever `database` reports.
-pub fn hybrid_search(
-    database: &mut dyn Database,
-    source: &SearchSource,
-    request: &SearchRequest,
-    filter: &Filter,
-    question: &Question,
-) -> Result<Vec<SearchHit>> {
-    let depth = request.depth();
-    let embedding = question.embedding.as_deref();
-    let keywords = any_word_query(&question.lexemes);
-    let nearest = match embedding {
-        Some(embedding) => {
-            nearest_rows(database, request, |scan| vector_leg(source, filter, embedding, depth, scan))?
+/// One search, all of its parts checked.
+#[derive(Debug)]
+pub struct Search<'a> {
+    /// The table.
+    pub source: &'a SearchSource,
+    /// What is asked for.
+    pub request: &'a SearchRequest,
+    /// Which rows count.
+    pub filter: &'a Filter,
+    /// The question.
+    pub question: &'a Question,
+    /// The index of pg_textsearch that serves the keyword leg.
+    pub bm25_index: Option<&'a Bm25Index>,
+    /// Whether rows are hidden from the caller by policies.
+    pub has_hidden_rows: bool,
+    /// The number of rows of the table, as far as it is known.
+    pub documents: f64,
+    /// How matched words are shown, if they are.
+    pub highlight: Option<Highlight<'a>>,
+}
+
+impl Search<'_> {
+    /// Answers the question: at most `request.k` hits, best first, in a total order.
+    ///
+    /// # Errors
+    /// Whatever `database` reports.
+    pub fn run(&self, database: &mut dyn Database, trace: &mut Trace) -> Result<Vec<SearchHit>> {
+        let matching = trace.time("estimate", |trace| self.estimate_matching(database, trace))?;
+        let nearest = trace.time("vector_leg", |trace| self.find_nearest(database, matching, trace))?;
+        let worded = trace.time("keyword_leg", |trace| self.find_worded(database, matching, trace))?;
+        let mut rows = merge(nearest, worded);
+        if self.has_both_legs() && self.request.fusion.needs_scores() {
+            trace.time("completion", |trace| self.complete(database, &mut rows, trace))?;
         }
-        None => vec![],
-    };
-    let matching = match &keywords {
-        Some(keywords) if request.text_weight > 0.0 => {
-            database.candidates(&keyword_leg(source, filter, keywords, depth))?
+        let rows = trace.time("fusion", |_| self.rank(database, rows))?;
+        trace.time("fetch", |trace| self.fetch(database, rows, trace))
+    }
+
+    fn has_both_legs(&self) -> bool {
+        let weights = self.request.weights;
+        let is_there = [weights.vector > 0.0, weights.text > 0.0];
+        is_there == [true; 2] && self.question.embedding.is_some() && self.question.keywords.is_some()
+    }
+
+    fn measures(&self) -> Measures<'_> {
+        Measures {
+            embedding: self.question.embedding.as_deref(),
+            keywords: self.question.keywords.as_ref(),
+            index: self.bm25_index,
         }
-        _ => vec![],
-    };
-    let mut ranked =
-        fuse_by_rank(nearest, matching, request.rrf_k, request.vector_weight, request.text_weight);
-    ranked.truncate(request.k);
-    // Without any row too: the statement is where the right to read the table is checked.
-    let rows = database.rows(&fetch_rows(source, &ranked, embedding, keywords.as_deref()))?;
-    let mut rows: HashMap<Location, FetchedRow> =
-        rows.into_iter().map(|row| (row.location.clone(), row)).collect();
-    Ok(ranked
-        .into_iter()
-        .filter_map(|ranked| {
-            let fetched = rows.remove(&ranked.location)?;
-            Some(SearchHit { ranked, fetched })
+    }
+
+    /// What the planner expects of the rows that pass the filter, `None` where all rows do.
+    fn estimate_matching(&self, database: &mut dyn Database, trace: &mut Trace) -> Result<Option<Estimate>> {
+        if self.filter.is_empty() && self.question.condition.is_none() && !self.has_hidden_rows {
+            return Ok(None);
+        }
+        let mut statement = Statement::default();
+        statement.push(format_args!("SELECT FROM {} AS t WHERE true", self.source.facts.table));
+        self.filter.push_conditions(&mut statement);
+        push_word_condition(&mut statement, self.source, self.question.condition.as_deref());
+        let estimate = database.estimate(&statement)?;
+        trace.note("matching_rows_expected", || json!(estimate.rows));
+        Ok(Some(estimate))
+    }
+
+    fn selectivity(&self, matching: Option<Estimate>) -> f64 {
+        matching.map_or(1.0, |matching| (matching.rows / self.documents.max(1.0)).clamp(1e-9, 1.0))
+    }
+
+    fn find_nearest(
+        &self,
+        database: &mut dyn Database,
+        matching: Option<Estimate>,
+        trace: &mut Trace,
+    ) -> Result<Vec<Candidate>> {
+        let (Some(embedding), Some(space)) = (&self.question.embedding, &self.source.vectors) else {
+            return Ok(vec![]);
+        };
+        if self.request.weights.vector == 0.0 {
+            return Ok(vec![]);
+        }
+        let depth = self.request.depth;
+        let question = VectorQuestion { embedding, condition: self.question.condition.as_deref() };
+        let selectivity = self.selectivity(matching);
+        let mut scan = choose_scan(space, depth, matching, selectivity);
+        loop {
+            let statement = vector_leg(self.source, space, self.filter, &question, depth, scan);
+            let index_scan = match scan {
+                Scan::Index => IndexScan::Nearest { wanted: space.rows_to_scan(depth), selectivity },
+                Scan::Exact => IndexScan::Plain,
+            };
+            let mut rows = database.candidates(&statement, index_scan)?;
+            // An index scan may end early; the exact distances find what it missed.
+            if scan == Scan::Index && rows.len() < self.request.last_row() {
+                scan = Scan::Exact;
+                continue;
+            }
+            for row in &mut rows {
+                row.score = space.metric.similarity(row.score);
+            }
+            if let Some(least) = self.request.min_similarity {
+                rows.retain(|row| row.score >= least);
+            }
+            trace.note("vector_leg", || {
+                json!({
+                    "sql": statement.text,
+                    "scan": if scan == Scan::Index { "index" } else { "exact" },
+                    "exact": scan == Scan::Exact,
+                    "metric": space.metric.operator(),
+                    "rows": rows.len(),
+                })
+            });
+            return Ok(rows);
+        }
+    }
+
+    fn find_worded(
+        &self,
+        database: &mut dyn Database,
+        matching: Option<Estimate>,
+        trace: &mut Trace,
+    ) -> Result<Vec<Candidate>> {
+        let Some(question) = &self.question.keywords else {
+            return Ok(vec![]);
+        };
+        let depth = self.request.depth;
+        let floor = self.similarity_floor();
+        if let Some(index) = self.bm25_index {
+            let statement = indexed_keyword_leg(self.source, index, self.filter, question, floor, depth);
+            let rows = database.candidates(&statement, IndexScan::Plain)?;
+            // Such a scan ends early, too, where few of its rows pass.
+            if rows.len() >= self.request.last_row() || matching.is_none() {
+                trace.note("keyword_leg", || {
+                    json!({ "sql": statement.text, "method": "pg_textsearch", "exact": true, "rows": rows.len() })
+                });
+                return Ok(rows);
+            }
+        }
+        let Some(lexemes) = &self.source.lexemes else {
+            return Ok(vec![]);
+        };
+        let mut scored = Vec::new();
+        let mut text = String::new();
+        database.take_scored();
+        let (rows, passes) = best_rows(
+            question,
+            depth,
+            self.selectivity(matching),
+            |formula| keyword_leg(self.source, lexemes, self.filter, question, formula, floor, depth),
+            |statement| {
+                let rows = database.candidates(statement, IndexScan::Plain)?;
+                scored.push(database.take_scored());
+                text.clone_from(&statement.text);
+                Ok(rows)
+            },
+        )?;
+        trace.note("keyword_leg", || {
+            json!({
+                "sql": text,
+                "method": "gin",
+                "exact": true,
+                "theta": passes.last().map(|pass| pass.theta),
+                "passes": passes_json(&passes, &scored),
+                "scored": scored.iter().sum::<u64>(),
+                "rows": rows.len(),
+            })
+        });
+        Ok(rows)
+    }
+
+    fn similarity_floor(&self) -> Option<SimilarityFloor<'_>> {
+        Some(SimilarityFloor {
+            space: self.source.vectors.as_ref()?,
+            embedding: self.question.embedding.as_deref()?,
+            least: self.request.min_similarity?,
         })
-        .collect())
+    }
+
+    /// Has every row scored by the leg that did not find it.
+    fn complete(&self, database: &mut dyn Database, rows: &mut [RankedRow], trace: &mut Trace) -> Result<()> {
+        let missing: Vec<Location> =
+            rows.iter().filter(|row| !row.is_complete()).map(|row| row.location).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let statement = measure_rows(self.source, &missing, &self.measures());
+        let measured = database.measures(&statement)?;
+        let measured: HashMap<Location, MeasuredRow> =
+            measured.into_iter().map(|row| (row.location, row)).collect();
+        for row in rows {
+            if let Some(found) = measured.get(&row.location) {
+                row.similarity = row.similarity.or_else(|| self.similarity(found.distance));
+                row.text_score = row.text_score.or(found.text_score);
+            }
+        }
+        trace.note("completion", || json!({ "sql": statement.text, "rows": missing.len() }));
+        Ok(())
+    }
+
+    fn similarity(&self, distance: Option<f64>) -> Option<f64> {
+        let metric = self.source.vectors.as_ref()?.metric;
+        distance.filter(|distance| !distance.is_nan()).map(|distance| metric.similarity(distance))
+    }
+
+    /// Fuses the rows and cuts out those that are asked for.
+    fn rank(&self, database: &mut dyn Database, mut rows: Vec<RankedRow>) -> Result<Vec<RankedRow>> {
+        let request = self.request;
+        fuse(&mut rows, request.fusion, request.rrf_k, request.weights);
+        if request.diversity > 0.0 {
+            rows.truncate(request.depth.max(request.last_row()));
+            let places: Vec<Location> = rows.iter().map(|row| row.location).collect();
+            let statement = fetch_embeddings(self.source, &places);
+            let mut embeddings: HashMap<Location, Option<Vec<f32>>> =
+                database.embeddings(&statement)?.into_iter().collect();
+            let embeddings: Vec<Option<Vec<f32>>> =
+                places.iter().map(|place| embeddings.remove(place).flatten()).collect();
+            rows = diversify(rows, &embeddings, request.diversity, request.last_row());
+        }
+        Ok(rows.into_iter().skip(request.skip).take(request.k).collect())
+    }
+
+    fn fetch(
+        &self,
+        database: &mut dyn Database,
+        ranked: Vec<RankedRow>,
+        trace: &mut Trace,
+    ) -> Result<Vec<SearchHit>> {
+        let places: Vec<Location> = ranked.iter().map(|row| row.location).collect();
+        // Without any row too: the statement is where the right to read the table is checked.
+        let statement = fetch_rows(self.source, &places, &self.measures(), self.highlight);
+        let rows = database.rows(&statement)?;
+        trace.note("fetch", || json!({ "sql": statement.text, "rows": rows.len() }));
+        let mut rows: HashMap<Location, FetchedRow> =
+            rows.into_iter().map(|row| (row.measured.location, row)).collect();
+        let hit = |ranked: RankedRow| {
+            let fetched = rows.remove(&ranked.location)?;
+            let similarity = self.similarity(fetched.measured.distance);
+            Some(SearchHit { ranked, similarity, fetched })
+        };
+        Ok(ranked.into_iter().filter_map(hit).collect())
+    }
 }
 
-/// Runs the vector leg; where an index scan ended with fewer rows than were asked for, the exact
-/// distances give them, if there are so many.
-fn nearest_rows(
-    database: &mut dyn Database,
-    request: &SearchRequest,
-    leg: impl Fn(Scan) -> Statement,
-) -> Result<Vec<Candidate>> {
-    let nearest = database.candidates(&leg(Scan::Planned))?;
-    if nearest.len() < request.k { database.candidates(&leg(Scan::Exact)) } else { Ok(nearest) }
+/// Milliseconds that an index scan spends on each row that it gives, and an exact one on the
+/// distance of each row: measured with 384 dimensions, of which only the ratio matters.
+const INDEX_MILLISECONDS: f64 = 0.028;
+const DISTANCE_MILLISECONDS: f64 = 0.004;
+
+/// Milliseconds for a unit of the planner's cost, which is a page read in sequence.
+const COST_MILLISECONDS: f64 = 0.005;
+
+/// Where few rows pass, computing their distances costs less than walking an index past all the
+/// others.
+fn choose_scan(space: &VectorSpace, depth: usize, matching: Option<Estimate>, selectivity: f64) -> Scan {
+    match (&space.index, matching) {
+        (None, _) => Scan::Exact,
+        (Some(_), None) => Scan::Index,
+        (Some(_), Some(matching)) => {
+            let by_index = space.rows_to_scan(depth) as f64 / selectivity * INDEX_MILLISECONDS;
+            let exactly = matching.rows * DISTANCE_MILLISECONDS + matching.cost * COST_MILLISECONDS;
+            if exactly < by_index { Scan::Exact } else { Scan::Index }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::ColumnKind;
+    use super::super::source::tests::{facts_with, identifier, resolved};
+    use super::super::vector_space::{IndexedForm, Metric, VectorIndex};
+    use super::*;
+
+    #[test]
+    fn few_rows_are_compared_exactly() {
+        let mut facts = facts_with(&[("v", ColumnKind::Vector), ("l", ColumnKind::Lexemes)]);
+        let column = identifier("v");
+        facts.vector_indexes =
+            vec![VectorIndex { column, form: IndexedForm::Whole, metric: Metric::Cosine, is_hnsw: true }];
+        let space = resolved(facts).vectors.expect("a vector column");
+        let scan = |rows: f64| {
+            let matching = Estimate { rows, cost: rows };
+            choose_scan(&space, 100, Some(matching), rows / 1e6)
+        };
+        assert_eq!(scan(1_000.0), Scan::Exact);
+        assert_eq!(scan(900_000.0), Scan::Index);
+        assert_eq!(choose_scan(&space, 100, None, 1.0), Scan::Index);
+    }
 }

@@ -1,47 +1,222 @@
-//! The keyword leg: the rows that share words with the query.
+//! The keyword leg: the rows with the highest BM25 scores, exactly, from an ordinary GIN index.
+//!
+//! 1. Guess a threshold that a few rows more than are wanted should reach.
+//! 2. Run the statement whose `tsquery` rules out what cannot reach it (see `threshold`), with the
+//!    scores of what is left.
+//! 3. Where the worst row of a full list reaches the threshold, no other row can displace it: done.
+//!    Else that row's score is the next threshold; a list that is not full gives none, and all
+//!    rows with any of the words are scored.
 
+use super::bm25::{Bm25, Collection, QueryWord};
+use super::bm25_index::Bm25Index;
+use super::candidate::Candidate;
+use super::leg::{RowColumns, push_word_condition};
+use super::source::Column;
+use super::threshold::{Formula, guess_threshold};
+use super::vector_space::VectorSpace;
 use super::{Filter, Parameter, SearchSource, Statement};
+use crate::error::Result;
 
-/// The tsquery, as text, that matches any of the lexemes; `None` without any (a query of stop
-/// words finds nothing by keyword).
-pub fn any_word_query(lexemes: &[String]) -> Option<String> {
-    let quoted: Vec<String> = lexemes
-        .iter()
-        .map(|lexeme| format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''")))
-        .collect();
-    (!quoted.is_empty()).then(|| quoted.join(" | "))
+/// What the keyword leg looks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeywordQuestion {
+    /// The words that score, the greatest weight first.
+    pub words: Vec<QueryWord>,
+    /// For each word, the share of documents that have it.
+    pub shares: Vec<f64>,
+    /// The collection that the weights are from.
+    pub collection: Collection,
+    /// The parameters of the scores.
+    pub bm25: Bm25,
+    /// How many of the words a row must have, at least 1.
+    pub minimum: usize,
+    /// A `tsquery` that rows must match.
+    pub condition: Option<String>,
+    /// The words as they were typed, for an index that reads text.
+    pub text: String,
 }
 
-/// The statement that finds the `depth` rows ranked highest by `ts_rank` among those that match
-/// `query` (a tsquery as text), with columns (tableoid, ctid as text, key).
-pub fn keyword_leg(source: &SearchSource, filter: &Filter, query: &str, depth: usize) -> Statement {
+/// The least similarity of a row, for the statements of the keyword leg.
+#[derive(Debug, Clone, Copy)]
+pub struct SimilarityFloor<'a> {
+    /// The column that is compared.
+    pub space: &'a VectorSpace,
+    /// The query's embedding.
+    pub embedding: &'a [f32],
+    /// The least similarity.
+    pub least: f64,
+}
+
+/// One run of the statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    /// The threshold.
+    pub theta: f64,
+    /// The `tsquery`.
+    pub formula: String,
+    /// The rows in its list.
+    pub rows: usize,
+    /// The least score of a full list.
+    pub least_score: Option<f64>,
+}
+
+/// Rows that a pass may score for each row wanted. More rows cost time in the first pass; fewer
+/// give a lower threshold for the second.
+const GUESSED_ROWS: f64 = 2.0;
+
+/// So few rows are scored at once rather than after a guess.
+const FEW_ROWS: f64 = 1000.0;
+
+impl KeywordQuestion {
+    /// Upper bounds of the words, the greatest first.
+    fn bounds(&self) -> Vec<f64> {
+        self.words.iter().map(|word| self.bm25.upper_bound(word)).collect()
+    }
+
+    /// The `tsquery` of the rows that can reach `theta` and have enough of the words.
+    fn formula(&self, theta: f64) -> String {
+        let lexemes: Vec<&str> = self.words.iter().map(|word| word.lexeme.as_str()).collect();
+        let reaching = Formula::reaching(&self.bounds(), theta);
+        let formula = match self.minimum {
+            0 | 1 => reaching,
+            minimum => Formula::All(vec![Formula::at_least(minimum, lexemes.len()), reaching]),
+        };
+        formula.to_tsquery(&lexemes).unwrap_or_default()
+    }
+
+    /// The first threshold; 0 where scoring every row with any of the words is no more work.
+    fn first_threshold(&self, depth: usize, selectivity: f64) -> f64 {
+        let documents = self.collection.documents * selectivity;
+        let without: f64 = self.shares.iter().map(|share| 1.0 - share).product();
+        if documents * (1.0 - without) <= FEW_ROWS.max(GUESSED_ROWS * depth as f64) {
+            return 0.0;
+        }
+        guess_threshold(&self.bounds(), &self.shares, documents, GUESSED_ROWS * depth as f64)
+    }
+}
+
+/// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` runs a
+/// statement with columns (tableoid, ctid, key as text, score); `selectivity` is the share of rows
+/// that the filter keeps, as far as it is known.
+///
+/// # Errors
+/// Those of `run`.
+pub fn best_rows(
+    question: &KeywordQuestion,
+    depth: usize,
+    selectivity: f64,
+    mut statement: impl FnMut(&str) -> Statement,
+    mut run: impl FnMut(&Statement) -> Result<Vec<Candidate>>,
+) -> Result<(Vec<Candidate>, Vec<Pass>)> {
+    let mut theta = question.first_threshold(depth, selectivity);
+    let mut passes = Vec::new();
+    loop {
+        let formula = question.formula(theta);
+        let rows = run(&statement(&formula))?;
+        let least_score = rows.last().filter(|_| rows.len() == depth).map(|row| row.score);
+        passes.push(Pass { theta, formula, rows: rows.len(), least_score });
+        match least_score {
+            Some(least) if least < theta => theta = least,
+            None if theta > 0.0 => theta = 0.0,
+            _ => return Ok((rows, passes)),
+        }
+    }
+}
+
+/// The statement that scores the rows which match `formula`, best first.
+pub fn keyword_leg(
+    source: &SearchSource,
+    lexemes: &Column,
+    filter: &Filter,
+    question: &KeywordQuestion,
+    formula: &str,
+    floor: Option<SimilarityFloor>,
+    depth: usize,
+) -> Statement {
     let mut statement = Statement::default();
-    let query = statement.bind(Parameter::Text(query.to_owned()));
-    let limit = statement.bind(Parameter::Integer(depth as i64));
-    let lexemes = &source.lexemes.name;
-    statement.push(format_args!(
-        "SELECT t.tableoid::pg_catalog.int8, t.ctid::pg_catalog.text, {key} \
-         FROM {table} AS t WHERE t.{lexemes} OPERATOR(pg_catalog.@@) {query}::pg_catalog.tsquery",
-        key = source.key_expression(),
-        table = source.facts.table,
-    ));
-    filter.push_conditions(&mut statement);
-    statement.push(format_args!(
-        " ORDER BY pg_catalog.ts_rank(t.{lexemes}, {query}::pg_catalog.tsquery) DESC, {} LIMIT {limit}",
-        source.key_order(),
-    ));
+    let score = score_expression(&mut statement, lexemes, question, question.minimum);
+    let formula = statement.bind(Parameter::Text(formula.to_owned()));
+    let matching = format!("t.{} OPERATOR(pg_catalog.@@) {formula}::pg_catalog.tsquery", lexemes.name);
+    push_leg(&mut statement, source, filter, question, floor, &score, &matching, None, depth);
     statement
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The statement that asks an index of pg_textsearch.
+pub fn indexed_keyword_leg(
+    source: &SearchSource,
+    index: &Bm25Index,
+    filter: &Filter,
+    question: &KeywordQuestion,
+    floor: Option<SimilarityFloor>,
+    depth: usize,
+) -> Statement {
+    let mut statement = Statement::default();
+    let query = statement.bind(Parameter::Text(question.text.clone()));
+    let matching = format!("t.{} IS NOT NULL", index.column);
+    let (score, distance) = (index.score(&query), index.distance(&query));
+    push_leg(&mut statement, source, filter, question, floor, &score, &matching, Some(&distance), depth);
+    statement
+}
 
-    #[test]
-    fn lexemes_are_alternatives_and_quoted() {
-        let lexemes = ["glue".to_owned(), "o'brien".to_owned(), "a\\b".to_owned()];
-        let query = any_word_query(&lexemes);
-        assert_eq!(query.as_deref(), Some("'glue' | 'o''brien' | 'a\\\\b'"));
-        assert_eq!(any_word_query(&[]), None);
+#[allow(clippy::too_many_arguments, reason = "the parts of one statement")]
+fn push_leg(
+    statement: &mut Statement,
+    source: &SearchSource,
+    filter: &Filter,
+    question: &KeywordQuestion,
+    floor: Option<SimilarityFloor>,
+    score: &str,
+    matching: &str,
+    index_order: Option<&str>,
+    depth: usize,
+) {
+    let columns = RowColumns::of(source);
+    let limit = statement.bind(Parameter::Integer(depth as i64));
+    statement.push(format_args!(
+        "SELECT leg.place, leg.row, {key}, leg.score FROM (\
+         SELECT {selected}, {score} AS score FROM {table} AS t WHERE {matching}",
+        key = columns.outer_key(source),
+        selected = columns.selected(),
+        table = source.facts.table,
+    ));
+    filter.push_conditions(statement);
+    push_word_condition(statement, source, question.condition.as_deref());
+    if let Some(floor) = floor {
+        let query = statement.bind(Parameter::Vector(floor.embedding.to_vec()));
+        let distance = floor.space.distance(&floor.space.query(&query));
+        let most = floor.space.metric.distance_at(floor.least).unwrap_or(f64::NEG_INFINITY);
+        let most = statement.bind(Parameter::Number(most));
+        statement.push(format_args!(" AND ({distance}) OPERATOR(pg_catalog.<=) {most}"));
     }
+    match index_order {
+        Some(distance) => statement.push(format_args!(" ORDER BY {distance} LIMIT {limit}")),
+        None => {
+            statement.push(format_args!(" ORDER BY score DESC NULLS LAST, {} LIMIT {limit}", columns.order()))
+        }
+    };
+    statement.push(format_args!(
+        ") AS leg WHERE leg.score OPERATOR(pg_catalog.>) 0 ORDER BY leg.score DESC, {}",
+        columns.outer_order()
+    ));
+}
+
+/// SQL for the BM25 score of the row `t`; NULL where it has fewer than `minimum` of the words.
+pub fn score_expression(
+    statement: &mut Statement,
+    lexemes: &Column,
+    question: &KeywordQuestion,
+    minimum: usize,
+) -> String {
+    let words = question.words.iter().map(|word| word.lexeme.clone()).collect();
+    let words = statement.bind(Parameter::Texts(words));
+    let weights = question.words.iter().map(|word| word.weight).collect();
+    let weights = statement.bind(Parameter::Numbers(weights));
+    let average = statement.bind(Parameter::Number(question.collection.average_length));
+    let k1 = statement.bind(Parameter::Number(question.bm25.k1));
+    let b = statement.bind(Parameter::Number(question.bm25.b));
+    let minimum = statement.bind(Parameter::Integer(minimum as i64));
+    format!(
+        "vector_tools.bm25_score(t.{}, {words}, {weights}, {average}, {k1}, {b}, {minimum})",
+        lexemes.name
+    )
 }

@@ -1,12 +1,14 @@
 //! Which columns of a table a search reads.
 
+use super::bm25_index::Bm25Index;
+use super::vector_space::{VectorIndex, VectorSpace};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 
 /// The types a search tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// pgvector's `vector`
+    /// pgvector's `vector` or `halfvec`
     Vector,
     /// `tsvector`
     Lexemes,
@@ -27,8 +29,12 @@ pub struct Column {
     pub type_name: String,
     /// Which of the types that matter here it has.
     pub kind: ColumnKind,
+    /// Its type's number in the catalogue.
+    pub type_oid: u32,
     /// The dimensions declared for a vector column.
     pub dimensions: Option<usize>,
+    /// The text search configuration in the expression of a generated tsvector column.
+    pub configuration: Option<String>,
 }
 
 /// What the catalogue says about a table, before anything is chosen.
@@ -46,6 +52,10 @@ pub struct TableFacts {
     pub pgvector_schema: Identifier,
     /// The model, content column and embedding column of the table's own embedding trigger.
     pub embedding_trigger: Option<EmbeddingTrigger>,
+    /// The indexes that order rows by distance.
+    pub vector_indexes: Vec<VectorIndex>,
+    /// The indexes of pg_textsearch.
+    pub bm25_indexes: Vec<Bm25Index>,
 }
 
 /// What an embedding trigger keeps true: `embedding` is always the vector of `content`.
@@ -70,15 +80,29 @@ pub struct ColumnChoice {
     pub content: Option<String>,
 }
 
+/// The legs that a search is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Legs {
+    /// Whether the table must have a vector column.
+    pub vector: bool,
+    /// Whether it must have a tsvector column.
+    pub keyword: bool,
+}
+
+impl Legs {
+    /// Both legs.
+    pub const BOTH: Legs = Legs { vector: true, keyword: true };
+}
+
 /// A table with the columns a search reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchSource {
     /// Everything the catalogue says.
     pub facts: TableFacts,
-    /// The vector column.
-    pub embedding: Column,
+    /// The vector column, and how rows near to a query are found in it.
+    pub vectors: Option<VectorSpace>,
     /// The tsvector column.
-    pub lexemes: Column,
+    pub lexemes: Option<Column>,
     /// The column returned as content, if there is an obvious one.
     pub content: Option<Identifier>,
     /// The jsonb column in which a filter looks up what is not a column.
@@ -103,6 +127,12 @@ impl TableFacts {
     /// The column of that name, if there is one.
     pub fn find(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name.as_str() == name)
+    }
+
+    /// The vector and tsvector columns, which nobody wants to read in an answer.
+    pub fn searched_columns(&self) -> Vec<String> {
+        let searched = |column: &&Column| matches!(column.kind, ColumnKind::Vector | ColumnKind::Lexemes);
+        self.columns.iter().filter(searched).map(|column| column.name.as_str().to_owned()).collect()
     }
 
     fn of_kind(&self, kind: ColumnKind) -> impl Iterator<Item = &Column> {
@@ -150,12 +180,12 @@ impl TableFacts {
 impl SearchSource {
     /// Chooses the columns of a search: those named, else the table's only vector and tsvector
     /// column, a content column by the embedding trigger or by its name, and `metadata` or the
-    /// only jsonb column.
+    /// only jsonb column. A column that no leg needs is left out where there is no obvious one.
     ///
     /// # Errors
     /// [`Error::MissingColumn`] and [`Error::UnknownColumn`] (42703), [`Error::AmbiguousColumn`]
     /// (42702), [`Error::WrongColumnType`] (42804).
-    pub fn resolve(facts: TableFacts, choice: &ColumnChoice) -> Result<SearchSource> {
+    pub fn resolve(facts: TableFacts, choice: &ColumnChoice, legs: Legs) -> Result<SearchSource> {
         let trigger = facts.embedding_trigger.as_ref();
         let trigger_embedding = trigger.map(|trigger| trigger.embedding.as_str());
         let embedding = facts.choose(
@@ -163,40 +193,29 @@ impl SearchSource {
             ColumnKind::Vector,
             "vector",
             "vector_column",
-        )?;
-        let lexemes =
-            facts.choose(choice.lexemes.as_deref(), ColumnKind::Lexemes, "tsvector", "text_column")?;
+        );
+        let embedding = if legs.vector { Some(embedding?) } else { embedding.ok() };
+        let lexemes = facts.choose(choice.lexemes.as_deref(), ColumnKind::Lexemes, "tsvector", "text_column");
+        let lexemes = if legs.keyword { Some(lexemes?) } else { lexemes.ok() };
         let content = match &choice.content {
             Some(name) => Some(facts.column(name)?.name.clone()),
             None => content_column(&facts),
         };
         let metadata = metadata_column(&facts);
         let model = trigger
-            .filter(|trigger| trigger.embedding == embedding.name.as_str())
-            .map(|trigger| trigger.model.clone());
-        Ok(SearchSource { embedding, lexemes, content, metadata, model, facts })
+            .zip(embedding.as_ref())
+            .filter(|(trigger, embedding)| trigger.embedding == embedding.name.as_str())
+            .map(|(trigger, _)| trigger.model.clone());
+        let vectors = embedding.map(|column| VectorSpace::choose(column, &facts));
+        Ok(SearchSource { vectors, lexemes, content, metadata, model, facts })
     }
 
-    /// SQL for the primary key of the row `t` as text; without a primary key, its place.
-    pub fn key_expression(&self) -> String {
+    /// The columns of the primary key of the row `t`; without a primary key, its place.
+    pub fn key_columns(&self) -> Vec<String> {
         match self.facts.primary_key.as_slice() {
-            [] => "pg_catalog.concat(t.tableoid, t.ctid)".to_owned(),
-            [column] => format!("t.{column}::pg_catalog.text"),
-            columns => format!("pg_catalog.jsonb_build_array({})::pg_catalog.text", listed(columns)),
+            [] => vec!["t.tableoid".to_owned(), "t.ctid".to_owned()],
+            columns => columns.iter().map(|column| format!("t.{column}")).collect(),
         }
-    }
-
-    /// SQL to order rows that are otherwise equal.
-    pub fn key_order(&self) -> String {
-        match self.facts.primary_key.as_slice() {
-            [] => "t.tableoid, t.ctid".to_owned(),
-            columns => listed(columns),
-        }
-    }
-
-    /// pgvector's cosine distance operator, schema and all.
-    pub fn distance_operator(&self) -> String {
-        format!("OPERATOR({}.<=>)", self.facts.pgvector_schema)
     }
 }
 
@@ -207,11 +226,6 @@ pub fn configuration_in(expression: &str) -> Option<String> {
     let rest = &expression[start..];
     let end = rest.find("'::regconfig")?;
     Some(rest[..end].replace("''", "'"))
-}
-
-fn listed(columns: &[Identifier]) -> String {
-    let columns: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
-    columns.join(", ")
 }
 
 fn metadata_column(facts: &TableFacts) -> Option<Identifier> {
@@ -253,7 +267,9 @@ pub(crate) mod tests {
             }
             .to_owned(),
             kind: *kind,
+            type_oid: 0,
             dimensions: None,
+            configuration: None,
         };
         TableFacts {
             table: QualifiedName { schema: identifier("public"), name: identifier("docs") },
@@ -262,7 +278,13 @@ pub(crate) mod tests {
             primary_key: vec![identifier("id")],
             pgvector_schema: identifier("public"),
             embedding_trigger: None,
+            vector_indexes: vec![],
+            bm25_indexes: vec![],
         }
+    }
+
+    pub(crate) fn resolved(facts: TableFacts) -> SearchSource {
+        SearchSource::resolve(facts, &ColumnChoice::default(), Legs::BOTH).expect("searchable")
     }
 
     use ColumnKind::{Json, Lexemes, Other, Text, Vector};
@@ -277,9 +299,9 @@ pub(crate) mod tests {
             ("l", Lexemes),
             ("j", Json),
         ]);
-        let source = SearchSource::resolve(facts, &ColumnChoice::default()).expect("searchable");
-        assert_eq!(source.embedding.name, identifier("v"));
-        assert_eq!(source.lexemes.name, identifier("l"));
+        let source = resolved(facts);
+        assert_eq!(source.vectors.map(|vectors| vectors.column.name), Some(identifier("v")));
+        assert_eq!(source.lexemes.map(|lexemes| lexemes.name), Some(identifier("l")));
         assert_eq!(source.content, Some(identifier("body")));
         assert_eq!(source.metadata, Some(identifier("j")));
     }
@@ -287,13 +309,16 @@ pub(crate) mod tests {
     #[test]
     fn several_or_no_columns_are_an_error_unless_named() {
         let two = facts_with(&[("id", Other), ("v", Vector), ("w", Vector), ("l", Lexemes)]);
-        let error = SearchSource::resolve(two.clone(), &ColumnChoice::default()).expect_err("two");
+        let error =
+            SearchSource::resolve(two.clone(), &ColumnChoice::default(), Legs::BOTH).expect_err("two");
         assert_eq!(error.facts().sqlstate, "42702");
         let named = ColumnChoice { embedding: Some("w".into()), ..ColumnChoice::default() };
-        let source = SearchSource::resolve(two, &named).expect("named");
-        assert_eq!(source.embedding.name, identifier("w"));
+        let source = SearchSource::resolve(two, &named, Legs::BOTH).expect("named");
+        assert_eq!(source.vectors.map(|vectors| vectors.column.name), Some(identifier("w")));
         let none = facts_with(&[("id", Other), ("l", Lexemes)]);
-        let error = SearchSource::resolve(none, &ColumnChoice::default()).expect_err("none");
+        let keyword_only = Legs { vector: false, keyword: true };
+        assert!(SearchSource::resolve(none.clone(), &ColumnChoice::default(), keyword_only).is_ok());
+        let error = SearchSource::resolve(none, &ColumnChoice::default(), Legs::BOTH).expect_err("none");
         assert_eq!(error.facts().sqlstate, "42703");
     }
 
@@ -310,18 +335,18 @@ pub(crate) mod tests {
     fn a_named_column_must_have_the_type() {
         let facts = facts_with(&[("id", Other), ("v", Vector), ("l", Lexemes)]);
         let wrong = ColumnChoice { embedding: Some("l".into()), ..ColumnChoice::default() };
-        let error = SearchSource::resolve(facts, &wrong).expect_err("not a vector");
+        let error = SearchSource::resolve(facts, &wrong, Legs::BOTH).expect_err("not a vector");
         assert_eq!(error.facts().sqlstate, "42804");
     }
 
     #[test]
-    fn composite_keys_become_json_and_no_key_the_place() {
+    fn without_a_key_the_place_stands_for_it() {
         let mut facts = facts_with(&[("v", Vector), ("l", Lexemes)]);
         facts.primary_key = vec![identifier("a"), identifier("b")];
-        let source = SearchSource::resolve(facts.clone(), &ColumnChoice::default()).expect("searchable");
-        assert!(source.key_expression().contains("jsonb_build_array(t.\"a\", t.\"b\")"));
+        let source = resolved(facts.clone());
+        assert_eq!(source.key_columns(), ["t.\"a\"", "t.\"b\""]);
         facts.primary_key.clear();
-        let source = SearchSource::resolve(facts, &ColumnChoice::default()).expect("searchable");
-        assert_eq!(source.key_order(), "t.tableoid, t.ctid");
+        let source = resolved(facts);
+        assert_eq!(source.key_columns(), ["t.tableoid", "t.ctid"]);
     }
 }

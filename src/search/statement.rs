@@ -13,6 +13,12 @@ pub enum Parameter {
     Vector(Vec<f32>),
     /// `text[]`
     Texts(Vec<String>),
+    /// `double precision`
+    Number(f64),
+    /// `double precision[]`
+    Numbers(Vec<f64>),
+    /// `bigint[]`
+    Integers(Vec<i64>),
 }
 
 /// One SQL statement, `$1` standing for its first parameter.

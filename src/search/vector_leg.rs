@@ -1,48 +1,70 @@
 //! The vector leg: the rows nearest to the query's embedding.
 
+use super::leg::{RowColumns, push_word_condition};
+use super::vector_space::VectorSpace;
 use super::{Filter, Parameter, SearchSource, Statement};
 
 /// How the nearest rows are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// As the planner likes, by an HNSW or IVFFlat index where there is one. Such a scan may end
+    /// By the order of an HNSW or IVFFlat index, where the planner agrees. Such a scan may end
     /// early when few of the rows it meets pass the filter or may be seen by the caller.
-    Planned,
+    Index,
     /// By the distances of all rows that pass.
     Exact,
 }
 
-/// The statement that finds the `depth` rows nearest to `query` by cosine distance, nearest
-/// first, with columns (tableoid, ctid as text, key). An index with `vector_cosine_ops` serves its
-/// inner ORDER BY; the outer one makes the order total, since an index may return rows slightly
-/// out of order.
+/// What the vector leg looks for.
+#[derive(Debug, Clone, Copy)]
+pub struct VectorQuestion<'a> {
+    /// The query's embedding.
+    pub embedding: &'a [f32],
+    /// A `tsquery` that rows must match.
+    pub condition: Option<&'a str>,
+}
+
+/// The statement that finds the `depth` rows nearest to the question, nearest first, with columns
+/// (tableoid, ctid, key as text, distance).
+///
+/// The inner ORDER BY is the one that an index serves. The outer one orders by exact distances,
+/// since an index may hold less than the vectors and return rows slightly out of order.
 pub fn vector_leg(
     source: &SearchSource,
+    space: &VectorSpace,
     filter: &Filter,
-    query: &[f32],
+    question: &VectorQuestion,
     depth: usize,
     scan: Scan,
 ) -> Statement {
     let mut statement = Statement::default();
-    let query = statement.bind(Parameter::Vector(query.to_vec()));
+    let query = statement.bind(Parameter::Vector(question.embedding.to_vec()));
+    let scanned = match scan {
+        Scan::Index => space.rows_to_scan(depth),
+        Scan::Exact => depth,
+    };
+    let scanned = statement.bind(Parameter::Integer(scanned as i64));
     let limit = statement.bind(Parameter::Integer(depth as i64));
-    let embedding = &source.embedding.name;
-    let distance = format!("t.{embedding} {} {query}", source.distance_operator());
+    let columns = RowColumns::of(source);
+    let distance = space.distance(&space.query(&query));
     statement.push(format_args!(
-        "SELECT leg.place, leg.row, leg.key FROM (\
-         SELECT t.tableoid::pg_catalog.int8 AS place, t.ctid::pg_catalog.text AS row, {key} AS key, \
-         {distance} AS distance FROM {table} AS t WHERE t.{embedding} IS NOT NULL",
-        key = source.key_expression(),
+        "SELECT leg.place, leg.row, {key}, leg.distance FROM (\
+         SELECT {selected}, {distance} AS distance FROM {table} AS t WHERE t.{column} IS NOT NULL",
+        key = columns.outer_key(source),
+        selected = columns.selected(),
         table = source.facts.table,
+        column = space.column.name,
     ));
     filter.push_conditions(&mut statement);
+    push_word_condition(&mut statement, source, question.condition);
     match scan {
-        Scan::Planned => statement.push(format_args!(" ORDER BY {distance}")),
+        Scan::Index => statement.push(format_args!(" ORDER BY {}", space.indexed_distance(&query))),
         // No index orders by a sum.
-        Scan::Exact => {
-            statement.push(format_args!(" ORDER BY ({distance}) OPERATOR(pg_catalog.+) 0::pg_catalog.float8"))
-        }
+        Scan::Exact => statement.push(format_args!(
+            " ORDER BY ({distance}) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, {}",
+            columns.order()
+        )),
     };
-    statement.push(format_args!(" LIMIT {limit}) AS leg ORDER BY leg.distance, leg.key"));
+    statement.push(format_args!(" LIMIT {scanned}) AS leg WHERE leg.distance OPERATOR(pg_catalog.<) 'NaN'"));
+    statement.push(format_args!(" ORDER BY leg.distance, {} LIMIT {limit}", columns.outer_order()));
     statement
 }

@@ -1,0 +1,185 @@
+-- Searching. The functions in C read their arguments by place: keep the order of src/search/sql.
+
+-- 'any', 'all' or a number: as text in storage, and made of an integer by itself.
+CREATE TYPE vector_tools.word_match;
+CREATE FUNCTION vector_tools.word_match_in(cstring) RETURNS vector_tools.word_match
+LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'textin';
+CREATE FUNCTION vector_tools.word_match_out(vector_tools.word_match) RETURNS cstring
+LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'textout';
+CREATE TYPE vector_tools.word_match (
+    INPUT = vector_tools.word_match_in,
+    OUTPUT = vector_tools.word_match_out,
+    LIKE = text
+);
+CREATE FUNCTION vector_tools.word_match(integer) RETURNS vector_tools.word_match
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$ SELECT ($1::pg_catalog.text)::vector_tools.word_match $$;
+CREATE CAST (text AS vector_tools.word_match) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (integer AS vector_tools.word_match) WITH FUNCTION vector_tools.word_match(integer) AS IMPLICIT;
+
+CREATE FUNCTION hybrid_search(
+    source regclass,
+    query text,
+    k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    vector_weight double precision DEFAULT 1,
+    text_weight double precision DEFAULT 1,
+    rrf_k integer DEFAULT 60,
+    model text DEFAULT NULL,
+    text_configuration text DEFAULT NULL,
+    vector_column text DEFAULT NULL,
+    text_column text DEFAULT NULL,
+    content_column text DEFAULT NULL,
+    fusion text DEFAULT 'rrf',
+    skip integer DEFAULT 0,
+    depth integer DEFAULT NULL,
+    min_similarity double precision DEFAULT NULL,
+    diversity double precision DEFAULT 0,
+    match vector_tools.word_match DEFAULT 'any',
+    query_embedding vector DEFAULT NULL,
+    require_vector boolean DEFAULT false,
+    highlight boolean DEFAULT false,
+    k1 double precision DEFAULT 1.2,
+    b double precision DEFAULT 0.75
+) RETURNS TABLE (
+    id text,
+    score double precision,
+    vector_rank integer,
+    text_rank integer,
+    similarity double precision,
+    text_score double precision,
+    content text,
+    doc jsonb,
+    highlighted text
+)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
+AS 'MODULE_PATHNAME', 'hybrid_search_wrapper';
+
+CREATE FUNCTION explain_search(
+    source regclass,
+    query text,
+    k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    vector_weight double precision DEFAULT 1,
+    text_weight double precision DEFAULT 1,
+    rrf_k integer DEFAULT 60,
+    model text DEFAULT NULL,
+    text_configuration text DEFAULT NULL,
+    vector_column text DEFAULT NULL,
+    text_column text DEFAULT NULL,
+    content_column text DEFAULT NULL,
+    fusion text DEFAULT 'rrf',
+    skip integer DEFAULT 0,
+    depth integer DEFAULT NULL,
+    min_similarity double precision DEFAULT NULL,
+    diversity double precision DEFAULT 0,
+    match vector_tools.word_match DEFAULT 'any',
+    query_embedding vector DEFAULT NULL,
+    require_vector boolean DEFAULT false,
+    highlight boolean DEFAULT false,
+    k1 double precision DEFAULT 1.2,
+    b double precision DEFAULT 0.75
+) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000
+AS 'MODULE_PATHNAME', 'explain_search_wrapper';
+
+-- One leg alone is hybrid_search without the other; its score is that of the leg.
+CREATE FUNCTION semantic_search(
+    source regclass,
+    query text,
+    k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    model text DEFAULT NULL,
+    vector_column text DEFAULT NULL,
+    content_column text DEFAULT NULL,
+    skip integer DEFAULT 0,
+    depth integer DEFAULT NULL,
+    min_similarity double precision DEFAULT NULL,
+    diversity double precision DEFAULT 0,
+    query_embedding vector DEFAULT NULL
+) RETURNS TABLE (
+    id text,
+    score double precision,
+    vector_rank integer,
+    text_rank integer,
+    similarity double precision,
+    text_score double precision,
+    content text,
+    doc jsonb,
+    highlighted text
+)
+LANGUAGE sql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
+AS $$
+    SELECT h.id, h.similarity, h.vector_rank, h.text_rank, h.similarity, h.text_score, h.content, h.doc, h.highlighted
+    FROM @extschema@.hybrid_search(
+        source, query, k, filter,
+        text_weight => 0, model => model, vector_column => vector_column, content_column => content_column,
+        skip => skip, depth => depth, min_similarity => min_similarity, diversity => diversity,
+        query_embedding => query_embedding, require_vector => true
+    ) AS h
+$$;
+
+CREATE FUNCTION keyword_search(
+    source regclass,
+    query text,
+    k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    text_configuration text DEFAULT NULL,
+    text_column text DEFAULT NULL,
+    content_column text DEFAULT NULL,
+    skip integer DEFAULT 0,
+    depth integer DEFAULT NULL,
+    match vector_tools.word_match DEFAULT 'any',
+    highlight boolean DEFAULT false,
+    k1 double precision DEFAULT 1.2,
+    b double precision DEFAULT 0.75
+) RETURNS TABLE (
+    id text,
+    score double precision,
+    vector_rank integer,
+    text_rank integer,
+    similarity double precision,
+    text_score double precision,
+    content text,
+    doc jsonb,
+    highlighted text
+)
+LANGUAGE sql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
+AS $$
+    SELECT h.id, h.text_score, h.vector_rank, h.text_rank, h.similarity, h.text_score, h.content, h.doc, h.highlighted
+    FROM @extschema@.hybrid_search(
+        source, query, k, filter,
+        vector_weight => 0, text_configuration => text_configuration, text_column => text_column,
+        content_column => content_column, skip => skip, depth => depth, match => match, highlight => highlight,
+        k1 => k1, b => b
+    ) AS h
+$$;
+
+CREATE FUNCTION bm25_rank(
+    document tsvector,
+    query text,
+    source regclass,
+    k1 double precision DEFAULT 1.2,
+    b double precision DEFAULT 0.75,
+    text_column text DEFAULT NULL,
+    text_configuration text DEFAULT NULL
+) RETURNS double precision
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 10
+AS 'MODULE_PATHNAME', 'bm25_rank_wrapper';
+
+CREATE FUNCTION refresh_search_stats(source regclass, text_column text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'refresh_search_stats_wrapper';
+
+-- Behind every keyword leg; whoever calls it weighs the words.
+CREATE FUNCTION vector_tools.bm25_score(
+    document tsvector,
+    lexemes text[],
+    weights double precision[],
+    average_length double precision,
+    k1 double precision,
+    b double precision,
+    minimum bigint
+) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'bm25_score_wrapper';

@@ -1,0 +1,51 @@
+//! Whose rights a statement runs with, and what a role may do.
+
+use pgrx::{PgRelation, pg_sys};
+
+/// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
+/// run with those of the table's owner.
+pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    let mut user = pg_sys::InvalidOid;
+    let mut context = 0;
+    // SAFETY: user and context are put back below; on an error the abort of the (sub)transaction
+    // puts them back.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE
+            | pg_sys::SECURITY_RESTRICTED_OPERATION
+            | pg_sys::SECURITY_NOFORCE_RLS;
+        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
+    }
+    let result = work();
+    // SAFETY: the values read above.
+    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    result
+}
+
+/// The owner of a table.
+pub fn owner_of(table: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: the table was just looked up, and PostgreSQL raises an error if it is gone; while
+    // the relation is open its pg_class row is there.
+    unsafe {
+        let relation = PgRelation::with_lock(table, pg_sys::AccessShareLock as i32);
+        (*relation.rd_rel).relowner
+    }
+}
+
+/// Whether the caller has the rights of a table's owner.
+pub fn is_owner(table: &PgRelation) -> bool {
+    // SAFETY: a look-up for the current user.
+    unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table.oid(), pg_sys::GetUserId()) }
+}
+
+/// Whether the caller may read a column of a table.
+pub fn may_read(table: &PgRelation, column: i16) -> bool {
+    // SAFETY: look-ups for the current user; the column's number is that of the open relation.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+        pg_sys::pg_class_aclcheck(table.oid(), user, select) == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::pg_attribute_aclcheck(table.oid(), column, user, select)
+                == pg_sys::AclResult::ACLCHECK_OK
+    }
+}

@@ -1,0 +1,96 @@
+//! `tsvector` values, and how functions that score them keep the query from row to row.
+
+use std::cell::Cell;
+
+use pgrx::{PgMemoryContexts, pg_sys};
+
+use crate::error::Result;
+use crate::search::bm25::{Bm25, QueryWord};
+use crate::search::text_vector::TextVector;
+
+thread_local! {
+    static SCORED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Rows that this session has scored since the last call. Parallel workers count for themselves.
+pub fn take_scored() -> u64 {
+    SCORED.replace(0)
+}
+
+/// The words of a query with everything that their scores depend on.
+pub struct Scorer {
+    /// The words.
+    pub words: Vec<QueryWord>,
+    /// The average length of the documents.
+    pub average_length: f64,
+    /// The parameters.
+    pub bm25: Bm25,
+    /// How many of the words a document must have.
+    pub minimum: usize,
+}
+
+/// A call of a function whose first argument is a `tsvector`.
+#[derive(Clone, Copy)]
+pub struct ScoreCall(pub pg_sys::FunctionCallInfo);
+
+impl ScoreCall {
+    /// The score of the `tsvector`; `None` when it is NULL or has too few of the words. The scorer
+    /// is made by `build` for the first row of a query and kept for the others where all arguments
+    /// but the first stay the same.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn score(self, build: impl FnOnce() -> Result<Option<Scorer>>) -> Result<Option<f64>> {
+        // SAFETY: the first argument is a tsvector; flinfo belongs to the call, and fn_extra is
+        // ours and lives as long as fn_mcxt.
+        unsafe {
+            let flinfo = (*self.0).flinfo;
+            let mut kept: *mut Option<Scorer> = (*flinfo).fn_extra.cast();
+            let is_stable =
+                || (1..i32::from((*self.0).nargs)).all(|place| pg_sys::get_fn_expr_arg_stable(flinfo, place));
+            if kept.is_null() {
+                let built = build()?;
+                if !is_stable() {
+                    return Ok(built.and_then(|scorer| self.score_with(&scorer)));
+                }
+                kept = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(built);
+                (*flinfo).fn_extra = kept.cast();
+            }
+            Ok((*kept).as_ref().and_then(|scorer| self.score_with(scorer)))
+        }
+    }
+
+    fn score_with(self, scorer: &Scorer) -> Option<f64> {
+        SCORED.set(SCORED.get() + 1);
+        // SAFETY: the first argument is a tsvector, which has variable length.
+        let (score, matched) = unsafe {
+            let document = pgrx::fcinfo::pg_getarg_datum(self.0, 0)?;
+            with_detoasted(document, |bytes| {
+                let vector = TextVector::new(bytes)?;
+                Some(scorer.bm25.score(&vector, &scorer.words, scorer.average_length))
+            })?
+        };
+        (matched >= scorer.minimum).then_some(score)
+    }
+}
+
+/// Calls `read` with the bytes of a variable-length value, after their header.
+///
+/// # Safety
+/// `datum` must be a value of a type of variable length, and not NULL.
+pub unsafe fn with_detoasted<T>(datum: pg_sys::Datum, read: impl FnOnce(&[u8]) -> T) -> T {
+    let given: *mut pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the caller's promise; a copy is freed here, since a statement may look at many.
+    unsafe {
+        let plain = pg_sys::pg_detoast_datum_packed(given);
+        let bytes = std::slice::from_raw_parts(
+            pgrx::varlena::vardata_any(plain).cast::<u8>(),
+            pgrx::varlena::varsize_any_exhdr(plain),
+        );
+        let result = read(bytes);
+        if plain != given {
+            pg_sys::pfree(plain.cast());
+        }
+        result
+    }
+}

@@ -1,0 +1,69 @@
+//! Fusion of scores. All three are weighted means of what each leg says of a row, brought to a
+//! common scale over the candidates of the query.
+
+use super::{RankedRow, Weights};
+
+/// Scores rows by where their scores lie between the least and the greatest of their leg, from 0 to 1
+/// (Weaviate's relative score fusion; min-max in Bruch, Gai and Ingber, "An Analysis of Fusion
+/// Functions for Hybrid Retrieval", 2023).
+pub fn fuse_by_range(rows: &mut [RankedRow], weights: Weights) {
+    let scale = |scores: &[f64]| {
+        let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Scale { from: least, to: greatest }
+    };
+    fuse_scaled(rows, weights, scale);
+}
+
+/// Scores rows by where their scores lie between three standard deviations below and above the mean
+/// of their leg, from 0 to 1 (Qdrant's distribution-based score fusion).
+pub fn fuse_by_distribution(rows: &mut [RankedRow], weights: Weights) {
+    let scale = |scores: &[f64]| {
+        let count = scores.len() as f64;
+        let mean = scores.iter().sum::<f64>() / count;
+        let variance =
+            scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+        let deviation = variance.sqrt();
+        Scale { from: mean - 3.0 * deviation, to: mean + 3.0 * deviation }
+    };
+    fuse_scaled(rows, weights, scale);
+}
+
+/// Scores rows by the similarity itself and the share of the greatest BM25 score among them:
+/// `(vector weight · similarity + text weight · BM25 / max) / (vector weight + text weight)`.
+pub fn fuse_linearly(rows: &mut [RankedRow], weights: Weights) {
+    let greatest = rows.iter().filter_map(|row| row.text_score).fold(0.0, f64::max);
+    let total = weights.vector + weights.text;
+    for row in rows {
+        let text = if greatest > 0.0 { row.text_score.unwrap_or(0.0) / greatest } else { 0.0 };
+        row.score = (weights.vector * row.similarity.unwrap_or(0.0) + weights.text * text) / total;
+    }
+}
+
+/// The scores of a leg that become 0 and 1.
+struct Scale {
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    /// Where a score lies. Scores that are all the same say nothing: they lie in the middle.
+    fn place(&self, score: f64) -> f64 {
+        let span = self.to - self.from;
+        if span > 0.0 { ((score - self.from) / span).clamp(0.0, 1.0) } else { 0.5 }
+    }
+}
+
+fn fuse_scaled(rows: &mut [RankedRow], weights: Weights, scale_of: impl Fn(&[f64]) -> Scale) {
+    let known =
+        |score: fn(&RankedRow) -> Option<f64>| -> Vec<f64> { rows.iter().filter_map(score).collect() };
+    let similarity = scale_of(&known(|row| row.similarity));
+    let text = scale_of(&known(|row| row.text_score));
+    let total = weights.vector + weights.text;
+    for row in rows {
+        let share = |score: Option<f64>, scale: &Scale| score.map_or(0.0, |score| scale.place(score));
+        row.score = (weights.vector * share(row.similarity, &similarity)
+            + weights.text * share(row.text_score, &text))
+            / total;
+    }
+}

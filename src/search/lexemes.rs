@@ -1,0 +1,90 @@
+//! Statements that turn the text of a query into lexemes, and its conditions into a `tsquery`.
+
+use super::query_text::QueryText;
+use super::threshold::Formula;
+use super::{Parameter, Statement};
+
+/// Of a longer query, the words of greatest weight score.
+pub const MOST_WORDS: usize = 256;
+
+/// The statement that reads the lexemes of what a query asks for, with columns (lexeme,
+/// occurrences), under a text search configuration, the session's own when none is given.
+pub fn read_lexemes(query: &QueryText, configuration: Option<&str>) -> Statement {
+    let mut statement = Statement::default();
+    let configuration = configuration_expression(&mut statement, configuration);
+    let wanted = statement.bind(Parameter::Text(query.wanted.clone()));
+    statement.push(format_args!(
+        "SELECT l.lexeme, coalesce(pg_catalog.cardinality(l.positions), 1)::pg_catalog.int8 \
+         FROM pg_catalog.unnest(pg_catalog.to_tsvector({configuration}, {wanted})) AS l"
+    ));
+    statement
+}
+
+/// The statement that turns each phrase of a query's conditions, the required ones first, into a
+/// `tsquery`, as text; empty for stop words.
+pub fn read_phrases(query: &QueryText, configuration: Option<&str>) -> Statement {
+    let mut statement = Statement::default();
+    let configuration = configuration_expression(&mut statement, configuration);
+    let phrases = query.required.iter().flatten().chain(&query.excluded).cloned().collect();
+    let phrases = statement.bind(Parameter::Texts(phrases));
+    statement.push(format_args!(
+        "SELECT pg_catalog.phraseto_tsquery({configuration}, p.phrase)::pg_catalog.text \
+         FROM pg_catalog.unnest({phrases}) WITH ORDINALITY AS p(phrase, place) ORDER BY p.place"
+    ));
+    statement
+}
+
+/// The conditions of a query as one `tsquery` in text form, made of what [`read_phrases`] gives.
+/// Stop words fall away, and conditions without any other word with them.
+pub fn join_conditions(query: &QueryText, phrases: Vec<String>) -> Option<String> {
+    let mut phrases = phrases.into_iter();
+    let mut conditions: Vec<String> = Vec::new();
+    for alternatives in &query.required {
+        let alternatives: Vec<String> =
+            phrases.by_ref().take(alternatives.len()).filter(|phrase| !phrase.is_empty()).collect();
+        if !alternatives.is_empty() {
+            conditions.push(format!("({})", alternatives.join(" | ")));
+        }
+    }
+    conditions.extend(phrases.filter(|phrase| !phrase.is_empty()).map(|phrase| format!("!({phrase})")));
+    (!conditions.is_empty()).then(|| conditions.join(" & "))
+}
+
+/// The `tsquery` of the rows that have any of the words, in text form.
+pub fn any_word_query<'a>(lexemes: impl Iterator<Item = &'a str>) -> Option<String> {
+    let lexemes: Vec<&str> = lexemes.collect();
+    if lexemes.is_empty() { None } else { Formula::any_of(lexemes.len()).to_tsquery(&lexemes) }
+}
+
+/// SQL for a text search configuration.
+pub fn configuration_expression(statement: &mut Statement, configuration: Option<&str>) -> String {
+    match configuration {
+        Some(name) => {
+            let name = statement.bind(Parameter::Text(name.to_owned()));
+            format!("{name}::pg_catalog.text::pg_catalog.regconfig")
+        }
+        None => "pg_catalog.get_current_ts_config()".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_joined() {
+        let query = QueryText::parse(r#"x "a b" c OR d -e the OR of"#);
+        let phrases = ["'a' <-> 'b'", "'c'", "'d'", "", "", "'e'"].map(str::to_owned).to_vec();
+        assert_eq!(query.required.len(), 3);
+        let joined = join_conditions(&query, phrases);
+        assert_eq!(joined.as_deref(), Some("('a' <-> 'b') & ('c' | 'd') & !('e')"));
+    }
+
+    #[test]
+    fn no_conditions_are_none() {
+        assert_eq!(join_conditions(&QueryText::parse("a b"), vec![]), None);
+        assert_eq!(join_conditions(&QueryText::parse("\"the\""), vec![String::new()]), None);
+        assert_eq!(any_word_query(["a", "b"].into_iter()).as_deref(), Some("('a' | 'b')"));
+        assert_eq!(any_word_query(std::iter::empty()), None);
+    }
+}

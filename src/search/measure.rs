@@ -1,0 +1,115 @@
+//! Statements over rows that are known by their place: scoring what one leg did not see, and
+//! fetching what won.
+
+use super::bm25_index::Bm25Index;
+use super::candidate::Location;
+use super::keyword_leg::{KeywordQuestion, score_expression};
+use super::lexemes::configuration_expression;
+use super::{Parameter, SearchSource, Statement};
+
+/// What rows are measured by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measures<'a> {
+    /// The query's embedding.
+    pub embedding: Option<&'a [f32]>,
+    /// The query's words.
+    pub keywords: Option<&'a KeywordQuestion>,
+    /// The index that scores words instead of the tsvector column.
+    pub index: Option<&'a Bm25Index>,
+}
+
+/// How matched words are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Highlight<'a> {
+    /// The text search configuration; `None` for the session's own.
+    pub configuration: Option<&'a str>,
+    /// The words, as a `tsquery` in text form.
+    pub words: &'a str,
+}
+
+/// The statement that scores rows by both legs, in any order, with columns (tableoid, ctid,
+/// distance, text_score). Both are there for every row that has them, whichever leg found it.
+pub fn measure_rows(source: &SearchSource, rows: &[Location], measures: &Measures) -> Statement {
+    let mut statement = Statement::default();
+    let (distance, score) = measure_expressions(&mut statement, source, measures);
+    statement.push(format_args!("SELECT t.tableoid, t.ctid, {distance}, {score}"));
+    push_rows(&mut statement, source, rows);
+    statement
+}
+
+/// The statement that reads the embeddings of rows, in any order, with columns (tableoid, ctid,
+/// embedding as `vector`).
+pub fn fetch_embeddings(source: &SearchSource, rows: &[Location]) -> Statement {
+    let mut statement = Statement::default();
+    let embedding =
+        source.vectors.as_ref().map_or("NULL".to_owned(), |space| format!("t.{}", space.column.name));
+    let vector = format!("{}.vector", source.facts.pgvector_schema);
+    statement.push(format_args!("SELECT t.tableoid, t.ctid, {embedding}::{vector}"));
+    push_rows(&mut statement, source, rows);
+    statement
+}
+
+/// The statement that reads rows, in any order, with columns (tableoid, ctid, distance,
+/// text_score, content, doc as text, highlight). The doc is the row without its vectors and
+/// tsvectors.
+pub fn fetch_rows(
+    source: &SearchSource,
+    rows: &[Location],
+    measures: &Measures,
+    highlight: Option<Highlight>,
+) -> Statement {
+    let mut statement = Statement::default();
+    let (distance, score) = measure_expressions(&mut statement, source, measures);
+    let content = source.content.as_ref().map_or("NULL".to_owned(), |column| format!("t.{column}"));
+    let hidden = statement.bind(Parameter::Texts(source.facts.searched_columns()));
+    let highlight = highlight.filter(|_| source.content.is_some()).map_or("NULL".to_owned(), |highlight| {
+        let configuration = configuration_expression(&mut statement, highlight.configuration);
+        let words = statement.bind(Parameter::Text(highlight.words.to_owned()));
+        format!(
+            "pg_catalog.ts_headline({configuration}, ({content})::pg_catalog.text, {words}::pg_catalog.tsquery)"
+        )
+    });
+    statement.push(format_args!(
+        "SELECT t.tableoid, t.ctid, {distance}, {score}, ({content})::pg_catalog.text, \
+         (pg_catalog.to_jsonb(t.*) OPERATOR(pg_catalog.-) {hidden})::pg_catalog.text, \
+         ({highlight})::pg_catalog.text"
+    ));
+    push_rows(&mut statement, source, rows);
+    statement
+}
+
+fn measure_expressions(
+    statement: &mut Statement,
+    source: &SearchSource,
+    measures: &Measures,
+) -> (String, String) {
+    let distance = match (&source.vectors, measures.embedding) {
+        (Some(space), Some(embedding)) => {
+            let query = statement.bind(Parameter::Vector(embedding.to_vec()));
+            space.distance(&space.query(&query))
+        }
+        _ => "NULL".to_owned(),
+    };
+    let score = match (measures.index, &source.lexemes, measures.keywords) {
+        (Some(index), _, Some(question)) => {
+            let query = statement.bind(Parameter::Text(question.text.clone()));
+            index.score(&query)
+        }
+        (None, Some(lexemes), Some(question)) => score_expression(statement, lexemes, question, 0),
+        _ => "NULL".to_owned(),
+    };
+    (format!("({distance})::pg_catalog.float8"), format!("({score})::pg_catalog.float8"))
+}
+
+fn push_rows(statement: &mut Statement, source: &SearchSource, rows: &[Location]) {
+    let mut tables: Vec<u32> = rows.iter().map(|row| row.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let tables = statement.bind(Parameter::Texts(tables.iter().map(u32::to_string).collect()));
+    let places = statement.bind(Parameter::Texts(rows.iter().map(Location::to_string).collect()));
+    statement.push(format_args!(
+        " FROM {table} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ({places}::pg_catalog.tid[]) \
+         AND t.tableoid OPERATOR(pg_catalog.=) ANY ({tables}::pg_catalog.oid[])",
+        table = source.facts.table,
+    ));
+}

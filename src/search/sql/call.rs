@@ -1,0 +1,311 @@
+//! One call of a search function: its arguments, and the question that they make.
+
+use pgrx::{JsonB, PgRelation};
+use serde_json::json;
+
+use crate::embedding::Purpose;
+use crate::embedding::sql::embed_one;
+use crate::error::{Error, Result};
+use crate::pg::arguments::Arguments;
+use crate::pg::catalog::{has_hidden_rows, is_partitioned, read_table};
+use crate::pg::report::warn;
+use crate::pg::search_database::{SessionDatabase, query_lexemes};
+use crate::pg::settings::{default_model, use_bm25_index};
+use crate::pg::statistics::{SearchedColumn, word_statistics};
+use crate::pg::text_vector::Scorer;
+use crate::pg::vector::Vector;
+use crate::search::bm25::{Bm25, QueryWord, inverse_document_frequency};
+use crate::search::bm25_index::Bm25Index;
+use crate::search::fusion::{DEFAULT_RRF_K, Weights};
+use crate::search::hybrid::{Question, Search, SearchHit};
+use crate::search::keyword_leg::KeywordQuestion;
+use crate::search::lexemes::{MOST_WORDS, any_word_query};
+use crate::search::measure::Highlight;
+use crate::search::query_text::QueryText;
+use crate::search::request::WordMatch;
+use crate::search::source::{ColumnChoice, Legs};
+use crate::search::trace::Trace;
+use crate::search::vector_space::VectorSpace;
+use crate::search::{Filter, SearchRequest, SearchSource};
+
+/// The arguments of `hybrid_search` and `explain_search`, checked.
+pub struct SearchCall {
+    relation: PgRelation,
+    query: String,
+    request: SearchRequest,
+    filter: Option<String>,
+    model: Option<String>,
+    text_configuration: Option<String>,
+    choice: ColumnChoice,
+    word_match: WordMatch,
+    query_embedding: Option<Vec<f32>>,
+    require_vector: bool,
+    highlight: bool,
+    bm25: Bm25,
+}
+
+impl SearchCall {
+    /// Reads the arguments in the order of sql/35_search.sql. NULL stands for the default of an
+    /// argument; without a table or a query there is no call.
+    ///
+    /// # Errors
+    /// Those of an argument that makes no sense.
+    pub fn read(arguments: Arguments) -> Result<Option<SearchCall>> {
+        let (Some(relation), Some(query)) = (arguments.get(0), arguments.get(1)) else {
+            return Ok(None);
+        };
+        let number = |place, default| arguments.get::<f64>(place).unwrap_or(default);
+        let weights = Weights { vector: number(4, 1.0), text: number(5, 1.0) };
+        let fusion = arguments.get::<String>(12).unwrap_or_else(|| "rrf".to_owned());
+        let rrf_k = arguments.get(6).unwrap_or(DEFAULT_RRF_K);
+        let k = arguments.get(2).unwrap_or(10);
+        let request = SearchRequest::new(k, arguments.get(13).unwrap_or(0), arguments.get(14))?
+            .fused(&fusion, rrf_k, weights)?
+            .limited(arguments.get(15), number(16, 0.0))?;
+        let word_match = arguments.get::<String>(17);
+        let default = Bm25::default();
+        Ok(Some(SearchCall {
+            relation,
+            query,
+            request,
+            filter: arguments.get::<JsonB>(3).map(|filter| filter.0.to_string()),
+            model: arguments.get(7),
+            text_configuration: arguments.get(8),
+            choice: ColumnChoice {
+                embedding: arguments.get(9),
+                lexemes: arguments.get(10),
+                content: arguments.get(11),
+            },
+            word_match: word_match.map_or(Ok(WordMatch::Any), |text| WordMatch::parse(&text))?,
+            query_embedding: arguments.get::<Vector>(18).map(|vector| vector.0),
+            require_vector: arguments.get(19).unwrap_or(false),
+            highlight: arguments.get(20).unwrap_or(false),
+            bm25: Bm25::new(number(21, default.k1), number(22, default.b))?,
+        }))
+    }
+
+    /// Answers the call.
+    ///
+    /// # Errors
+    /// Those of the table, the filter, the model, and whatever the server reports.
+    pub fn run(&self, trace: &mut Trace) -> Result<Vec<SearchHit>> {
+        let weights = self.request.weights;
+        let legs = Legs { vector: weights.vector > 0.0, keyword: weights.text > 0.0 };
+        let facts = read_table(&self.relation)?;
+        let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
+        let filter = match &self.filter {
+            Some(filter) => Filter::parse(filter, &source)?,
+            None => Filter::default(),
+        };
+        let text = match legs.keyword {
+            true => QueryText::parse(&self.query),
+            // The syntax of conditions belongs to words.
+            false => QueryText { wanted: self.query.clone(), ..QueryText::default() },
+        };
+        let embedding = trace.time("embedding", |_| self.embedding(&source, &text, legs))?;
+        let (keywords, condition) =
+            trace.time("statistics", |trace| self.keywords(&source, &text, legs, trace))?;
+        let has_hidden_rows = has_hidden_rows(&self.relation);
+        let documents = match &keywords {
+            Some(keywords) => keywords.collection.documents,
+            None => f64::from(self.relation.reltuples().unwrap_or(0.0)),
+        };
+        let words = keywords.iter().flat_map(|keywords| &keywords.words).map(|word| word.lexeme.as_str());
+        let words = if self.highlight { any_word_query(words) } else { None };
+        let configuration = self.configuration(&source);
+        let highlight = words.as_deref().map(|words| Highlight { configuration, words });
+        let question = Question { embedding, keywords, condition };
+        let search = Search {
+            source: &source,
+            request: &self.request,
+            filter: &filter,
+            question: &question,
+            bm25_index: self.bm25_index(&source, has_hidden_rows),
+            has_hidden_rows,
+            documents,
+            highlight,
+        };
+        trace.note("request", || {
+            json!({
+                "table": source.facts.display,
+                "k": self.request.k,
+                "skip": self.request.skip,
+                "depth": self.request.depth,
+                "fusion": self.request.fusion.name(),
+            })
+        });
+        search.run(&mut SessionDatabase { is_counting: trace.is_wanted() }, trace)
+    }
+
+    fn configuration<'a>(&'a self, source: &'a SearchSource) -> Option<&'a str> {
+        let own = source.lexemes.as_ref().and_then(|column| column.configuration.as_deref());
+        self.text_configuration.as_deref().or(own)
+    }
+
+    /// The embedding that was given, else that of the text. Where none can be had, the keyword leg
+    /// answers alone, unless a vector is required.
+    fn embedding(&self, source: &SearchSource, text: &QueryText, legs: Legs) -> Result<Option<Vec<f32>>> {
+        let Some(space) =
+            source.vectors.as_ref().filter(|_| legs.vector || self.request.min_similarity.is_some())
+        else {
+            return Ok(None);
+        };
+        if let Some(embedding) = &self.query_embedding {
+            check_dimensions(space, source, embedding.len(), "query_embedding")?;
+            return Ok(Some(embedding.clone()));
+        }
+        // What is excluded is not what is meant.
+        let meant = if text.wanted.is_empty() { &self.query } else { &text.wanted };
+        let model = match (&self.model, &source.model) {
+            (Some(model), _) | (None, Some(model)) => model.clone(),
+            (None, None) => default_model(),
+        };
+        match embed_one(meant, &model, Purpose::Query) {
+            Ok(embedding) => {
+                check_dimensions(space, source, embedding.0.len(), &format!("model \"{model}\""))?;
+                Ok(Some(embedding.0))
+            }
+            Err(error) if self.require_vector || !legs.keyword => Err(error),
+            Err(error) => {
+                warn(&Error::AnsweredByWords { reason: error.to_string() });
+                Ok(None)
+            }
+        }
+    }
+
+    fn keywords(
+        &self,
+        source: &SearchSource,
+        text: &QueryText,
+        legs: Legs,
+        trace: &mut Trace,
+    ) -> Result<(Option<KeywordQuestion>, Option<String>)> {
+        let Some(column) = source.lexemes.as_ref().filter(|_| legs.keyword) else {
+            return Ok((None, None));
+        };
+        let found = query_lexemes(text, self.configuration(source));
+        trace.note("condition", || json!(found.condition));
+        if found.lexemes.is_empty() {
+            return Ok((None, found.condition));
+        }
+        let column = SearchedColumn { relation: &self.relation, facts: &source.facts, column };
+        let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
+        let statistics = word_statistics(&column, &lexemes)?;
+        let collection = statistics.collection;
+        let mut words: Vec<(QueryWord, f64)> = lexemes
+            .into_iter()
+            .zip(occurrences)
+            .zip(&statistics.frequencies)
+            .map(|((lexeme, occurrences), frequency)| {
+                let weight =
+                    occurrences as f64 * inverse_document_frequency(collection.documents, *frequency);
+                (QueryWord { lexeme, weight }, (frequency / collection.documents.max(1.0)).min(1.0))
+            })
+            .collect();
+        words.sort_by(|(a, _), (b, _)| b.weight.total_cmp(&a.weight).then_with(|| a.lexeme.cmp(&b.lexeme)));
+        words.truncate(MOST_WORDS);
+        trace.note("statistics", || {
+            json!({
+                "origin": statistics.origin.name(),
+                "documents": collection.documents,
+                "average_length": collection.average_length,
+                "words": words
+                    .iter()
+                    .map(|(word, share)| json!({ "lexeme": word.lexeme, "weight": word.weight, "share": share }))
+                    .collect::<Vec<_>>(),
+            })
+        });
+        let (words, shares): (Vec<QueryWord>, Vec<f64>) = words.into_iter().unzip();
+        let question = KeywordQuestion {
+            minimum: self.word_match.minimum(words.len()),
+            words,
+            shares,
+            collection,
+            bm25: self.bm25,
+            condition: found.condition.clone(),
+            text: text.wanted.clone(),
+        };
+        Ok((Some(question), found.condition))
+    }
+
+    /// The index of pg_textsearch that can serve this call. It counts all rows, whoever may see
+    /// them, and those of each partition for themselves, and any word is enough for it.
+    fn bm25_index<'a>(&self, source: &'a SearchSource, has_hidden_rows: bool) -> Option<&'a Bm25Index> {
+        let is_fit = use_bm25_index()
+            && !has_hidden_rows
+            && self.word_match == WordMatch::Any
+            && !is_partitioned(&self.relation);
+        let content = source.content.as_ref().filter(|_| is_fit)?;
+        source.facts.bm25_indexes.iter().find(|index| index.column == *content && index.bm25 == self.bm25)
+    }
+}
+
+fn check_dimensions(space: &VectorSpace, source: &SearchSource, found: usize, what: &str) -> Result<()> {
+    match space.column.dimensions {
+        Some(expected) if expected != found => Err(Error::WrongDimensions {
+            expected,
+            found,
+            subject: format!(
+                "column {} of {} holds other vectors than {what} gives",
+                space.column.name, source.facts.display
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Calls `work` with a table's tsvector column: the one named, else the only one.
+///
+/// # Errors
+/// Those of choosing it, and of `work`.
+pub fn with_searched_column<T>(
+    relation: &PgRelation,
+    column: Option<&str>,
+    work: impl FnOnce(SearchedColumn) -> Result<T>,
+) -> Result<T> {
+    let facts = read_table(relation)?;
+    let choice = ColumnChoice { lexemes: column.map(str::to_owned), ..ColumnChoice::default() };
+    let legs = Legs { vector: false, keyword: true };
+    let source = SearchSource::resolve((*facts).clone(), &choice, legs)?;
+    match &source.lexemes {
+        Some(column) => work(SearchedColumn { relation, facts: &facts, column }),
+        None => unreachable!("resolve gives the column of a leg that needs it"),
+    }
+}
+
+/// What scores the documents of a column for a query.
+///
+/// # Errors
+/// Whatever reading the table raises for the caller.
+pub fn scorer(
+    column: &SearchedColumn,
+    query: &str,
+    configuration: Option<&str>,
+    bm25: Bm25,
+) -> Result<Scorer> {
+    let own = column.column.configuration.as_deref();
+    let found = query_lexemes(&QueryText::parse(query), configuration.or(own));
+    let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
+    let statistics = word_statistics(column, &lexemes)?;
+    let words = lexemes.into_iter().zip(occurrences).zip(&statistics.frequencies);
+    let documents = statistics.collection.documents;
+    let words = words.map(|((lexeme, occurrences), frequency)| {
+        let weight = occurrences as f64 * inverse_document_frequency(documents, *frequency);
+        QueryWord { lexeme, weight }
+    });
+    let average_length = statistics.collection.average_length;
+    Ok(Scorer { words: words.collect(), average_length, bm25, minimum: 0 })
+}
+
+/// What scores documents for words that the caller weighs; `None` when an argument is NULL.
+pub fn given_scorer(arguments: Arguments) -> Option<Scorer> {
+    let lexemes: Vec<String> = arguments.get(1)?;
+    let weights: Vec<f64> = arguments.get(2)?;
+    let words = lexemes.into_iter().zip(weights).map(|(lexeme, weight)| QueryWord { lexeme, weight });
+    Some(Scorer {
+        words: words.collect(),
+        average_length: arguments.get(3)?,
+        bm25: Bm25 { k1: arguments.get(4)?, b: arguments.get(5)? },
+        minimum: usize::try_from(arguments.get::<i64>(6)?).unwrap_or(0),
+    })
+}

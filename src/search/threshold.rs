@@ -1,0 +1,261 @@
+//! Which documents can still reach a score: a threshold on a sum, as a boolean formula over words.
+//!
+//! A document's BM25 score is at most the sum of the upper bounds of the query's words that it
+//! contains. "The bounds of the words present add up to θ or more" is a monotone boolean formula
+//! over the presence of words, and a GIN index on a tsvector answers just such formulas. It skips
+//! through the postings of frequent words where rare ones are required, as MaxScore does (Turtle
+//! and Flood, "Query evaluation: strategies and optimizations", 1995).
+
+/// Nodes a formula may have. GIN evaluates it for each posting it looks at, so a larger one costs
+/// more than the documents that it rules out.
+const NODE_BUDGET: usize = 120;
+
+/// Sums of bounds and scores are rounded on different ways; a document must not be lost by that.
+const ROUNDING: f64 = 1.0 - 1e-9;
+
+/// A monotone boolean formula over words, which are named by their index.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Formula {
+    /// True of every document.
+    Always,
+    /// True of none.
+    Never,
+    /// The document has the word.
+    Word(usize),
+    /// All parts hold.
+    All(Vec<Formula>),
+    /// At least one part holds.
+    Any(Vec<Formula>),
+}
+
+impl Formula {
+    /// True of the documents that have one of `count` words.
+    pub fn any_of(count: usize) -> Formula {
+        Formula::Any((0..count).map(Formula::Word).collect())
+    }
+
+    /// True of at least all documents whose words' `bounds` (largest first) add up to `theta`, and
+    /// of no document without any of the words. Where the exact formula is too large, the least
+    /// words are taken to be present, which keeps it true of those documents.
+    pub fn reaching(bounds: &[f64], theta: f64) -> Formula {
+        let mut theta = theta * ROUNDING;
+        let mut kept = bounds.len();
+        while kept > 0 && theta > 0.0 {
+            let mut builder = Builder::new(&bounds[..kept]);
+            if let Some(formula) = builder.build(0, theta) {
+                return formula;
+            }
+            kept -= 1;
+            theta -= bounds[kept];
+        }
+        Formula::any_of(bounds.len())
+    }
+
+    /// True of the documents that have at least `minimum` of `count` words, or, where that formula
+    /// is too large, of more.
+    pub fn at_least(minimum: usize, count: usize) -> Formula {
+        Formula::reaching(&vec![1.0; count], minimum as f64)
+    }
+
+    /// Whether it holds for a document, given which words it has.
+    pub fn holds(&self, present: &[bool]) -> bool {
+        match self {
+            Formula::Always => true,
+            Formula::Never => false,
+            Formula::Word(word) => present[*word],
+            Formula::All(parts) => parts.iter().all(|part| part.holds(present)),
+            Formula::Any(parts) => parts.iter().any(|part| part.holds(present)),
+        }
+    }
+
+    /// The formula as a `tsquery` in text form; `None` where it is constant.
+    pub fn to_tsquery(&self, lexemes: &[&str]) -> Option<String> {
+        let joined = |parts: &[Formula], sign: &str| {
+            let parts: Vec<String> = parts.iter().filter_map(|part| part.to_tsquery(lexemes)).collect();
+            format!("({})", parts.join(sign))
+        };
+        match self {
+            Formula::Always | Formula::Never => None,
+            Formula::Word(word) => Some(quote_lexeme(lexemes[*word])),
+            Formula::All(parts) => Some(joined(parts, " & ")),
+            Formula::Any(parts) => Some(joined(parts, " | ")),
+        }
+    }
+}
+
+/// A lexeme as `tsquery` and `tsvector` read it.
+pub fn quote_lexeme(lexeme: &str) -> String {
+    format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+struct Builder<'a> {
+    bounds: &'a [f64],
+    /// The sum of the bounds from each word on.
+    remaining: Vec<f64>,
+    nodes: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn new(bounds: &'a [f64]) -> Builder<'a> {
+        let mut remaining = vec![0.0; bounds.len() + 1];
+        for (word, bound) in bounds.iter().enumerate().rev() {
+            remaining[word] = remaining[word + 1] + bound;
+        }
+        Builder { bounds, remaining, nodes: 0 }
+    }
+
+    /// The formula for the words from `first` on, or nothing beyond the budget.
+    fn build(&mut self, first: usize, theta: f64) -> Option<Formula> {
+        if theta <= 0.0 {
+            return Some(Formula::Always);
+        }
+        if self.remaining[first] < theta {
+            return Some(Formula::Never);
+        }
+        let words = first..self.bounds.len();
+        let least = self.bounds[words.end - 1];
+        if least >= theta {
+            return self.spend(words.len(), || Formula::Any(words.map(Formula::Word).collect()));
+        }
+        if self.remaining[first] - least < theta {
+            return self.spend(words.len(), || Formula::All(words.map(Formula::Word).collect()));
+        }
+        self.nodes += 1;
+        let with = self.build(first + 1, theta - self.bounds[first])?;
+        let without = self.build(first + 1, theta)?;
+        if with == without {
+            self.nodes -= 1;
+            return Some(without);
+        }
+        let mut alternatives = match with {
+            Formula::Always => vec![Formula::Word(first)],
+            Formula::All(mut parts) => {
+                parts.insert(0, Formula::Word(first));
+                vec![Formula::All(parts)]
+            }
+            other => vec![Formula::All(vec![Formula::Word(first), other])],
+        };
+        match without {
+            Formula::Never => {}
+            Formula::Any(parts) => alternatives.extend(parts),
+            other => alternatives.push(other),
+        }
+        self.spend(0, || match alternatives.len() {
+            1 => alternatives.remove(0),
+            _ => Formula::Any(alternatives),
+        })
+    }
+
+    fn spend(&mut self, nodes: usize, formula: impl FnOnce() -> Formula) -> Option<Formula> {
+        self.nodes += nodes;
+        (self.nodes <= NODE_BUDGET).then(formula)
+    }
+}
+
+/// A threshold that about `wanted` of `documents` reach, when words occur independently of each
+/// other: the sum of `bounds`, each present with its probability, is tabulated from above.
+pub fn guess_threshold(bounds: &[f64], probabilities: &[f64], documents: f64, wanted: f64) -> f64 {
+    const STEPS: usize = 256;
+    let total: f64 = bounds.iter().sum();
+    if total <= 0.0 {
+        return 0.0;
+    }
+    // The share of documents at each step of the sum.
+    let mut shares = vec![0.0; STEPS + 1];
+    shares[0] = 1.0;
+    for (bound, probability) in bounds.iter().zip(probabilities) {
+        let shift = (bound / total * STEPS as f64).round() as usize;
+        for step in (0..=STEPS).rev() {
+            let here = shares[step];
+            if here > 0.0 && shift > 0 {
+                shares[step] = here * (1.0 - probability);
+                shares[(step + shift).min(STEPS)] += here * probability;
+            }
+        }
+    }
+    let mut reached = 0.0;
+    for step in (1..=STEPS).rev() {
+        reached += shares[step] * documents;
+        if reached >= wanted {
+            // The middle of the step is rounded either way.
+            return (step as f64 - 0.5) / STEPS as f64 * total;
+        }
+    }
+    0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words(parts: &[usize]) -> Vec<Formula> {
+        parts.iter().copied().map(Formula::Word).collect()
+    }
+
+    #[test]
+    fn small_formulas_read_well() {
+        let text = |bounds: &[f64], theta| Formula::reaching(bounds, theta).to_tsquery(&["a", "b", "c"]);
+        assert_eq!(text(&[3.0, 2.0, 1.0], 1.0).as_deref(), Some("('a' | 'b' | 'c')"));
+        assert_eq!(text(&[3.0, 2.0, 1.0], 3.0).as_deref(), Some("('a' | ('b' & 'c'))"));
+        assert_eq!(text(&[3.0, 2.0, 1.0], 6.0).as_deref(), Some("('a' & 'b' & 'c')"));
+        assert_eq!(text(&[3.0, 2.0, 1.0], 4.5).as_deref(), Some("('a' & 'b')"));
+        assert_eq!(text(&[3.0, 2.0, 1.0], 0.0).as_deref(), Some("('a' | 'b' | 'c')"));
+    }
+
+    #[test]
+    fn at_least_counts_words() {
+        assert_eq!(Formula::at_least(3, 3), Formula::All(words(&[0, 1, 2])));
+        assert_eq!(Formula::at_least(1, 3), Formula::Any(words(&[0, 1, 2])));
+        let two_of_three = Formula::at_least(2, 3);
+        assert!(two_of_three.holds(&[true, false, true]) && !two_of_three.holds(&[false, true, false]));
+    }
+
+    #[test]
+    fn lexemes_are_quoted() {
+        assert_eq!(quote_lexeme("o'br\\ien"), "'o''br\\\\ien'");
+    }
+
+    #[test]
+    fn a_guess_falls_when_more_documents_are_wanted() {
+        let bounds = [9.0, 6.0, 3.0, 1.0];
+        let probabilities = [0.001, 0.01, 0.1, 0.5];
+        let guess = |wanted| guess_threshold(&bounds, &probabilities, 100_000.0, wanted);
+        assert!(guess(10.0) > guess(500.0));
+        assert!(guess(500.0) > guess(20_000.0));
+        assert_eq!(guess(90_000.0), 0.0);
+    }
+
+    fn nodes(formula: &Formula) -> usize {
+        match formula {
+            Formula::All(parts) | Formula::Any(parts) => 1 + parts.iter().map(nodes).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_that_reaches_the_threshold_is_lost(
+            mut bounds in prop::collection::vec(0.01f64..10.0, 1..14),
+            share in 0.0f64..1.1,
+            documents in prop::collection::vec(prop::collection::vec(any::<bool>(), 14), 20),
+        ) {
+            bounds.sort_by(|a, b| b.total_cmp(a));
+            let theta = share * bounds.iter().sum::<f64>();
+            let formula = Formula::reaching(&bounds, theta);
+            let small = bounds.len() <= 8;
+            for present in &documents {
+                let sum: f64 = bounds.iter().zip(present).filter(|(_, has)| **has).map(|(bound, _)| bound).sum();
+                if sum >= theta && sum > 0.0 {
+                    prop_assert!(formula.holds(present), "{:?} lost {:?}", formula, present);
+                }
+                // Small formulas are exact.
+                if small && sum < theta * (1.0 - 1e-6) {
+                    prop_assert!(!formula.holds(present), "{:?} kept {:?}", formula, present);
+                }
+                prop_assert!(sum > 0.0 || !formula.holds(present));
+            }
+            prop_assert!(nodes(&formula) <= 3 * NODE_BUDGET);
+        }
+    }
+}
