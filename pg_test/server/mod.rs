@@ -2,8 +2,10 @@
 
 mod embedding;
 mod memories;
+mod keyword;
 mod models;
 mod search;
+mod vectors;
 
 use pgrx::prelude::*;
 

@@ -16,6 +16,9 @@ use crate::search::{Statement, lexemes};
 /// pgvector accepts no more for hnsw.ef_search.
 const LARGEST_EF_SEARCH: usize = 1000;
 
+/// Memory for the bitmap of a leg, enough for some ten million rows.
+const WORK_MEM_KILOBYTES: i32 = 64 * 1024;
+
 /// Rows that an index scan may look at for each row that it is expected to need.
 const SCANNED_ROWS: f64 = 4.0;
 
@@ -34,6 +37,10 @@ impl SessionDatabase {
     fn settings(&self, scan: IndexScan) -> Vec<(&'static CStr, String)> {
         // Compiling a statement that runs for milliseconds takes longer than it.
         let mut settings = vec![(c"jit", "off".to_owned())];
+        // A bitmap of rows that does not fit becomes one of pages, all of whose rows are read.
+        if spi::work_mem_kilobytes() < WORK_MEM_KILOBYTES {
+            settings.push((c"work_mem", WORK_MEM_KILOBYTES.to_string()));
+        }
         if self.is_counting {
             settings.push((c"max_parallel_workers_per_gather", "0".to_owned()));
         }
@@ -46,7 +53,7 @@ impl SessionDatabase {
                 (c"hnsw.ef_search", wanted.min(LARGEST_EF_SEARCH).to_string()),
                 (c"hnsw.iterative_scan", "relaxed_order".to_owned()),
                 (c"hnsw.max_scan_tuples", format!("{tuples:.0}")),
-                (c"hnsw.scan_mem_multiplier", "8".to_owned()),
+                (c"hnsw.scan_mem_multiplier", "2".to_owned()),
                 (c"ivfflat.iterative_scan", "relaxed_order".to_owned()),
             ]);
         }

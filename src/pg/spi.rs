@@ -165,6 +165,12 @@ pub fn with_catalog_snapshot<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// `work_mem` of the session.
+pub fn work_mem_kilobytes() -> i32 {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::work_mem }
+}
+
 /// Runs `work` with settings changed as a function's SET clause would change them: for this call
 /// only, whatever way it ends.
 pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) -> T {

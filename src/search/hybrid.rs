@@ -249,7 +249,7 @@ impl Search<'_> {
         let Some(question) = &self.question.keywords else {
             return Ok(vec![]);
         };
-        let depth = self.request.depth;
+        let depth = self.request.keyword_depth();
         let floor = self.similarity_floor();
         if let Some(index) = self.bm25_index {
             let statement = indexed_keyword_leg(self.source, index, self.filter, question, floor, depth);

@@ -4,15 +4,15 @@
 //! 2. Run the statement whose `tsquery` rules out what cannot reach it (see `threshold`), with the
 //!    scores of what is left.
 //! 3. Where the worst row of a full list reaches the threshold, no other row can displace it: done.
-//!    Else that row's score is the next threshold; a list that is not full gives none, and all
-//!    rows with any of the words are scored.
+//!    Else that row's score is the next threshold. Where that would leave many rows, or the list
+//!    was not full, the same is done once more with a few rows more, for a better one.
 
 use super::bm25::{Bm25, Collection, QueryWord};
 use super::bm25_index::Bm25Index;
 use super::candidate::Candidate;
 use super::leg::{RowColumns, push_word_condition};
 use super::source::Column;
-use super::threshold::{Formula, guess_threshold};
+use super::threshold::{Expectation, Formula};
 use super::vector_space::VectorSpace;
 use super::{Filter, Parameter, SearchSource, Statement};
 use crate::error::Result;
@@ -60,9 +60,15 @@ pub struct Pass {
     pub least_score: Option<f64>,
 }
 
-/// Rows that a pass may score for each row wanted. More rows cost time in the first pass; fewer
-/// give a lower threshold for the second.
-const GUESSED_ROWS: f64 = 2.0;
+/// Rows that the first pass may score for each row wanted: few, to learn a threshold cheaply.
+const FIRST_ROWS: f64 = 2.0;
+
+/// Where the threshold that was learnt leaves more rows than this for each row wanted, another pass
+/// of a few rows first looks for a better one.
+const MANY_ROWS: f64 = 100.0;
+
+/// How many times more rows a pass may score than the one before.
+const GROWTH: f64 = 5.0;
 
 /// So few rows are scored at once rather than after a guess.
 const FEW_ROWS: f64 = 1000.0;
@@ -83,16 +89,6 @@ impl KeywordQuestion {
         };
         formula.to_tsquery(&lexemes).unwrap_or_default()
     }
-
-    /// The first threshold; 0 where scoring every row with any of the words is no more work.
-    fn first_threshold(&self, depth: usize, selectivity: f64) -> f64 {
-        let documents = self.collection.documents * selectivity;
-        let without: f64 = self.shares.iter().map(|share| 1.0 - share).product();
-        if documents * (1.0 - without) <= FEW_ROWS.max(GUESSED_ROWS * depth as f64) {
-            return 0.0;
-        }
-        guess_threshold(&self.bounds(), &self.shares, documents, GUESSED_ROWS * depth as f64)
-    }
 }
 
 /// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` runs a
@@ -108,18 +104,35 @@ pub fn best_rows(
     mut statement: impl FnMut(&str) -> Statement,
     mut run: impl FnMut(&Statement) -> Result<Vec<Candidate>>,
 ) -> Result<(Vec<Candidate>, Vec<Pass>)> {
-    let mut theta = question.first_threshold(depth, selectivity);
+    let documents = question.collection.documents * selectivity;
+    let expected = Expectation::new(&question.bounds(), &question.shares, documents);
+    let mut wanted = FIRST_ROWS * depth as f64;
+    let is_little = expected.matching() <= FEW_ROWS.max(wanted);
+    let mut theta = if is_little { 0.0 } else { expected.threshold_for(wanted) };
+    let mut formula = question.formula(theta);
     let mut passes = Vec::new();
     loop {
-        let formula = question.formula(theta);
         let rows = run(&statement(&formula))?;
         let least_score = rows.last().filter(|_| rows.len() == depth).map(|row| row.score);
-        passes.push(Pass { theta, formula, rows: rows.len(), least_score });
-        match least_score {
-            Some(least) if least < theta => theta = least,
-            None if theta > 0.0 => theta = 0.0,
-            _ => return Ok((rows, passes)),
+        passes.push(Pass { theta, formula: formula.clone(), rows: rows.len(), least_score });
+        // No score below this one is among the best.
+        let floor = match least_score {
+            Some(least) if least >= theta => return Ok((rows, passes)),
+            None if theta == 0.0 => return Ok((rows, passes)),
+            least => least.unwrap_or(0.0),
+        };
+        // Thresholds between the same two sums of bounds rule out the same rows.
+        let last = question.formula(floor);
+        if last == formula {
+            return Ok((rows, passes));
         }
+        wanted *= GROWTH;
+        let guess = expected.threshold_for(wanted);
+        let is_second = passes.len() == 1 || least_score.is_none();
+        let is_worth_it = is_second
+            && expected.at(floor) > MANY_ROWS * depth as f64
+            && (floor..theta).contains(&guess);
+        (theta, formula) = if is_worth_it { (guess, question.formula(guess)) } else { (floor, last) };
     }
 }
 

@@ -114,6 +114,12 @@ impl SearchRequest {
         Ok(SearchRequest { fusion: Fusion::named(fusion)?, rrf_k, weights, ..self })
     }
 
+    /// The candidates of the keyword leg: where it is alone and exact, no more than are returned.
+    pub fn keyword_depth(&self) -> usize {
+        let is_alone = self.weights.vector == 0.0 && self.diversity == 0.0;
+        if is_alone { self.last_row() } else { self.depth }
+    }
+
     /// Sets which rows are good enough, and how different they must be.
     ///
     /// # Errors

@@ -152,36 +152,59 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A threshold that about `wanted` of `documents` reach, when words occur independently of each
-/// other: the sum of `bounds`, each present with its probability, is tabulated from above.
-pub fn guess_threshold(bounds: &[f64], probabilities: &[f64], documents: f64, wanted: f64) -> f64 {
-    const STEPS: usize = 256;
-    let total: f64 = bounds.iter().sum();
-    if total <= 0.0 {
-        return 0.0;
-    }
-    // The share of documents at each step of the sum.
-    let mut shares = vec![0.0; STEPS + 1];
-    shares[0] = 1.0;
-    for (bound, probability) in bounds.iter().zip(probabilities) {
-        let shift = (bound / total * STEPS as f64).round() as usize;
-        for step in (0..=STEPS).rev() {
-            let here = shares[step];
-            if here > 0.0 && shift > 0 {
-                shares[step] = here * (1.0 - probability);
-                shares[(step + shift).min(STEPS)] += here * probability;
+/// How many documents reach a threshold, when words occur independently of each other.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    /// The sum of all bounds.
+    total: f64,
+    /// For each step from 0 to the total, the documents whose words' bounds add up to it or more.
+    reaching: Vec<f64>,
+}
+
+/// Steps of the sum of bounds that are told apart.
+const STEPS: usize = 256;
+
+impl Expectation {
+    /// Tabulates the sums of `bounds`, each present in its share of `documents`.
+    pub fn new(bounds: &[f64], shares: &[f64], documents: f64) -> Expectation {
+        let total: f64 = bounds.iter().sum();
+        let mut reaching = vec![0.0; STEPS + 1];
+        reaching[0] = documents;
+        for (bound, share) in bounds.iter().zip(shares) {
+            // A word that makes no step counts as the smallest.
+            let shift = ((bound / total * STEPS as f64).round() as usize).clamp(1, STEPS);
+            for step in (0..=STEPS).rev() {
+                let here = reaching[step];
+                if here > 0.0 {
+                    reaching[step] = here * (1.0 - share);
+                    reaching[(step + shift).min(STEPS)] += here * share;
+                }
             }
         }
-    }
-    let mut reached = 0.0;
-    for step in (1..=STEPS).rev() {
-        reached += shares[step] * documents;
-        if reached >= wanted {
-            // The middle of the step is rounded either way.
-            return (step as f64 - 0.5) / STEPS as f64 * total;
+        for step in (0..STEPS).rev() {
+            reaching[step] += reaching[step + 1];
         }
+        Expectation { total, reaching }
     }
-    0.0
+
+    /// The documents expected to have any of the words.
+    pub fn matching(&self) -> f64 {
+        self.reaching[1]
+    }
+
+    /// The documents expected to reach a threshold.
+    pub fn at(&self, theta: f64) -> f64 {
+        let step = (theta / self.total * STEPS as f64).round();
+        self.reaching[(step as usize).clamp(1, STEPS)]
+    }
+
+    /// The greatest threshold that `wanted` documents are expected to reach; 0 where fewer have any
+    /// of the words.
+    pub fn threshold_for(&self, wanted: f64) -> f64 {
+        let step = (1..=STEPS).rev().find(|step| self.reaching[*step] >= wanted);
+        // The middle of a step, since sums are rounded either way.
+        step.map_or(0.0, |step| (step as f64 - 0.5) / STEPS as f64 * self.total)
+    }
 }
 
 #[cfg(test)]
@@ -217,13 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_falls_when_more_documents_are_wanted() {
+    fn more_documents_reach_a_lower_threshold() {
         let bounds = [9.0, 6.0, 3.0, 1.0];
-        let probabilities = [0.001, 0.01, 0.1, 0.5];
-        let guess = |wanted| guess_threshold(&bounds, &probabilities, 100_000.0, wanted);
-        assert!(guess(10.0) > guess(500.0));
-        assert!(guess(500.0) > guess(20_000.0));
-        assert_eq!(guess(90_000.0), 0.0);
+        let expected = Expectation::new(&bounds, &[0.001, 0.01, 0.1, 0.5], 100_000.0);
+        assert!(expected.threshold_for(10.0) > expected.threshold_for(500.0));
+        assert!(expected.threshold_for(500.0) > expected.threshold_for(20_000.0));
+        assert_eq!(expected.threshold_for(90_000.0), 0.0);
+        assert!(expected.at(10.0) < expected.at(3.0));
+        // 1 − 0.999 · 0.99 · 0.9 · 0.5
+        assert!((expected.matching() - 55_495.5).abs() < 1.0, "{}", expected.matching());
     }
 
     fn nodes(formula: &Formula) -> usize {

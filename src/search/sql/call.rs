@@ -202,8 +202,7 @@ impl SearchCall {
                 (QueryWord { lexeme, weight }, (frequency / collection.documents.max(1.0)).min(1.0))
             })
             .collect();
-        words.sort_by(|(a, _), (b, _)| b.weight.total_cmp(&a.weight).then_with(|| a.lexeme.cmp(&b.lexeme)));
-        words.truncate(MOST_WORDS);
+        keep_best_words(&mut words);
         trace.note("statistics", || {
             json!({
                 "origin": statistics.origin.name(),
@@ -238,6 +237,18 @@ impl SearchCall {
         let content = source.content.as_ref().filter(|_| is_fit)?;
         source.facts.bm25_indexes.iter().find(|index| index.column == *content && index.bm25 == self.bm25)
     }
+}
+
+/// Sorts words by weight and keeps so many as can score; those that no document has go first.
+fn keep_best_words(words: &mut Vec<(QueryWord, f64)>) {
+    let by_weight = |a: &(QueryWord, f64), b: &(QueryWord, f64)| {
+        b.0.weight.total_cmp(&a.0.weight).then_with(|| a.0.lexeme.cmp(&b.0.lexeme))
+    };
+    if words.len() > MOST_WORDS {
+        words.sort_by(|a, b| (a.1 == 0.0).cmp(&(b.1 == 0.0)).then_with(|| by_weight(a, b)));
+        words.truncate(MOST_WORDS);
+    }
+    words.sort_by(by_weight);
 }
 
 fn check_dimensions(space: &VectorSpace, source: &SearchSource, found: usize, what: &str) -> Result<()> {
