@@ -71,7 +71,7 @@ pub fn find_model(name: &str) -> Result<ModelRecord> {
 fn model_names() -> Vec<String> {
     let statement = Statement {
         text: "SELECT r.name FROM vector_tools.model_registry AS r".to_owned(),
-        parameters: vec![],
+        ..Statement::default()
     };
     let names = with_rights_of_owner(|| spi::query(&statement, |row| row.get::<String>(1)));
     names.into_iter().flatten().collect()

@@ -57,7 +57,8 @@ pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T
     Spi::connect(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
-        let plan = prepared_plan(&statement.text, types, 0);
+        let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
+        let plan = prepared_plan(&statement.text, types, (pg_sys::CURSOR_OPT_PARALLEL_OK | custom) as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {

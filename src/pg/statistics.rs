@@ -427,7 +427,7 @@ fn claim_snapshot(source: &SearchedColumn) {
         spi::change(&statement);
         for table in ["document_frequencies", "statistics_snapshots"] {
             let text = format!("DELETE FROM vector_tools.{table} WHERE {gone}");
-            spi::change(&Statement { text, parameters: vec![] });
+            spi::change(&Statement { text, ..Statement::default() });
         }
     });
 }

@@ -265,14 +265,31 @@ impl Search<'_> {
         let Some(lexemes) = &self.source.lexemes else {
             return Ok(vec![]);
         };
+        database.take_scored();
+        // Where few rows pass, scoring all of them costs less than finding those with the words.
+        if matching.is_some_and(|matching| matching.milliseconds() < question.index_milliseconds()) {
+            let statement = keyword_leg(self.source, lexemes, self.filter, question, None, floor, depth);
+            let rows = database.candidates(&statement, IndexScan::Plain)?;
+            let scored = database.take_scored();
+            trace.note("keyword_leg", || {
+                json!({
+                    "sql": statement.text,
+                    "method": "filter",
+                    "exact": true,
+                    "theta": 0,
+                    "scored": scored,
+                    "rows": rows.len(),
+                })
+            });
+            return Ok(rows);
+        }
         let mut scored = Vec::new();
         let mut text = String::new();
-        database.take_scored();
         let (rows, passes) = best_rows(
             question,
             depth,
             self.selectivity(matching),
-            |formula| keyword_leg(self.source, lexemes, self.filter, question, formula, floor, depth),
+            |formula| keyword_leg(self.source, lexemes, self.filter, question, Some(formula), floor, depth),
             |statement| {
                 let rows = database.candidates(statement, IndexScan::Plain)?;
                 scored.push(database.take_scored());
@@ -367,13 +384,22 @@ impl Search<'_> {
     }
 }
 
-/// Milliseconds that an index scan spends on each row that it gives, and an exact one on the
-/// distance of each row: measured with 384 dimensions, of which only the ratio matters.
+/// Milliseconds that a scan by distance spends on each row that it gives: measured with a million
+/// rows of 384 dimensions, of which only the ratio to the others matters.
 const INDEX_MILLISECONDS: f64 = 0.028;
-const DISTANCE_MILLISECONDS: f64 = 0.004;
+
+/// Milliseconds that a row costs whose vector or words are read.
+const ROW_MILLISECONDS: f64 = 0.004;
 
 /// Milliseconds for a unit of the planner's cost, which is a page read in sequence.
-const COST_MILLISECONDS: f64 = 0.005;
+const COST_MILLISECONDS: f64 = 0.001;
+
+impl Estimate {
+    /// The time in which all rows are found and compared.
+    fn milliseconds(&self) -> f64 {
+        self.rows * ROW_MILLISECONDS + self.cost * COST_MILLISECONDS
+    }
+}
 
 /// Where few rows pass, computing their distances costs less than walking an index past all the
 /// others.
@@ -383,8 +409,7 @@ fn choose_scan(space: &VectorSpace, depth: usize, matching: Option<Estimate>, se
         (Some(_), None) => Scan::Index,
         (Some(_), Some(matching)) => {
             let by_index = space.rows_to_scan(depth) as f64 / selectivity * INDEX_MILLISECONDS;
-            let exactly = matching.rows * DISTANCE_MILLISECONDS + matching.cost * COST_MILLISECONDS;
-            if exactly < by_index { Scan::Exact } else { Scan::Index }
+            if matching.milliseconds() < by_index { Scan::Exact } else { Scan::Index }
         }
     }
 }

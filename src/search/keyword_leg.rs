@@ -91,6 +91,16 @@ impl KeywordQuestion {
     }
 }
 
+/// Milliseconds that an index spends on each row that has a word, measured on a million documents.
+const POSTING_MILLISECONDS: f64 = 0.0001;
+
+impl KeywordQuestion {
+    /// Milliseconds that an index is expected to spend on all rows that have any of the words.
+    pub fn index_milliseconds(&self) -> f64 {
+        self.collection.documents * self.shares.iter().sum::<f64>() * POSTING_MILLISECONDS
+    }
+}
+
 /// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` runs a
 /// statement with columns (tableoid, ctid, key as text, score); `selectivity` is the share of rows
 /// that the filter keeps, as far as it is known.
@@ -136,20 +146,26 @@ pub fn best_rows(
     }
 }
 
-/// The statement that scores the rows which match `formula`, best first.
+/// The statement that scores the rows which match `formula`, best first; without one, all rows that
+/// pass the filter.
 pub fn keyword_leg(
     source: &SearchSource,
     lexemes: &Column,
     filter: &Filter,
     question: &KeywordQuestion,
-    formula: &str,
+    formula: Option<&str>,
     floor: Option<SimilarityFloor>,
     depth: usize,
 ) -> Statement {
     let mut statement = Statement::default();
     let score = score_expression(&mut statement, lexemes, question, question.minimum);
-    let formula = statement.bind(Parameter::Text(formula.to_owned()));
-    let matching = format!("t.{} OPERATOR(pg_catalog.@@) {formula}::pg_catalog.tsquery", lexemes.name);
+    let matching = match formula {
+        Some(formula) => {
+            let formula = statement.bind(Parameter::Text(formula.to_owned()));
+            format!("t.{} OPERATOR(pg_catalog.@@) {formula}::pg_catalog.tsquery", lexemes.name)
+        }
+        None => format!("t.{} IS NOT NULL", lexemes.name),
+    };
     push_leg(&mut statement, source, filter, question, floor, &score, &matching, None, depth);
     statement
 }
@@ -184,6 +200,7 @@ fn push_leg(
     depth: usize,
 ) {
     let columns = RowColumns::of(source);
+    statement.depends_on_values = !filter.is_empty() || question.condition.is_some();
     let limit = statement.bind(Parameter::Integer(depth as i64));
     statement.push(format_args!(
         "SELECT leg.place, leg.row, {key}, leg.score FROM (\

@@ -28,6 +28,8 @@ pub struct Statement {
     pub text: String,
     /// The values of `$1`, `$2`, …
     pub parameters: Vec<Parameter>,
+    /// Whether it must be planned for these very values, since one plan does not suit all.
+    pub depends_on_values: bool,
 }
 
 impl Statement {

@@ -64,6 +64,7 @@ pub fn vector_leg(
             columns.order()
         )),
     };
+    statement.depends_on_values = !filter.is_empty() || question.condition.is_some();
     statement.push(format_args!(" LIMIT {scanned}) AS leg WHERE leg.distance OPERATOR(pg_catalog.<) 'NaN'"));
     statement.push(format_args!(" ORDER BY leg.distance, {} LIMIT {limit}", columns.outer_order()));
     statement
