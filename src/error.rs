@@ -74,6 +74,10 @@ pub enum Error {
     WrongColumnType { table: String, column: String, expected: &'static str, found: String },
     #[error("filter is not valid at {part}")]
     InvalidFilter { part: String, reason: String },
+    #[error("filter has a value at {part} that is not of type {type_name}")]
+    InvalidFilterValue { part: String, type_name: String, sqlstate: &'static str, reason: String },
+    #[error("filter has an operator at {part} that type {type_name} does not have")]
+    InvalidFilterOperator { part: String, type_name: String },
     #[error("the query could not be embedded; its words alone are searched")]
     AnsweredByWords { reason: String },
     #[error("must be owner of table {table}")]
@@ -235,6 +239,16 @@ impl Error {
                 "22023",
                 Some(sentence(reason)),
                 Some("Write filters as {\"column\": value} or {\"column\": {\"$gte\": value}}.".into()),
+            ),
+            InvalidFilterValue { sqlstate, reason, .. } => (
+                sqlstate,
+                Some(sentence(reason)),
+                Some("Give a value as the column's type writes it; \\d in psql shows the types.".into()),
+            ),
+            InvalidFilterOperator { .. } => (
+                "42883",
+                None,
+                Some("Test it with $exists or $like, or filter by another column.".into()),
             ),
             AnsweredByWords { reason } => (
                 "01000",

@@ -1,6 +1,7 @@
 //! Tests inside the server: what the SQL functions promise.
 
 mod embedding;
+mod filters;
 mod memories;
 mod keyword;
 mod models;

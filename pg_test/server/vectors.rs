@@ -151,7 +151,7 @@ mod tests {
                  JOIN points AS b ON b.id = i.id::int"
             ))
         };
-        let (near, far) = (spread(0.0), spread(0.8));
+        let (near, far) = (spread(0.0), spread(1.0));
         assert!(far > near, "{far} {near}");
         assert_error("SELECT * FROM semantic_search('points', 'x', diversity => 1.1)", "22023");
     }

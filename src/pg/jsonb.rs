@@ -1,12 +1,12 @@
 //! jsonb that passes through as text, so that its numbers keep every digit.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
 
 /// The text of a jsonb value.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,23 @@ impl IntoDatum for JsonbText {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::JSONBOID
+    }
+}
+
+impl FromDatum for JsonbText {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<JsonbText> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a jsonb; jsonb_out gives a fresh C string.
+        unsafe {
+            let text: &CStr = direct_function_call(pg_sys::jsonb_out, &[Some(datum)])?;
+            Some(JsonbText(text.to_string_lossy().into_owned()))
+        }
     }
 }
 

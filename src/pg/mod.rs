@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod array;
 pub mod catalog;
+pub mod column_types;
 pub mod embedders;
 pub mod indexes;
 pub mod jsonb;

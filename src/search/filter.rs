@@ -41,14 +41,39 @@ enum Test {
     Null,
 }
 
+/// What the database says of the types of columns, so that a value that does not fit is an error of
+/// the filter, with the name of its part, before any statement runs.
+pub trait ColumnTypes {
+    /// Checks that a text is a value of the column's type.
+    ///
+    /// # Errors
+    /// The SQLSTATE and message of the type.
+    fn check_value(&self, column: &Column, text: &str) -> Result<(), (&'static str, String)>;
+
+    /// Whether values of the column's type can be compared for equality, and ordered.
+    fn comparisons(&self, column: &Column) -> Comparisons;
+}
+
+/// The comparisons that a type has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparisons {
+    /// `=`
+    pub equality: bool,
+    /// `<` and its like
+    pub order: bool,
+}
+
 impl Filter {
     /// Reads a filter for the rows of `source`.
     ///
     /// # Errors
-    /// [`Error::InvalidFilter`] (22023), which names the part that is wrong.
-    pub fn parse(json: &str, source: &SearchSource) -> Result<Filter> {
+    /// [`Error::InvalidFilter`] (22023) for its shape, [`Error::InvalidFilterValue`] (22P02, 22003,
+    /// 22007, 22008) for a value that is none of its column's type,
+    /// [`Error::InvalidFilterOperator`] (42883) for a comparison that the type does not have, and
+    /// [`Error::UnknownColumn`] (42703). Each names the part of the filter.
+    pub fn parse(json: &str, source: &SearchSource, types: &dyn ColumnTypes) -> Result<Filter> {
         let value: Value = serde_json::from_str(json).map_err(|error| invalid("the filter", error))?;
-        let conditions = parse_object(&value, "the filter", source)?;
+        let conditions = Reader { source, types }.read_object(&value, "the filter")?;
         Ok(Filter { conditions })
     }
 
@@ -70,32 +95,132 @@ fn invalid(part: &str, reason: impl ToString) -> Error {
     Error::InvalidFilter { part: part.to_owned(), reason: reason.to_string() }
 }
 
-fn parse_object(value: &Value, part: &str, source: &SearchSource) -> Result<Vec<Condition>> {
-    let object = value.as_object().ok_or_else(|| invalid(part, "an object is expected"))?;
-    object.iter().map(|(key, value)| parse_entry(key, value, source)).collect()
+struct Reader<'a> {
+    source: &'a SearchSource,
+    types: &'a dyn ColumnTypes,
 }
 
-fn parse_entry(key: &str, value: &Value, source: &SearchSource) -> Result<Condition> {
-    let several = || -> Result<Vec<Condition>> {
-        let filters = value.as_array().ok_or_else(|| invalid(key, "an array of filters is expected"))?;
-        filters.iter().map(|filter| Ok(Condition::All(parse_object(filter, key, source)?))).collect()
-    };
-    match key {
-        "$and" => Ok(Condition::All(several()?)),
-        "$or" => Ok(Condition::Any(several()?)),
-        "$not" => Ok(Condition::Not(Box::new(Condition::All(parse_object(value, key, source)?)))),
-        _ if key.starts_with('$') => Err(invalid(key, "the operator is not known")),
-        _ => {
-            let target = find_target(key, source)?;
-            match value.as_object().filter(|object| has_operators(object)) {
-                None => Ok(equality(target, value)),
-                Some(operators) => operators
-                    .iter()
-                    .map(|(operator, operand)| parse_test(key, &target, operator, operand))
-                    .collect::<Result<Vec<Condition>>>()
-                    .map(Condition::All),
+impl Reader<'_> {
+    fn read_object(&self, value: &Value, part: &str) -> Result<Vec<Condition>> {
+        let object = value.as_object().ok_or_else(|| invalid(part, "an object is expected"))?;
+        object.iter().map(|(key, value)| self.read_entry(key, value)).collect()
+    }
+
+    fn read_entry(&self, key: &str, value: &Value) -> Result<Condition> {
+        let several = || -> Result<Vec<Condition>> {
+            let filters = value.as_array().ok_or_else(|| invalid(key, "an array of filters is expected"))?;
+            filters.iter().map(|filter| Ok(Condition::All(self.read_object(filter, key)?))).collect()
+        };
+        match key {
+            "$and" => Ok(Condition::All(several()?)),
+            "$or" => Ok(Condition::Any(several()?)),
+            "$not" => Ok(Condition::Not(Box::new(Condition::All(self.read_object(value, key)?)))),
+            _ if key.starts_with('$') => Err(invalid(key, "the operator is not known")),
+            _ => {
+                let target = self.find_target(key)?;
+                match value.as_object().filter(|object| has_operators(object)) {
+                    None => self.equality(key, &target, value),
+                    Some(operators) => operators
+                        .iter()
+                        .map(|(operator, operand)| self.read_test(key, &target, operator, operand))
+                        .collect::<Result<Vec<Condition>>>()
+                        .map(Condition::All),
+                }
             }
         }
+    }
+
+    /// A column of that name, a path in a jsonb column of that name, or a path in the metadata
+    /// column.
+    fn find_target(&self, key: &str) -> Result<Target> {
+        let facts = &self.source.facts;
+        if let Some(column) = facts.find(key) {
+            return Ok(Target::Column(column.clone()));
+        }
+        let parts: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let head = facts.find(&parts[0]).filter(|column| column.kind == ColumnKind::Json);
+        match (head, &self.source.metadata) {
+            (Some(column), _) => Ok(Target::Path(column.name.clone(), parts[1..].to_vec())),
+            (None, Some(metadata)) => Ok(Target::Path(metadata.clone(), parts)),
+            (None, None) => Err(Error::UnknownColumn { table: facts.display.clone(), column: key.to_owned() }),
+        }
+    }
+
+    fn equality(&self, part: &str, target: &Target, value: &Value) -> Result<Condition> {
+        if value.is_null() {
+            return Ok(Condition::Test(target.clone(), Test::Null));
+        }
+        self.check(part, target, std::slice::from_ref(value), |has| has.equality)?;
+        Ok(Condition::Test(target.clone(), Test::Equal(value.clone())))
+    }
+
+    /// Checks that values fit a column, whose type must have a comparison.
+    fn check(
+        &self,
+        part: &str,
+        target: &Target,
+        values: &[Value],
+        is_there: impl Fn(Comparisons) -> bool,
+    ) -> Result<()> {
+        let Target::Column(column) = target else { return Ok(()) };
+        let type_name = || column.type_name.clone();
+        if !is_there(self.types.comparisons(column)) {
+            return Err(Error::InvalidFilterOperator { part: part.to_owned(), type_name: type_name() });
+        }
+        for value in values {
+            self.types.check_value(column, &text_of(column, value)).map_err(|(sqlstate, reason)| {
+                Error::InvalidFilterValue { part: part.to_owned(), type_name: type_name(), sqlstate, reason }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read_test(&self, key: &str, target: &Target, operator: &str, operand: &Value) -> Result<Condition> {
+        let part = format!("{key}.{operator}");
+        let is = |test| Condition::Test(target.clone(), test);
+        let not = |condition| Condition::Not(Box::new(condition));
+        let compare = |sign: &'static str| match operand {
+            Value::Object(_) | Value::Array(_) | Value::Null => {
+                Err(invalid(&part, "a number, text or truth value is expected"))
+            }
+            scalar => {
+                self.check(&part, target, std::slice::from_ref(scalar), |has| has.order)?;
+                Ok(is(Test::Compare(sign, scalar.clone())))
+            }
+        };
+        let list = || -> Result<Condition> {
+            let values = operand.as_array().ok_or_else(|| invalid(&part, "an array is expected"))?;
+            self.check(&part, target, values, |has| has.equality)?;
+            Ok(is(Test::In(values.clone())))
+        };
+        Ok(match operator {
+            "$eq" => self.equality(&part, target, operand)?,
+            "$ne" => not(self.equality(&part, target, operand)?),
+            "$gt" => compare(">")?,
+            "$gte" => compare(">=")?,
+            "$lt" => compare("<")?,
+            "$lte" => compare("<=")?,
+            "$in" => list()?,
+            "$nin" => not(list()?),
+            "$like" => {
+                let pattern = operand.as_str().ok_or_else(|| invalid(&part, "a pattern is expected"))?;
+                is(Test::Like(pattern.to_owned()))
+            }
+            "$exists" => match operand.as_bool() {
+                Some(true) => is(Test::Exists),
+                Some(false) => not(is(Test::Exists)),
+                None => return Err(invalid(&part, "true or false is expected")),
+            },
+            "$not" => {
+                let operators = operand.as_object().ok_or_else(|| invalid(&part, "an object is expected"))?;
+                let inner: Result<Vec<Condition>> = operators
+                    .iter()
+                    .map(|(operator, operand)| self.read_test(key, target, operator, operand))
+                    .collect();
+                not(Condition::All(inner?))
+            }
+            _ => return Err(invalid(&part, "the operator is not known")),
+        })
     }
 }
 
@@ -103,66 +228,12 @@ fn has_operators(object: &Map<String, Value>) -> bool {
     object.keys().any(|key| key.starts_with('$'))
 }
 
-/// A column of that name, a path in a jsonb column of that name, or a path in the metadata column.
-fn find_target(key: &str, source: &SearchSource) -> Result<Target> {
-    if let Some(column) = source.facts.find(key) {
-        return Ok(Target::Column(column.clone()));
+/// A value as the text that the column's type reads.
+fn text_of(column: &Column, value: &Value) -> String {
+    match value {
+        Value::String(text) if column.kind != ColumnKind::Json => text.clone(),
+        other => other.to_string(),
     }
-    let parts: Vec<String> = key.split('.').map(str::to_owned).collect();
-    let head = source.facts.find(&parts[0]).filter(|column| column.kind == ColumnKind::Json);
-    match (head, &source.metadata) {
-        (Some(column), _) => Ok(Target::Path(column.name.clone(), parts[1..].to_vec())),
-        (None, Some(metadata)) => Ok(Target::Path(metadata.clone(), parts)),
-        (None, None) => {
-            Err(Error::UnknownColumn { table: source.facts.display.clone(), column: key.to_owned() })
-        }
-    }
-}
-
-fn equality(target: Target, value: &Value) -> Condition {
-    let test = if value.is_null() { Test::Null } else { Test::Equal(value.clone()) };
-    Condition::Test(target, test)
-}
-
-fn parse_test(key: &str, target: &Target, operator: &str, operand: &Value) -> Result<Condition> {
-    let part = format!("{key}.{operator}");
-    let is = |test| Condition::Test(target.clone(), test);
-    let not = |condition| Condition::Not(Box::new(condition));
-    let scalar = || match operand {
-        Value::Object(_) | Value::Array(_) | Value::Null => {
-            Err(invalid(&part, "a number, text or truth value is expected"))
-        }
-        scalar => Ok(scalar.clone()),
-    };
-    let list = || operand.as_array().cloned().ok_or_else(|| invalid(&part, "an array is expected"));
-    Ok(match operator {
-        "$eq" => equality(target.clone(), operand),
-        "$ne" => not(equality(target.clone(), operand)),
-        "$gt" => is(Test::Compare(">", scalar()?)),
-        "$gte" => is(Test::Compare(">=", scalar()?)),
-        "$lt" => is(Test::Compare("<", scalar()?)),
-        "$lte" => is(Test::Compare("<=", scalar()?)),
-        "$in" => is(Test::In(list()?)),
-        "$nin" => not(is(Test::In(list()?))),
-        "$like" => {
-            let pattern = operand.as_str().ok_or_else(|| invalid(&part, "a pattern is expected"))?;
-            is(Test::Like(pattern.to_owned()))
-        }
-        "$exists" => match operand.as_bool() {
-            Some(true) => is(Test::Exists),
-            Some(false) => not(is(Test::Exists)),
-            None => return Err(invalid(&part, "true or false is expected")),
-        },
-        "$not" => {
-            let operators = operand.as_object().ok_or_else(|| invalid(&part, "an object is expected"))?;
-            let inner: Result<Vec<Condition>> = operators
-                .iter()
-                .map(|(operator, operand)| parse_test(key, target, operator, operand))
-                .collect();
-            not(Condition::All(inner?))
-        }
-        _ => return Err(invalid(&part, "the operator is not known")),
-    })
 }
 
 impl Condition {
@@ -188,10 +259,7 @@ fn joined(conditions: &[Condition], operator: &str, empty: &str, statement: &mut
 
 fn column_test(column: &Column, test: &Test, statement: &mut Statement) -> String {
     let (name, type_name) = (&column.name, &column.type_name);
-    let text_of = |value: &Value| match value {
-        Value::String(text) if column.kind != ColumnKind::Json => text.clone(),
-        other => other.to_string(),
-    };
+    let text_of = |value: &Value| text_of(column, value);
     match test {
         Test::Equal(value) if column.kind == ColumnKind::Json && value.is_object() => {
             let value = statement.bind(Parameter::Text(value.to_string()));
@@ -271,6 +339,7 @@ mod tests {
     use super::super::source::tests::facts_with;
     use super::super::source::{ColumnChoice, ColumnKind, Legs};
     use super::*;
+    use proptest::prelude::*;
 
     fn source() -> SearchSource {
         use ColumnKind::{Json, Lexemes, Other, Vector};
@@ -278,9 +347,24 @@ mod tests {
         SearchSource::resolve(facts_with(&columns), &ColumnChoice::default(), Legs::BOTH).expect("searchable")
     }
 
+    /// The types of the columns above: integers, which compare, and jsonb, which compares too.
+    struct Integers;
+
+    impl ColumnTypes for Integers {
+        fn check_value(&self, column: &Column, text: &str) -> Result<(), (&'static str, String)> {
+            let fits = column.kind != ColumnKind::Other || text.parse::<i32>().is_ok();
+            if fits { Ok(()) } else { Err(("22P02", "no integer".to_owned())) }
+        }
+
+        fn comparisons(&self, column: &Column) -> Comparisons {
+            let is_known = matches!(column.kind, ColumnKind::Other | ColumnKind::Json);
+            Comparisons { equality: is_known, order: is_known }
+        }
+    }
+
     fn sql(json: &str) -> (String, Vec<Parameter>) {
         let mut statement = Statement::default();
-        let filter = Filter::parse(json, &source()).expect("valid");
+        let filter = Filter::parse(json, &source(), &Integers).expect("valid");
         filter.push_conditions(&mut statement);
         (statement.text, statement.parameters)
     }
@@ -317,7 +401,7 @@ mod tests {
             (r#"{"year": {"$in": 3}}"#, "year.$in"),
             (r#"{"$or": {}}"#, "$or"),
         ] {
-            let error = Filter::parse(json, &source()).expect_err(json);
+            let error = Filter::parse(json, &source(), &Integers).expect_err(json);
             assert!(error.to_string().ends_with(part), "{error}");
         }
     }
@@ -327,7 +411,61 @@ mod tests {
         use ColumnKind::{Lexemes, Vector};
         let facts = facts_with(&[("v", Vector), ("l", Lexemes)]);
         let source = SearchSource::resolve(facts, &ColumnChoice::default(), Legs::BOTH).expect("searchable");
-        let error = Filter::parse(r#"{"nope": 1}"#, &source).expect_err("unknown");
+        let error = Filter::parse(r#"{"nope": 1}"#, &source, &Integers).expect_err("unknown");
         assert_eq!(error.facts().sqlstate, "42703");
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named() {
+        let error = |json: &str| Filter::parse(json, &source(), &Integers).expect_err(json);
+        let wrong = error(r#"{"$or": [{"year": {"$gte": "soon"}}]}"#);
+        assert_eq!(wrong.to_string(), "filter has a value at year.$gte that is not of type integer");
+        assert_eq!(wrong.facts().sqlstate, "22P02");
+        assert_eq!(error(r#"{"year": 1.5}"#).facts().sqlstate, "22P02");
+        assert_eq!(error(r#"{"year": {"$in": [1, "x"]}}"#).facts().sqlstate, "22P02");
+        let operator = error(r#"{"v": {"$gt": 1}}"#);
+        assert_eq!(operator.to_string(), "filter has an operator at v.$gt that type public.vector does not have");
+        assert_eq!(operator.facts().sqlstate, "42883");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let keys = prop::sample::select(vec![
+            "year", "v", "metadata", "metadata.a", "a.b", "$and", "$or", "$not", "$eq", "$ne", "$gt", "$lte", "$in",
+            "$nin", "$like", "$exists", "$near", "", "x\"; --",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::from("MARK'; --")),
+        ];
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((keys.clone(), inner), 0..4)
+                    .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_a_filter_or_an_error(json in any_json()) {
+            if let Ok(filter) = Filter::parse(&json.to_string(), &source(), &Integers) {
+                let mut statement = Statement::default();
+                filter.push_conditions(&mut statement);
+                let text = &statement.text;
+                prop_assert!(!text.contains("MARK"), "{}", text);
+                let depth = text.chars().try_fold(0, |depth: i32, character| match character {
+                    '(' => Some(depth + 1),
+                    ')' => (depth > 0).then_some(depth - 1),
+                    _ => Some(depth),
+                });
+                prop_assert_eq!(depth, Some(0), "{}", text);
+                let last = format!("${}", statement.parameters.len() + 1);
+                prop_assert!(!text.contains(&last), "{}", text);
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ pub fn fetch_rows(
     let mut statement = Statement::default();
     let (distance, score) = measure_expressions(&mut statement, source, measures);
     let content = source.content.as_ref().map_or("NULL".to_owned(), |column| format!("t.{column}"));
-    let hidden = statement.bind(Parameter::Texts(source.facts.searched_columns()));
+    let shown: Vec<String> = source.facts.shown_columns().map(|column| format!("t.{column}")).collect();
     let highlight = highlight.filter(|_| source.content.is_some()).map_or("NULL".to_owned(), |highlight| {
         let configuration = configuration_expression(&mut statement, highlight.configuration);
         let words = statement.bind(Parameter::Text(highlight.words.to_owned()));
@@ -71,8 +71,9 @@ pub fn fetch_rows(
     });
     statement.push(format_args!(
         "SELECT t.tableoid, t.ctid, {distance}, {score}, ({content})::pg_catalog.text, \
-         (pg_catalog.to_jsonb(t.*) OPERATOR(pg_catalog.-) {hidden})::pg_catalog.text, \
-         ({highlight})::pg_catalog.text"
+         (SELECT pg_catalog.to_jsonb(d.*) FROM (SELECT {shown}) AS d)::pg_catalog.text, \
+         ({highlight})::pg_catalog.text",
+        shown = shown.join(", "),
     ));
     push_rows(&mut statement, source, rows);
     statement

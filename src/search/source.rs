@@ -129,10 +129,10 @@ impl TableFacts {
         self.columns.iter().find(|column| column.name.as_str() == name)
     }
 
-    /// The vector and tsvector columns, which nobody wants to read in an answer.
-    pub fn searched_columns(&self) -> Vec<String> {
-        let searched = |column: &&Column| matches!(column.kind, ColumnKind::Vector | ColumnKind::Lexemes);
-        self.columns.iter().filter(searched).map(|column| column.name.as_str().to_owned()).collect()
+    /// The columns that an answer shows: all but vectors and tsvectors.
+    pub fn shown_columns(&self) -> impl Iterator<Item = &Identifier> {
+        let shown = |column: &&Column| !matches!(column.kind, ColumnKind::Vector | ColumnKind::Lexemes);
+        self.columns.iter().filter(shown).map(|column| &column.name)
     }
 
     fn of_kind(&self, kind: ColumnKind) -> impl Iterator<Item = &Column> {

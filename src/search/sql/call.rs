@@ -1,13 +1,15 @@
 //! One call of a search function: its arguments, and the question that they make.
 
-use pgrx::{JsonB, PgRelation};
+use pgrx::PgRelation;
 use serde_json::json;
 
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
 use crate::pg::arguments::Arguments;
+use crate::pg::column_types::ServerTypes;
 use crate::pg::catalog::{has_hidden_rows, is_partitioned, read_table};
+use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
 use crate::pg::search_database::{SessionDatabase, query_lexemes};
 use crate::pg::settings::{default_model, use_bm25_index};
@@ -68,7 +70,7 @@ impl SearchCall {
             relation,
             query,
             request,
-            filter: arguments.get::<JsonB>(3).map(|filter| filter.0.to_string()),
+            filter: arguments.get::<JsonbText>(3).map(|filter| filter.0),
             model: arguments.get(7),
             text_configuration: arguments.get(8),
             choice: ColumnChoice {
@@ -94,7 +96,7 @@ impl SearchCall {
         let facts = read_table(&self.relation)?;
         let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
         let filter = match &self.filter {
-            Some(filter) => Filter::parse(filter, &source)?,
+            Some(filter) => Filter::parse(filter, &source, &ServerTypes)?,
             None => Filter::default(),
         };
         let text = match legs.keyword {

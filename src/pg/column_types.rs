@@ -1,0 +1,64 @@
+//! What PostgreSQL says of the types of columns.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys;
+
+use crate::search::filter::{ColumnTypes, Comparisons};
+use crate::search::source::Column;
+
+/// The types of this server.
+pub struct ServerTypes;
+
+impl ColumnTypes for ServerTypes {
+    fn check_value(&self, column: &Column, text: &str) -> Result<(), (&'static str, String)> {
+        let Ok(text) = CString::new(text) else {
+            return Err(("22021", "a text cannot contain a zero byte".to_owned()));
+        };
+        let mut context = pg_sys::ErrorSaveContext {
+            type_: pg_sys::NodeTag::T_ErrorSaveContext,
+            error_occurred: false,
+            details_wanted: true,
+            error_data: std::ptr::null_mut(),
+        };
+        // SAFETY: the type is that of an existing column; its input function reads a C string, and
+        // an error of the value is written to the context instead of being raised.
+        unsafe {
+            let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            pg_sys::getTypeInputInfo(pg_sys::Oid::from(column.type_oid), &mut function, &mut parameter);
+            let mut call = pg_sys::FmgrInfo::default();
+            pg_sys::fmgr_info(function, &mut call);
+            let mut value = pg_sys::Datum::from(0);
+            let context: *mut pg_sys::ErrorSaveContext = &mut context;
+            let text = text.as_ptr().cast_mut();
+            if pg_sys::InputFunctionCallSafe(&mut call, text, parameter, -1, context.cast(), &mut value) {
+                return Ok(());
+            }
+            let Some(error) = (*context).error_data.as_ref() else {
+                return Err(("22P02", "the type does not read it".to_owned()));
+            };
+            let message = CStr::from_ptr(error.message).to_string_lossy().into_owned();
+            Err((sqlstate_of(error.sqlerrcode), message))
+        }
+    }
+
+    fn comparisons(&self, column: &Column) -> Comparisons {
+        let wanted = pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_LT_OPR;
+        // SAFETY: the type is that of an existing column; the entry lives as long as the session.
+        let entry = unsafe { &*pg_sys::lookup_type_cache(pg_sys::Oid::from(column.type_oid), wanted as i32) };
+        Comparisons {
+            equality: entry.eq_opr != pg_sys::InvalidOid,
+            order: entry.lt_opr != pg_sys::InvalidOid,
+        }
+    }
+}
+
+/// The SQLSTATEs with which types refuse a text; anything else counts as bad syntax.
+fn sqlstate_of(code: i32) -> &'static str {
+    const KNOWN: [(pgrx::PgSqlErrorCode, &str); 3] = [
+        (pgrx::PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "22003"),
+        (pgrx::PgSqlErrorCode::ERRCODE_INVALID_DATETIME_FORMAT, "22007"),
+        (pgrx::PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "22008"),
+    ];
+    KNOWN.iter().find(|(known, _)| *known as i32 == code).map_or("22P02", |(_, sqlstate)| sqlstate)
+}
