@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench lint clean distclean
+	test-docs bench quality bench-search lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -57,6 +57,14 @@ bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
 	@$(TOOL)/run.py cargo bench --no-default-features
 	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench sql
+
+quality: ## ranking on collections with judgements: make quality COLLECTIONS="folder …"
+	@$(TOOL)/install.py
+	@$(PYTHON) pg_test/quality/ranking/run.py $(if $(PLOT),--plot $(PLOT)) $(COLLECTIONS)
+
+bench-search: ## speed of searching a large table: make bench-search ROWS=1000000
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/search/run.py --rows $(or $(ROWS),1000000) $(if $(PLOT),--plot $(PLOT))
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

@@ -55,6 +55,9 @@ impl SessionDatabase {
                 (c"hnsw.max_scan_tuples", format!("{tuples:.0}")),
                 (c"hnsw.scan_mem_multiplier", "2".to_owned()),
                 (c"ivfflat.iterative_scan", "relaxed_order".to_owned()),
+                // The search has weighed this scan against reading all rows, and knows, as the
+                // planner does not, that vectors lie outside of their rows.
+                (c"enable_seqscan", "off".to_owned()),
             ]);
         }
         settings
