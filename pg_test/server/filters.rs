@@ -20,7 +20,9 @@ mod tests {
     }
 
     fn count(filter: &str) -> i64 {
-        one(&format!("SELECT count(*) FROM keyword_search('items', 'item', 100, filter => $f${filter}$f$, content_column => 'body')"))
+        one(&format!(
+            "SELECT count(*) FROM keyword_search('items', 'item', 100, filter => $f${filter}$f$, content_column => 'body')"
+        ))
     }
 
     #[pg_test]
@@ -72,7 +74,8 @@ mod tests {
             assert!(message.contains(part) && !hint.is_empty(), "{filter}: {message}");
         }
         run("ALTER TABLE items DROP COLUMN metadata");
-        let (found, message, ..) = error_of("SELECT * FROM keyword_search('items', 'item', filter => '{\"yaer\": 1}')");
+        let (found, message, ..) =
+            error_of("SELECT * FROM keyword_search('items', 'item', filter => '{\"yaer\": 1}')");
         assert_eq!(found, "42703");
         assert!(message.contains("yaer"), "{message}");
     }
@@ -91,7 +94,8 @@ mod tests {
     fn deep_filters_end_in_an_error() {
         create_items();
         let deep = format!("{}{{\"ok\": true}}{}", "{\"$and\": [".repeat(200), "]}".repeat(200));
-        let (state, ..) = error_of(&format!("SELECT * FROM keyword_search('items', 'item', filter => '{deep}')"));
+        let (state, ..) =
+            error_of(&format!("SELECT * FROM keyword_search('items', 'item', filter => '{deep}')"));
         assert_eq!(state, "22023");
     }
 }

@@ -53,7 +53,14 @@ mod tests {
     }
 
     /// The same where the query has more than words.
-    fn assert_equal_words(query: &str, words: &str, k: usize, condition: &str, filter: &str, arguments: &str) {
+    fn assert_equal_words(
+        query: &str,
+        words: &str,
+        k: usize,
+        condition: &str,
+        filter: &str,
+        arguments: &str,
+    ) {
         let list = |from: &str| {
             one::<String>(&format!(
                 "SELECT coalesce(string_agg(id || ' ' || round(score::numeric, 8), ', ' ORDER BY score DESC, id::int), '') FROM {from}"
@@ -71,7 +78,8 @@ mod tests {
         create_corpus(3000, 0.1);
         run("ANALYZE corpus");
         run("SELECT refresh_search_stats('corpus')");
-        for query in ["z", "a", "a b c", "z y x a b", "q r s t u v w", "a a a z", "m n b", "e f g h i j k l"] {
+        for query in ["z", "a", "a b c", "z y x a b", "q r s t u v w", "a a a z", "m n b", "e f g h i j k l"]
+        {
             for k in [1, 10, 150] {
                 assert_equal(query, k, "true", "true", "");
                 assert_equal(query, k, "true", "c.tag = 3", ", filter => '{\"tag\": 3}'");
@@ -120,7 +128,8 @@ mod tests {
                 "SELECT count(*) FROM keyword_search('corpus', '{query}', 600, text_configuration => 'simple'{arguments})"
             ))
         };
-        let count = |condition: &str| one::<i64>(&format!("SELECT count(*) FROM corpus WHERE l @@ '{condition}'"));
+        let count =
+            |condition: &str| one::<i64>(&format!("SELECT count(*) FROM corpus WHERE l @@ '{condition}'"));
         assert_eq!(ids("x y -a", ""), count("(x | y) & !a"));
         assert_eq!(ids("\"x y\"", ""), count("x <-> y"));
         assert_eq!(ids("b \"x y\"", ""), count("x <-> y"));
@@ -150,7 +159,9 @@ mod tests {
                  AS h(id, score, a, c, d, e, f, g, h, place)",
         );
         assert_eq!(by_hand, searched);
-        assert!(one::<bool>("SELECT bm25_rank(NULL, 'x', 'corpus') IS NULL AND bm25_rank('x', NULL, 'corpus') IS NULL"));
+        assert!(one::<bool>(
+            "SELECT bm25_rank(NULL, 'x', 'corpus') IS NULL AND bm25_rank('x', NULL, 'corpus') IS NULL"
+        ));
         assert_eq!(one::<f64>("SELECT bm25_rank('nothing:1', 'x', 'corpus')"), 0.0);
         assert_error("SELECT bm25_rank('x:1', 'x', 'corpus', k1 => -1)", "22023");
         assert_error("SELECT bm25_rank('x:1', 'x', 'corpus', b => 2)", "22023");
@@ -160,7 +171,9 @@ mod tests {
     fn parameters_change_the_scores() {
         create_corpus(300, 0.6);
         let score = |arguments: &str| {
-            one::<f64>(&format!("SELECT score FROM keyword_search('corpus', 'x', 1, text_configuration => 'simple'{arguments})"))
+            one::<f64>(&format!(
+                "SELECT score FROM keyword_search('corpus', 'x', 1, text_configuration => 'simple'{arguments})"
+            ))
         };
         // Without saturation and length a score is the inverse document frequency.
         let flat = one::<f64>(
@@ -172,7 +185,9 @@ mod tests {
 
     #[pg_test]
     fn matched_words_are_marked() {
-        run("CREATE TABLE notes (id integer PRIMARY KEY, body text, l tsvector GENERATED ALWAYS AS (to_tsvector('english', body)) STORED)");
+        run(
+            "CREATE TABLE notes (id integer PRIMARY KEY, body text, l tsvector GENERATED ALWAYS AS (to_tsvector('english', body)) STORED)",
+        );
         run("INSERT INTO notes (id, body) VALUES (1, 'The cats sleep'), (2, 'Dogs bark')");
         assert_eq!(
             one::<String>("SELECT highlighted FROM keyword_search('notes', 'a cat', highlight => true)"),
@@ -185,13 +200,21 @@ mod tests {
     fn odd_queries_have_an_answer() {
         create_corpus(50, 0.7);
         for query in ["", "   ", "- -- \"", "OR OR", "\"\"", "!&|:*()<>", "''", "\\\\", "🙂", "-"] {
-            let call = format!("SELECT count(*) FROM keyword_search('corpus', $q${query}$q$, text_configuration => 'english')");
+            let call = format!(
+                "SELECT count(*) FROM keyword_search('corpus', $q${query}$q$, text_configuration => 'english')"
+            );
             assert!(one::<i64>(&call) <= 10, "{query}");
         }
-        let long = "(SELECT string_agg(chr(97 + i % 26) || i % 3000, ' ') FROM generate_series(1, 20000) AS i)";
+        let long =
+            "(SELECT string_agg(chr(97 + i % 26) || i % 3000, ' ') FROM generate_series(1, 20000) AS i)";
         assert!(one::<i64>(&format!("SELECT count(*) FROM keyword_search('corpus', {long} || ' x')")) > 0);
         assert_eq!(one::<i64>("SELECT count(*) FROM keyword_search('corpus', repeat('x', 100000))"), 0);
-        assert_eq!(one::<i64>("SELECT count(*) FROM keyword_search('corpus', 'the of and', text_configuration => 'english')"), 0);
+        assert_eq!(
+            one::<i64>(
+                "SELECT count(*) FROM keyword_search('corpus', 'the of and', text_configuration => 'english')"
+            ),
+            0
+        );
     }
 
     #[pg_test]
@@ -233,6 +256,11 @@ mod tests {
         assert_eq!(before, one::<String>(list));
         assert_eq!(one::<i64>("SELECT count(*) FROM vector_tools.search_statistics"), 0);
         run("RESET ROLE");
-        assert_eq!(one::<i64>("SELECT count(*) FROM vector_tools.search_statistics WHERE source = 'corpus'::regclass"), 1);
+        assert_eq!(
+            one::<i64>(
+                "SELECT count(*) FROM vector_tools.search_statistics WHERE source = 'corpus'::regclass"
+            ),
+            1
+        );
     }
 }

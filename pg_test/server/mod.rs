@@ -2,10 +2,11 @@
 
 mod embedding;
 mod filters;
-mod memories;
 mod keyword;
+mod memories;
 mod models;
 mod search;
+mod textsearch;
 mod vectors;
 
 use pgrx::prelude::*;

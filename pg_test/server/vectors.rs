@@ -37,10 +37,17 @@ mod tests {
     fn the_index_says_what_near_means() {
         create_points("vector");
         assert_eq!(search(""), nearest("<=>", "true"));
-        for (class, operator) in [("vector_l2_ops", "<->"), ("vector_ip_ops", "<#>"), ("vector_l1_ops", "<+>"), ("vector_cosine_ops", "<=>")] {
+        for (class, operator) in [
+            ("vector_l2_ops", "<->"),
+            ("vector_ip_ops", "<#>"),
+            ("vector_l1_ops", "<+>"),
+            ("vector_cosine_ops", "<=>"),
+        ] {
             run(&format!("CREATE INDEX near ON points USING hnsw (v {class})"));
             assert_eq!(search(""), nearest(operator, "true"), "{class}");
-            let similarity = format!("SELECT similarity FROM semantic_search('points', 'x', 1, query_embedding => {QUERY})");
+            let similarity = format!(
+                "SELECT similarity FROM semantic_search('points', 'x', 1, query_embedding => {QUERY})"
+            );
             assert!(one::<f64>(&similarity).is_finite());
             run("DROP INDEX near");
         }
@@ -52,10 +59,9 @@ mod tests {
     fn shorter_forms_are_ranked_again_exactly() {
         create_points("vector");
         run("SET LOCAL enable_seqscan = off");
-        for (expression, class) in [
-            ("(v::halfvec(8))", "halfvec_cosine_ops"),
-            ("(binary_quantize(v)::bit(8))", "bit_hamming_ops"),
-        ] {
+        for (expression, class) in
+            [("(v::halfvec(8))", "halfvec_cosine_ops"), ("(binary_quantize(v)::bit(8))", "bit_hamming_ops")]
+        {
             run(&format!("CREATE INDEX near ON points USING hnsw ({expression} {class})"));
             let explained = format!(
                 "SELECT (e->'vector_leg'->>'scan') || ' ' || (e->'vector_leg'->>'rows')
@@ -104,7 +110,8 @@ mod tests {
                 "hybrid_search('points', 'ten', 5, query_embedding => {QUERY}, skip => {skip}, depth => 200)"
             ))
         };
-        let whole = ids(&format!("hybrid_search('points', 'ten', 20, query_embedding => {QUERY}, depth => 200)"));
+        let whole =
+            ids(&format!("hybrid_search('points', 'ten', 20, query_embedding => {QUERY}, depth => 200)"));
         assert_eq!([0, 5, 10, 15].map(page).join(" "), whole);
         assert_error("SELECT * FROM hybrid_search('points', 'ten', skip => -1)", "22023");
         assert_error("SELECT * FROM hybrid_search('points', 'ten', depth => 3)", "22023");
@@ -113,12 +120,22 @@ mod tests {
     #[pg_test]
     fn scores_are_completed_before_they_are_fused() {
         create_points("vector");
-        for fusion in ["dbsf", "relative", "linear"] {
-            let call = format!("hybrid_search('points', 'ten point', 10, query_embedding => {QUERY}, fusion => '{fusion}')");
-            assert!(one::<bool>(&format!("SELECT bool_and(similarity IS NOT NULL AND text_score IS NOT NULL) FROM {call}")), "{fusion}");
-            assert!(one::<bool>(&format!(
-                "SELECT bool_and(score <= last) FROM (SELECT score, lag(score, 1, score) OVER () AS last FROM {call}) AS h"
-            )), "{fusion}");
+        for fusion in ["dbsf", "relative", "linear", "adaptive"] {
+            let call = format!(
+                "hybrid_search('points', 'ten point', 10, query_embedding => {QUERY}, fusion => '{fusion}')"
+            );
+            assert!(
+                one::<bool>(&format!(
+                    "SELECT bool_and(similarity IS NOT NULL AND text_score IS NOT NULL) FROM {call}"
+                )),
+                "{fusion}"
+            );
+            assert!(
+                one::<bool>(&format!(
+                    "SELECT bool_and(score <= last) FROM (SELECT score, lag(score, 1, score) OVER () AS last FROM {call}) AS h"
+                )),
+                "{fusion}"
+            );
         }
         let linear = format!(
             "SELECT bool_and(abs(score - (similarity + text_score / best) / 2) < 1e-9) FROM (
@@ -132,10 +149,13 @@ mod tests {
     #[pg_test]
     fn a_least_similarity_holds_in_both_legs() {
         create_points("vector");
-        let call = format!("hybrid_search('points', 'ten', 500, query_embedding => {QUERY}, min_similarity => 0.9)");
+        let call =
+            format!("hybrid_search('points', 'ten', 500, query_embedding => {QUERY}, min_similarity => 0.9)");
         assert!(one::<bool>(&format!("SELECT count(*) > 0 AND min(similarity) >= 0.9 FROM {call}")));
         assert_eq!(
-            one::<i64>(&format!("SELECT count(*) FROM semantic_search('points', 'x', 10, query_embedding => {QUERY}, min_similarity => 2)")),
+            one::<i64>(&format!(
+                "SELECT count(*) FROM semantic_search('points', 'x', 10, query_embedding => {QUERY}, min_similarity => 2)"
+            )),
             0
         );
     }
@@ -160,8 +180,13 @@ mod tests {
     fn words_answer_when_the_model_cannot() {
         create_points("vector");
         let call = "hybrid_search('points', 'ten', 5, model => 'no-such-model')";
-        assert!(one::<bool>(&format!("SELECT count(*) = 5 AND bool_and(vector_rank IS NULL AND text_rank IS NOT NULL) FROM {call}")));
-        assert_error("SELECT * FROM hybrid_search('points', 'ten', model => 'no-such-model', require_vector => true)", "42704");
+        assert!(one::<bool>(&format!(
+            "SELECT count(*) = 5 AND bool_and(vector_rank IS NULL AND text_rank IS NOT NULL) FROM {call}"
+        )));
+        assert_error(
+            "SELECT * FROM hybrid_search('points', 'ten', model => 'no-such-model', require_vector => true)",
+            "42704",
+        );
         assert_error("SELECT * FROM semantic_search('points', 'ten', model => 'no-such-model')", "42704");
     }
 
@@ -169,7 +194,10 @@ mod tests {
     fn dimensions_are_checked_first() {
         create_points("vector");
         assert_error("SELECT * FROM hybrid_search('points', 'ten', query_embedding => '[1,2,3]')", "22000");
-        assert_error("SELECT * FROM hybrid_search('points', 'ten', model => 'all-MiniLM-L6-v2-int8')", "22000");
+        assert_error(
+            "SELECT * FROM hybrid_search('points', 'ten', model => 'all-MiniLM-L6-v2-int8')",
+            "22000",
+        );
     }
 
     #[pg_test]

@@ -142,7 +142,9 @@ impl Reader<'_> {
         match (head, &self.source.metadata) {
             (Some(column), _) => Ok(Target::Path(column.name.clone(), parts[1..].to_vec())),
             (None, Some(metadata)) => Ok(Target::Path(metadata.clone(), parts)),
-            (None, None) => Err(Error::UnknownColumn { table: facts.display.clone(), column: key.to_owned() }),
+            (None, None) => {
+                Err(Error::UnknownColumn { table: facts.display.clone(), column: key.to_owned() })
+            }
         }
     }
 
@@ -424,14 +426,34 @@ mod tests {
         assert_eq!(error(r#"{"year": 1.5}"#).facts().sqlstate, "22P02");
         assert_eq!(error(r#"{"year": {"$in": [1, "x"]}}"#).facts().sqlstate, "22P02");
         let operator = error(r#"{"v": {"$gt": 1}}"#);
-        assert_eq!(operator.to_string(), "filter has an operator at v.$gt that type public.vector does not have");
+        assert_eq!(
+            operator.to_string(),
+            "filter has an operator at v.$gt that type public.vector does not have"
+        );
         assert_eq!(operator.facts().sqlstate, "42883");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
         let keys = prop::sample::select(vec![
-            "year", "v", "metadata", "metadata.a", "a.b", "$and", "$or", "$not", "$eq", "$ne", "$gt", "$lte", "$in",
-            "$nin", "$like", "$exists", "$near", "", "x\"; --",
+            "year",
+            "v",
+            "metadata",
+            "metadata.a",
+            "a.b",
+            "$and",
+            "$or",
+            "$not",
+            "$eq",
+            "$ne",
+            "$gt",
+            "$lte",
+            "$in",
+            "$nin",
+            "$like",
+            "$exists",
+            "$near",
+            "",
+            "x\"; --",
         ]);
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -443,8 +465,10 @@ mod tests {
         leaf.prop_recursive(5, 40, 5, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::vec((keys.clone(), inner), 0..4)
-                    .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+                prop::collection::vec((keys.clone(), inner), 0..4).prop_map(|pairs| pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()),
             ]
         })
     }

@@ -348,7 +348,8 @@ impl Search<'_> {
     /// Fuses the rows and cuts out those that are asked for.
     fn rank(&self, database: &mut dyn Database, mut rows: Vec<RankedRow>) -> Result<Vec<RankedRow>> {
         let request = self.request;
-        fuse(&mut rows, request.fusion, request.rrf_k, request.weights);
+        let dimensions = self.question.embedding.as_ref().map_or(0, Vec::len);
+        fuse(&mut rows, request.fusion, request.rrf_k, request.weights, dimensions);
         if request.diversity > 0.0 {
             rows.truncate(request.depth.max(request.last_row()));
             let places: Vec<Location> = rows.iter().map(|row| row.location).collect();

@@ -139,9 +139,8 @@ pub fn best_rows(
         wanted *= GROWTH;
         let guess = expected.threshold_for(wanted);
         let is_second = passes.len() == 1 || least_score.is_none();
-        let is_worth_it = is_second
-            && expected.at(floor) > MANY_ROWS * depth as f64
-            && (floor..theta).contains(&guess);
+        let is_worth_it =
+            is_second && expected.at(floor) > MANY_ROWS * depth as f64 && (floor..theta).contains(&guess);
         (theta, formula) = if is_worth_it { (guess, question.formula(guess)) } else { (floor, last) };
     }
 }

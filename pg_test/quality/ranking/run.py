@@ -33,6 +33,8 @@ METHODS = {
     "linear": "hybrid_search($source, q.body, 100, depth => 100, query_embedding => q.embedding, fusion => 'linear')",
     "linear, text 0.3": "hybrid_search($source, q.body, 100, depth => 100, query_embedding => q.embedding, "
                         "fusion => 'linear', text_weight => 0.3)",
+    "adaptive": "hybrid_search($source, q.body, 100, depth => 100, query_embedding => q.embedding, "
+                "fusion => 'adaptive')",
 }
 FUSIONS = [name for name in METHODS if name not in ("BM25", "vector")]
 

@@ -21,14 +21,17 @@ pub enum Fusion {
     Relative,
     /// The similarity itself, and BM25 as a share of the greatest.
     Linear,
+    /// As `Relative`, the vector leg counting the more the clearer it tells its rows apart.
+    Adaptive,
 }
 
 /// The names of the fusions in SQL.
-const NAMES: [(&str, Fusion); 4] = [
+const NAMES: [(&str, Fusion); 5] = [
     ("rrf", Fusion::ReciprocalRank),
     ("dbsf", Fusion::DistributionBased),
     ("relative", Fusion::Relative),
     ("linear", Fusion::Linear),
+    ("adaptive", Fusion::Adaptive),
 ];
 
 impl Fusion {
@@ -40,7 +43,7 @@ impl Fusion {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, fusion)| *fusion).ok_or_else(|| Error::InvalidArgument {
             argument: "fusion",
-            expected: "'rrf', 'dbsf', 'relative' or 'linear'".to_owned(),
+            expected: "'rrf', 'dbsf', 'relative', 'linear' or 'adaptive'".to_owned(),
             found: format!("'{name}'"),
         })
     }
@@ -97,13 +100,18 @@ pub fn merge(nearest: Vec<Candidate>, matching: Vec<Candidate>) -> Vec<RankedRow
 }
 
 /// Gives each row its fused score and sorts the rows, best first. The order is total: by score,
-/// then by the better of the two ranks, then by key.
-pub fn fuse(rows: &mut [RankedRow], fusion: Fusion, rrf_k: i32, weights: Weights) {
+/// then by the better of the two ranks, then by key. `dimensions` are those of the query's
+/// embedding.
+pub fn fuse(rows: &mut [RankedRow], fusion: Fusion, rrf_k: i32, weights: Weights, dimensions: usize) {
     match fusion {
         Fusion::ReciprocalRank => rank::fuse_by_rank(rows, rrf_k, weights),
         Fusion::DistributionBased => score::fuse_by_distribution(rows, weights),
         Fusion::Relative => score::fuse_by_range(rows, weights),
         Fusion::Linear => score::fuse_linearly(rows, weights),
+        Fusion::Adaptive => {
+            let vector = weights.vector * score::commitment(rows, dimensions);
+            score::fuse_by_range(rows, Weights { vector, ..weights });
+        }
     }
     rows.sort_by(|a, b| {
         b.score
@@ -134,7 +142,7 @@ mod tests {
         weights: Weights,
     ) -> Vec<RankedRow> {
         let mut rows = merge(list(nearest), list(matching));
-        fuse(&mut rows, fusion, 60, weights);
+        fuse(&mut rows, fusion, 60, weights, 8);
         rows
     }
 
@@ -164,6 +172,15 @@ mod tests {
             assert_eq!(keys(&fused(fusion, &nearest, &matching, to_text))[0], "2", "{fusion:?}");
             assert_eq!(keys(&fused(fusion, &nearest, &matching, to_vector))[0], "1", "{fusion:?}");
         }
+    }
+
+    #[test]
+    fn a_vector_leg_that_tells_its_rows_apart_counts_more() {
+        let matching = [(2, 9.0), (1, 5.0), (3, 1.0)];
+        let clear = [(1, 0.9), (2, 0.1), (3, 0.1)];
+        let vague = [(1, 0.52), (2, 0.51), (3, 0.5)];
+        assert_eq!(keys(&fused(Fusion::Adaptive, &clear, &matching, EVEN))[0], "1");
+        assert_eq!(keys(&fused(Fusion::Adaptive, &vague, &matching, EVEN))[0], "2");
     }
 
     #[test]

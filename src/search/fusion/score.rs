@@ -1,4 +1,4 @@
-//! Fusion of scores. All three are weighted means of what each leg says of a row, brought to a
+//! Fusion of scores. All are weighted means of what each leg says of a row, brought to a
 //! common scale over the candidates of the query.
 
 use super::{RankedRow, Weights};
@@ -40,6 +40,24 @@ pub fn fuse_linearly(rows: &mut [RankedRow], weights: Weights) {
     }
 }
 
+/// Rows of the vector leg whose similarities are looked at.
+const COMMITMENT_ROWS: usize = 100;
+
+/// How clearly the vector leg tells its best rows apart: the variance of their similarities, as a
+/// multiple of 1 / dimensions, which is that of the cosines of random directions. It is around 1 where
+/// a model says little of a query and above 2 where it separates well. No number in it is fitted.
+///
+/// The spread of the best scores as a sign of a query's quality is from Shtok et al., "Predicting
+/// Query Performance by Query-Drift Estimation" (2012), there called normalized query commitment.
+pub fn commitment(rows: &[RankedRow], dimensions: usize) -> f64 {
+    let best = rows.iter().filter(|row| row.vector_rank.is_some_and(|rank| rank <= COMMITMENT_ROWS));
+    let similarities: Vec<f64> = best.filter_map(|row| row.similarity).collect();
+    let count = similarities.len().max(1) as f64;
+    let mean = similarities.iter().sum::<f64>() / count;
+    let variance = similarities.iter().map(|similarity| (similarity - mean).powi(2)).sum::<f64>() / count;
+    variance * dimensions as f64
+}
+
 /// The scores of a leg that become 0 and 1.
 struct Scale {
     from: f64,
@@ -64,6 +82,6 @@ fn fuse_scaled(rows: &mut [RankedRow], weights: Weights, scale_of: impl Fn(&[f64
         let share = |score: Option<f64>, scale: &Scale| score.map_or(0.0, |score| scale.place(score));
         row.score = (weights.vector * share(row.similarity, &similarity)
             + weights.text * share(row.text_score, &text))
-            / total;
+            / total.max(f64::MIN_POSITIVE);
     }
 }
