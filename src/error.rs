@@ -80,6 +80,10 @@ pub enum Error {
     InvalidFilterOperator { part: String, type_name: String },
     #[error("the query could not be embedded; its words alone are searched")]
     AnsweredByWords { reason: String },
+    #[error("the library of vector_tools has another version than its functions in this database")]
+    OtherVersion,
+    #[error("the table with OID {table} does not exist any more")]
+    TableGone { table: u32 },
     #[error("must be owner of table {table}")]
     NotOwner { table: String },
     #[error("relation {relation} already exists and is not the table asked for")]
@@ -254,6 +258,16 @@ impl Error {
                 "01000",
                 Some(sentence(reason)),
                 Some("Call it with require_vector => true to get an error instead.".into()),
+            ),
+            OtherVersion => (
+                "55000",
+                None,
+                Some("Run ALTER EXTENSION vector_tools UPDATE, then reconnect.".into()),
+            ),
+            TableGone { .. } => (
+                "42P01",
+                Some("It was dropped after its name had been looked up.".into()),
+                Some("Run the statement again.".into()),
             ),
             NotOwner { .. } => (
                 "42501",

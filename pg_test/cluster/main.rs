@@ -23,4 +23,5 @@ mod registry;
 mod rights;
 mod shadows;
 mod standby;
+mod statistics;
 mod threads;

@@ -263,4 +263,11 @@ mod tests {
             1
         );
     }
+
+    #[pg_test]
+    fn functions_of_another_version_are_an_error() {
+        run("CREATE FUNCTION old_score(tsvector, text[]) RETURNS float8 LANGUAGE c
+             AS '$libdir/vector_tools', 'bm25_score_wrapper'");
+        assert_error("SELECT old_score('a:1', '{a}')", "55000");
+    }
 }

@@ -16,6 +16,21 @@ use crate::search::{Parameter, Statement};
 /// The schema that holds the extension's state.
 pub const STATE_SCHEMA: &CStr = c"vector_tools";
 
+/// Opens a table, which nobody can drop or alter until the transaction ends.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
+pub fn open_table(table: pg_sys::Oid) -> Result<PgRelation> {
+    // SAFETY: a table that is gone gives NULL; the value closes what was opened.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return Err(Error::TableGone { table: table.to_u32() });
+        }
+        Ok(PgRelation::from_pg_owned(relation))
+    }
+}
+
 thread_local! {
     /// What this session knows of tables; dropped when PostgreSQL says that it may be outdated.
     static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<TableFacts>>> = RefCell::default();

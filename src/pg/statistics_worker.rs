@@ -43,13 +43,10 @@ pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     BackgroundWorker::transaction(AssertUnwindSafe(|| {
         let table = pg_sys::Oid::from(table);
-        // SAFETY: a table that is gone gives NULL.
-        let relation = unsafe { pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32) };
-        if relation.is_null() || !is_only_worker(table, column) {
+        let Ok(relation) = catalog::open_table(table) else { return };
+        if !is_only_worker(table, column) {
             return;
         }
-        // SAFETY: opened above; closed with its lock when the value is dropped.
-        let relation = unsafe { PgRelation::from_pg_owned(relation) };
         let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
         // As autovacuum does: what the table's owner wrote runs with no more than its owner's rights.
         spi::with_settings(&settings, || {

@@ -1,13 +1,13 @@
 //! One call of a search function: its arguments, and the question that they make.
 
-use pgrx::PgRelation;
+use pgrx::{PgRelation, pg_sys};
 use serde_json::json;
 
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
 use crate::pg::arguments::Arguments;
-use crate::pg::catalog::{has_hidden_rows, is_partitioned, read_table};
+use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
 use crate::pg::column_types::ServerTypes;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
@@ -53,9 +53,10 @@ impl SearchCall {
     /// # Errors
     /// Those of an argument that makes no sense.
     pub fn read(arguments: Arguments) -> Result<Option<SearchCall>> {
-        let (Some(relation), Some(query)) = (arguments.get(0), arguments.get(1)) else {
+        let (Some(table), Some(query)) = (arguments.get(0), arguments.get(1)) else {
             return Ok(None);
         };
+        let relation = open_table(table)?;
         let number = |place, default| arguments.get::<f64>(place).unwrap_or(default);
         let weights = Weights { vector: number(4, 1.0), text: number(5, 1.0) };
         let fusion = arguments.get::<String>(12).unwrap_or_else(|| "rrf".to_owned());
@@ -208,7 +209,7 @@ impl SearchCall {
         trace.note("statistics", || {
             json!({
                 "origin": statistics.origin.name(),
-                "documents": collection.documents,
+                "documents": collection.documents.round() as i64,
                 "average_length": collection.average_length,
                 "words": words
                     .iter()
@@ -272,10 +273,11 @@ fn check_dimensions(space: &VectorSpace, source: &SearchSource, found: usize, wh
 /// # Errors
 /// Those of choosing it, and of `work`.
 pub fn with_searched_column<T>(
-    relation: &PgRelation,
+    table: pg_sys::Oid,
     column: Option<&str>,
     work: impl FnOnce(SearchedColumn) -> Result<T>,
 ) -> Result<T> {
+    let relation = &open_table(table)?;
     let facts = read_table(relation)?;
     let choice = ColumnChoice { lexemes: column.map(str::to_owned), ..ColumnChoice::default() };
     let legs = Legs { vector: false, keyword: true };

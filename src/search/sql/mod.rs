@@ -3,7 +3,7 @@
 mod call;
 
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgRelation};
+use pgrx::JsonB;
 
 use self::call::SearchCall;
 use super::bm25::Bm25;
@@ -37,7 +37,7 @@ fn hybrid_search(
     ),
 > {
     // Nothing answers no question.
-    let hits = match SearchCall::read(Arguments(fcinfo)).or_report() {
+    let hits = match read_search(fcinfo) {
         Some(call) => call.run(&mut Trace::default()).or_report(),
         None => vec![],
     };
@@ -59,26 +59,30 @@ fn hybrid_search(
 
 #[pg_extern(sql = false)]
 fn explain_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<JsonB> {
-    let call = SearchCall::read(Arguments(fcinfo)).or_report()?;
+    let call = read_search(fcinfo)?;
     let mut trace = Trace::wanted();
     let hits = trace.time("total", |trace| call.run(trace)).or_report();
     trace.note("rows", || hits.len().into());
     Some(JsonB(trace.into_json()))
 }
 
+fn read_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<SearchCall> {
+    Arguments::new(fcinfo, 23).and_then(SearchCall::read).or_report()
+}
+
 #[pg_extern(sql = false)]
-fn refresh_search_stats(source: PgRelation, text_column: Option<&str>) -> i64 {
+fn refresh_search_stats(source: Option<pg_sys::Oid>, text_column: Option<&str>) -> Option<i64> {
     session::forbid_when_read_only(c"refresh_search_stats");
-    call::with_searched_column(&source, text_column, |column| refresh(&column)).or_report()
+    Some(call::with_searched_column(source?, text_column, |column| refresh(&column)).or_report())
 }
 
 /// The BM25 score of a `tsvector` of a table, for the words of a query: (document, query, source,
 /// k1, b, text_column, text_configuration).
 #[pg_extern(sql = false)]
 fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments(fcinfo);
+    let arguments = Arguments::new(fcinfo, 7).or_report();
     let scorer = || -> Result<Option<Scorer>> {
-        let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<PgRelation>(2)) else {
+        let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<pg_sys::Oid>(2)) else {
             return Ok(None);
         };
         let default = Bm25::default();
@@ -86,7 +90,7 @@ fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
         let bm25 = Bm25::new(k1, arguments.get(4).unwrap_or(default.b))?;
         let (column, configuration) = (arguments.get::<String>(5), arguments.get::<String>(6));
         let scorer = |column: SearchedColumn| call::scorer(&column, &query, configuration.as_deref(), bm25);
-        call::with_searched_column(&source, column.as_deref(), scorer).map(Some)
+        call::with_searched_column(source, column.as_deref(), scorer).map(Some)
     };
     ScoreCall(fcinfo).score(scorer).or_report()
 }
@@ -95,7 +99,7 @@ fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
 /// of words).
 #[pg_extern(sql = false)]
 fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments(fcinfo);
+    let arguments = Arguments::new(fcinfo, 7).or_report();
     ScoreCall(fcinfo).score(|| Ok(call::given_scorer(arguments))).or_report()
 }
 

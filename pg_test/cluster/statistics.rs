@@ -1,0 +1,136 @@
+//! Word statistics: a background worker keeps them, nobody waits for it, and they tell a stranger
+//! nothing.
+
+use std::thread;
+
+use crate::database::Database;
+use crate::process::wait_until;
+use crate::session::Session;
+
+/// A table of 3,000 rows of which one in ten has the word "rare".
+const WORDS: &str = "CREATE TABLE words (id int PRIMARY KEY, l tsvector);
+     INSERT INTO words SELECT i, to_tsvector('simple', 'common ' || CASE WHEN i % 10 = 0 THEN 'rare' ELSE 'other' END)
+         FROM generate_series(1, 3000) AS i;
+     CREATE INDEX ON words USING gin (l);
+     ANALYZE words;";
+
+const SEARCH: &str = "SELECT count(*) FROM keyword_search('words', 'rare', 5, text_configuration => 'simple')";
+
+fn counted(session: &mut Session) -> Vec<String> {
+    session.rows("SELECT documents FROM vector_tools.search_statistics WHERE source = 'words'::regclass")
+}
+
+/// Statistics of PostgreSQL itself reach other sessions with a delay unless they are asked to.
+fn flush(session: &mut Session) {
+    session.run("SELECT pg_stat_force_next_flush()");
+}
+
+#[test]
+fn a_search_has_a_changed_table_counted_anew() {
+    let database = Database::with_extension("statistics_renewed");
+    let mut session = database.connect();
+    session.run(WORDS);
+    flush(&mut session);
+    assert_eq!(session.text(SEARCH), "5", "expected rows before anything was counted");
+    wait_until("a worker has counted the new table", || counted(&mut session) == ["3000"]);
+    session.run("INSERT INTO words SELECT i, to_tsvector('simple', 'rare') FROM generate_series(3001, 4000) AS i");
+    flush(&mut session);
+    // A session looks now and then only; each new one looks at its first search.
+    let mut reader = database.connect();
+    assert_eq!(reader.text(SEARCH), "5", "expected rows from outdated counts");
+    wait_until("a worker has counted the grown table", || counted(&mut session) == ["4000"]);
+    let shown = session.text(
+        "SELECT e->'statistics'->>'origin' || ' ' || (e->'statistics'->'documents')
+         FROM explain_search('words', 'rare', vector_weight => 0, text_configuration => 'simple') AS e",
+    );
+    assert_eq!(shown, "snapshot 4000", "expected a search to use the new counts");
+}
+
+#[test]
+fn nobody_waits_for_a_count() {
+    let database = Database::with_extension("statistics_waiting");
+    let mut owner = database.connect();
+    owner.run("SET vector_tools.auto_refresh_statistics = off");
+    owner.run(WORDS);
+    owner.run("SELECT refresh_search_stats('words')");
+    owner.run("BEGIN; DELETE FROM words WHERE id > 1000; SELECT refresh_search_stats('words')");
+    let mut reader = database.connect();
+    reader.run("SET lock_timeout = '1s'; SET vector_tools.auto_refresh_statistics = off");
+    assert_eq!(reader.text(SEARCH), "5", "expected a reader to search during a count");
+    assert_eq!(counted(&mut reader), ["3000"], "expected the old counts until the new ones are committed");
+    reader.fails("55P03", "SELECT refresh_search_stats('words')");
+    owner.run("COMMIT");
+    assert_eq!(counted(&mut reader), ["1000"], "expected the new counts");
+}
+
+#[test]
+fn counts_of_a_dropped_table_go_away() {
+    let database = Database::with_extension("statistics_dropped");
+    let mut owner = database.connect();
+    owner.run(WORDS);
+    owner.run("SELECT refresh_search_stats('words'); DROP TABLE words");
+    owner.run("CREATE TABLE other (l tsvector); SELECT refresh_search_stats('other')");
+    let left = owner.text("SELECT count(*) FROM vector_tools.document_frequencies");
+    assert_eq!(left, "0", "expected no counts of a table that is gone");
+    owner.fails("42P01", "SELECT * FROM keyword_search('words', 'rare')");
+}
+
+#[test]
+fn a_stranger_learns_nothing() {
+    let database = Database::with_extension("statistics_stranger");
+    database.create_role("statistics_stranger");
+    let mut owner = database.connect();
+    owner.run(WORDS);
+    owner.run("SELECT refresh_search_stats('words')");
+    let mut stranger = database.connect_as("statistics_stranger");
+    for call in [
+        SEARCH,
+        "SELECT explain_search('words', 'rare', vector_weight => 0)",
+        "SELECT bm25_rank('rare:1', 'rare', 'words', text_configuration => 'simple')",
+        "SELECT refresh_search_stats('words')",
+        "SELECT * FROM vector_tools.statistics_snapshots",
+        "SELECT * FROM vector_tools.document_frequencies",
+    ] {
+        stranger.fails("42501", call);
+    }
+    assert!(counted(&mut stranger).is_empty(), "expected no counts of a table that the role may not read");
+    owner.run("GRANT SELECT (id) ON words TO statistics_stranger");
+    stranger.fails("42501", "SELECT bm25_rank('rare:1', 'rare', 'words', text_configuration => 'simple')");
+    assert!(counted(&mut stranger).is_empty(), "expected no counts of a column that the role may not read");
+}
+
+#[test]
+fn a_standing_transaction_sees_one_state() {
+    let database = Database::with_extension("statistics_snapshot");
+    let mut writer = database.connect();
+    writer.run(WORDS);
+    let mut reader = database.connect();
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let before = reader.rows("SELECT id, score FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
+    assert_eq!(before.len(), 20, "expected twenty rows");
+    writer.run("DELETE FROM words WHERE id <= 100");
+    let after = reader.rows("SELECT id FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
+    let ids: Vec<&str> = before.iter().filter_map(|row| row.split('|').next()).collect();
+    assert_eq!(after, ids, "expected the rows of the transaction's own snapshot");
+}
+
+#[test]
+fn a_table_dropped_while_it_is_searched_is_an_error() {
+    let database = Database::with_extension("statistics_gone");
+    let mut owner = database.connect();
+    owner.run(WORDS);
+    owner.run("BEGIN; DROP TABLE words");
+    let mut reader = database.connect();
+    let pid = reader.text("SELECT pg_backend_pid()");
+    let searching = thread::spawn(move || {
+        let error = reader.fails("42P01", SEARCH);
+        (error.message().to_owned(), reader.text("SELECT 'alive'"))
+    });
+    let mut watcher = database.connect();
+    let waiting = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+    wait_until("the search waits for the lock", || watcher.text(&waiting) == "Lock");
+    owner.run("COMMIT");
+    let (message, alive) = searching.join().expect("the search ends with an error");
+    assert!(message.contains("does not exist"), "expected a clear message, not {message}");
+    assert_eq!(alive, "alive", "expected the session to go on");
+}
