@@ -19,5 +19,5 @@ JOIN documents AS b ON b.number = abs(hashint8(i * 3 + 7)::bigint) % 65804;
 ALTER TABLE $table ADD PRIMARY KEY (id);
 CREATE INDEX ON $table (bucket);
 CREATE INDEX ON $table USING gin (lexemes);
-CREATE INDEX ON $table USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64);
+CREATE INDEX ON $table USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 200);
 VACUUM ANALYZE $table;

@@ -14,7 +14,8 @@ const WORDS: &str = "CREATE TABLE words (id int PRIMARY KEY, l tsvector);
      CREATE INDEX ON words USING gin (l);
      ANALYZE words;";
 
-const SEARCH: &str = "SELECT count(*) FROM keyword_search('words', 'rare', 5, text_configuration => 'simple')";
+const SEARCH: &str =
+    "SELECT count(*) FROM keyword_search('words', 'rare', 5, text_configuration => 'simple')";
 
 fn counted(session: &mut Session) -> Vec<String> {
     session.rows("SELECT documents FROM vector_tools.search_statistics WHERE source = 'words'::regclass")
@@ -33,7 +34,9 @@ fn a_search_has_a_changed_table_counted_anew() {
     flush(&mut session);
     assert_eq!(session.text(SEARCH), "5", "expected rows before anything was counted");
     wait_until("a worker has counted the new table", || counted(&mut session) == ["3000"]);
-    session.run("INSERT INTO words SELECT i, to_tsvector('simple', 'rare') FROM generate_series(3001, 4000) AS i");
+    session.run(
+        "INSERT INTO words SELECT i, to_tsvector('simple', 'rare') FROM generate_series(3001, 4000) AS i",
+    );
     flush(&mut session);
     // A session looks now and then only; each new one looks at its first search.
     let mut reader = database.connect();
@@ -106,10 +109,12 @@ fn a_standing_transaction_sees_one_state() {
     writer.run(WORDS);
     let mut reader = database.connect();
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
-    let before = reader.rows("SELECT id, score FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
+    let before = reader
+        .rows("SELECT id, score FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
     assert_eq!(before.len(), 20, "expected twenty rows");
     writer.run("DELETE FROM words WHERE id <= 100");
-    let after = reader.rows("SELECT id FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
+    let after =
+        reader.rows("SELECT id FROM keyword_search('words', 'rare', 20, text_configuration => 'simple')");
     let ids: Vec<&str> = before.iter().filter_map(|row| row.split('|').next()).collect();
     assert_eq!(after, ids, "expected the rows of the transaction's own snapshot");
 }

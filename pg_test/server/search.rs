@@ -130,6 +130,9 @@ mod tests {
         run("CREATE TABLE two (id integer, v vector(384), w vector(384), l tsvector)");
         run("CREATE TABLE small (id integer, v vector(3), l tsvector)");
         run("CREATE VIEW seen AS SELECT * FROM small");
+        run("CREATE FOREIGN DATA WRAPPER elsewhere");
+        run("CREATE SERVER remote FOREIGN DATA WRAPPER elsewhere");
+        run("CREATE FOREIGN TABLE far (id integer, v vector(384), l tsvector) SERVER remote");
         assert_error("SELECT * FROM hybrid_search('no_vector', 'x')", "42703");
         assert_error("SELECT * FROM hybrid_search('no_lexemes', 'x')", "42703");
         assert_error("SELECT * FROM hybrid_search('two', 'x')", "42702");
@@ -137,6 +140,8 @@ mod tests {
         assert_error("SELECT * FROM hybrid_search('two', 'x', vector_column => 'l')", "42804");
         assert_error("SELECT * FROM hybrid_search('small', 'x')", "22000");
         assert_error("SELECT * FROM hybrid_search('seen', 'x')", "42809");
+        assert_error("SELECT * FROM hybrid_search('far', 'x')", "42809");
+        assert_error("SELECT refresh_search_stats('far')", "42809");
         assert_eq!(ids("'two', 'x', vector_column => 'w'"), "");
     }
 

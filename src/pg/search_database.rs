@@ -26,6 +26,16 @@ const SCANNED_ROWS: f64 = 4.0;
 /// is worth it.
 const MAX_SCAN_TUPLES: (f64, f64) = (20_000.0, 1_000_000.0);
 
+/// What the session, its role or its database asks for; zero before pgvector is loaded.
+fn session_ef_search() -> usize {
+    // SAFETY: the name is a C string; the value is read before anything can change it.
+    let value = unsafe {
+        let value = pg_sys::GetConfigOption(c"hnsw.ef_search".as_ptr(), true, false);
+        if value.is_null() { None } else { CStr::from_ptr(value).to_str().ok() }
+    };
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
 /// Runs the statements of one search in this session.
 #[derive(Debug, Default)]
 pub struct SessionDatabase {
@@ -49,8 +59,9 @@ impl SessionDatabase {
             // iterative scan goes on until the leg has its rows. An IVFFlat scan the same by lists.
             let (least, most) = MAX_SCAN_TUPLES;
             let tuples = (SCANNED_ROWS * wanted as f64 / selectivity).clamp(least, most);
+            let width = wanted.max(session_ef_search()).min(LARGEST_EF_SEARCH);
             settings.extend([
-                (c"hnsw.ef_search", wanted.min(LARGEST_EF_SEARCH).to_string()),
+                (c"hnsw.ef_search", width.to_string()),
                 (c"hnsw.iterative_scan", "relaxed_order".to_owned()),
                 (c"hnsw.max_scan_tuples", format!("{tuples:.0}")),
                 (c"hnsw.scan_mem_multiplier", "2".to_owned()),

@@ -267,7 +267,9 @@ impl Search<'_> {
         };
         database.take_scored();
         // Where few rows pass, scoring all of them costs less than finding those with the words.
-        if matching.is_some_and(|matching| matching.milliseconds() < question.index_milliseconds()) {
+        if matching
+            .is_some_and(|matching| matching.milliseconds(SCORE_MILLISECONDS) < question.index_milliseconds())
+        {
             let statement = keyword_leg(self.source, lexemes, self.filter, question, None, floor, depth);
             let rows = database.candidates(&statement, IndexScan::Plain)?;
             let scored = database.take_scored();
@@ -389,16 +391,19 @@ impl Search<'_> {
 /// rows of 384 dimensions, of which only the ratio to the others matters.
 const INDEX_MILLISECONDS: f64 = 0.028;
 
-/// Milliseconds that a row costs whose vector or words are read.
-const ROW_MILLISECONDS: f64 = 0.004;
+/// Milliseconds that a row costs whose vector is read, from outside of the row, and compared.
+const DISTANCE_MILLISECONDS: f64 = 0.0035;
 
-/// Milliseconds for a unit of the planner's cost, which is a page read in sequence.
-const COST_MILLISECONDS: f64 = 0.001;
+/// Milliseconds that a row costs whose words are read and scored.
+const SCORE_MILLISECONDS: f64 = 0.0016;
+
+/// Milliseconds for a unit of the planner's cost, where pages are in memory.
+const COST_MILLISECONDS: f64 = 0.0004;
 
 impl Estimate {
-    /// The time in which all rows are found and compared.
-    fn milliseconds(&self) -> f64 {
-        self.rows * ROW_MILLISECONDS + self.cost * COST_MILLISECONDS
+    /// The time in which all rows are found, and each costs `row` milliseconds more.
+    fn milliseconds(&self, row: f64) -> f64 {
+        self.rows * row + self.cost * COST_MILLISECONDS
     }
 }
 
@@ -410,7 +415,7 @@ fn choose_scan(space: &VectorSpace, depth: usize, matching: Option<Estimate>, se
         (Some(_), None) => Scan::Index,
         (Some(_), Some(matching)) => {
             let by_index = space.rows_to_scan(depth) as f64 / selectivity * INDEX_MILLISECONDS;
-            if matching.milliseconds() < by_index { Scan::Exact } else { Scan::Index }
+            if matching.milliseconds(DISTANCE_MILLISECONDS) < by_index { Scan::Exact } else { Scan::Index }
         }
     }
 }

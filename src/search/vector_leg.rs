@@ -38,11 +38,6 @@ pub fn vector_leg(
 ) -> Statement {
     let mut statement = Statement::default();
     let query = statement.bind(Parameter::Vector(question.embedding.to_vec()));
-    let scanned = match scan {
-        Scan::Index => space.rows_to_scan(depth),
-        Scan::Exact => depth,
-    };
-    let scanned = statement.bind(Parameter::Integer(scanned as i64));
     let limit = statement.bind(Parameter::Integer(depth as i64));
     let columns = RowColumns::of(source);
     let distance = space.distance(&space.query(&query));
@@ -57,15 +52,15 @@ pub fn vector_leg(
     filter.push_conditions(&mut statement);
     push_word_condition(&mut statement, source, question.condition);
     match scan {
-        Scan::Index => statement.push(format_args!(" ORDER BY {}", space.indexed_distance(&query))),
-        // No index orders by a sum.
-        Scan::Exact => statement.push(format_args!(
-            " ORDER BY ({distance}) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, {}",
-            columns.order()
-        )),
+        Scan::Index => {
+            let scanned = statement.bind(Parameter::Integer(space.rows_to_scan(depth) as i64));
+            statement.push(format_args!(" ORDER BY {} LIMIT {scanned}", space.indexed_distance(&query)))
+        }
+        // A subquery of its own, so that no index orders its rows.
+        Scan::Exact => statement.push(format_args!(" OFFSET 0")),
     };
     statement.depends_on_values = !filter.is_empty() || question.condition.is_some();
-    statement.push(format_args!(" LIMIT {scanned}) AS leg WHERE leg.distance OPERATOR(pg_catalog.<) 'NaN'"));
+    statement.push(format_args!(") AS leg WHERE leg.distance OPERATOR(pg_catalog.<) 'NaN'"));
     statement.push(format_args!(" ORDER BY leg.distance, {} LIMIT {limit}", columns.outer_order()));
     statement
 }

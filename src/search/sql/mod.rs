@@ -2,8 +2,8 @@
 
 mod call;
 
-use pgrx::prelude::*;
 use pgrx::JsonB;
+use pgrx::prelude::*;
 
 use self::call::SearchCall;
 use super::bm25::Bm25;
@@ -82,7 +82,8 @@ fn refresh_search_stats(source: Option<pg_sys::Oid>, text_column: Option<&str>) 
 fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
     let arguments = Arguments::new(fcinfo, 7).or_report();
     let scorer = || -> Result<Option<Scorer>> {
-        let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<pg_sys::Oid>(2)) else {
+        let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<pg_sys::Oid>(2))
+        else {
             return Ok(None);
         };
         let default = Bm25::default();
