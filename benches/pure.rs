@@ -1,4 +1,5 @@
-//! Times of the code around a model: tokenizing, planning batches, pooling, fusing.
+//! Times of the code around a model: tokenizing, planning batches, pooling, fusing, and the
+//! formula of a keyword leg.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -9,13 +10,14 @@ use vector_tools::embedding::local::DEFAULT_TOKEN_BUDGET;
 use vector_tools::model::pooling::normalize;
 use vector_tools::model::{Pooling, TextTokenizer};
 use vector_tools::search::candidate::{Candidate, Location};
-use vector_tools::search::fusion::{DEFAULT_RRF_K, fuse_by_rank};
+use vector_tools::search::fusion::{DEFAULT_RRF_K, Fusion, Weights, fuse, merge};
+use vector_tools::search::threshold::Formula;
 
 const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.local/models/all-MiniLM-L6-v2/tokenizer.json");
 const MAX_TOKENS: usize = 256;
 const DIMENSIONS: usize = 384;
 
-criterion_group!(pure, tokenizing, planning, pooling, fusing);
+criterion_group!(pure, tokenizing, planning, pooling, fusing, ruling_out);
 criterion_main!(pure);
 
 fn tokenizing(criterion: &mut Criterion) {
@@ -61,22 +63,37 @@ fn pooling(criterion: &mut Criterion) {
 
 fn fusing(criterion: &mut Criterion) {
     // Every second row of the vector leg is in the keyword leg too.
-    let (vector_leg, keyword_leg) = (leg(0, 1), leg(0, 2));
-    criterion.bench_function("fuse 2 legs of 100 rows", |bencher| {
-        bencher.iter_batched(
-            || (vector_leg.clone(), keyword_leg.clone()),
-            |(vector_leg, keyword_leg)| fuse_by_rank(vector_leg, keyword_leg, DEFAULT_RRF_K, 1.0, 1.0),
-            BatchSize::SmallInput,
-        );
-    });
+    let (nearest, matching) = (leg(0, 1), leg(0, 2));
+    let weights = Weights { vector: 1.0, text: 1.0 };
+    for fusion in [Fusion::ReciprocalRank, Fusion::Adaptive] {
+        criterion.bench_function(&format!("fuse 2 legs of 100 rows, {}", fusion.name()), |bencher| {
+            bencher.iter_batched(
+                || (nearest.clone(), matching.clone()),
+                |(nearest, matching)| {
+                    let mut rows = merge(nearest, matching);
+                    fuse(&mut rows, fusion, DEFAULT_RRF_K, weights, DIMENSIONS);
+                    rows
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
 }
 
-fn leg(first: usize, step: usize) -> Vec<Candidate> {
-    let candidate = |key: usize| Candidate {
-        location: Location { table: 16_384, row: format!("({},{})", key / 60, key % 60 + 1) },
+fn leg(first: u32, step: u32) -> Vec<Candidate> {
+    let candidate = |key: u32| Candidate {
+        location: Location { table: 16_384, block: key / 60, offset: (key % 60 + 1) as u16 },
         key: key.to_string(),
+        score: f64::from(1000 - key),
     };
     (0..100).map(|rank| candidate(first + rank * step)).collect()
+}
+
+fn ruling_out(criterion: &mut Criterion) {
+    let bounds: Vec<f64> = (1..=12).rev().map(f64::from).collect();
+    criterion.bench_function("formula of 12 words", |bencher| {
+        bencher.iter(|| Formula::reaching(black_box(&bounds), black_box(40.0)));
+    });
 }
 
 /// Numbers that look random and are the same in every run (Lehmer's generator, as in C++'s

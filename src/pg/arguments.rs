@@ -6,18 +6,18 @@ use crate::error::{Error, Result};
 
 /// The arguments of a call that is under way, for functions with many of them.
 #[derive(Clone, Copy)]
-pub struct Arguments(pg_sys::FunctionCallInfo);
+pub struct Arguments(pub pg_sys::FunctionCallInfo);
 
 impl Arguments {
-    /// The `count` arguments of a call.
+    /// The same, where there are `count` of them.
     ///
     /// # Errors
-    /// [`Error::OtherVersion`] (55000) when it has another number of them, since the function was
-    /// declared by another version than that of the library.
-    pub fn new(call: pg_sys::FunctionCallInfo, count: usize) -> Result<Arguments> {
+    /// [`Error::OtherVersion`] (55000) when there is another number, since the function was declared
+    /// by another version than that of the library.
+    pub fn checked(self, count: usize) -> Result<Arguments> {
         // SAFETY: the call is under way.
-        let found = unsafe { (*call).nargs };
-        if usize::try_from(found) == Ok(count) { Ok(Arguments(call)) } else { Err(Error::OtherVersion) }
+        let found = unsafe { (*self.0).nargs };
+        if usize::try_from(found) == Ok(count) { Ok(self) } else { Err(Error::OtherVersion) }
     }
 
     /// An argument by its place, from 0; `None` for NULL. `T` is the type that SQL declares.

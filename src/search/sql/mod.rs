@@ -67,7 +67,7 @@ fn explain_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<JsonB> {
 }
 
 fn read_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<SearchCall> {
-    Arguments::new(fcinfo, 23).and_then(SearchCall::read).or_report()
+    Arguments(fcinfo).checked(23).and_then(SearchCall::read).or_report()
 }
 
 #[pg_extern(sql = false)]
@@ -80,7 +80,7 @@ fn refresh_search_stats(source: Option<pg_sys::Oid>, text_column: Option<&str>) 
 /// k1, b, text_column, text_configuration).
 #[pg_extern(sql = false)]
 fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments::new(fcinfo, 7).or_report();
+    let arguments = Arguments(fcinfo).checked(7).or_report();
     let scorer = || -> Result<Option<Scorer>> {
         let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<pg_sys::Oid>(2))
         else {
@@ -100,7 +100,7 @@ fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
 /// of words).
 #[pg_extern(sql = false)]
 fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments::new(fcinfo, 7).or_report();
+    let arguments = Arguments(fcinfo).checked(7).or_report();
     ScoreCall(fcinfo).score(|| Ok(call::given_scorer(arguments))).or_report()
 }
 
