@@ -21,7 +21,7 @@ pub enum Fusion {
     Relative,
     /// The similarity itself, and BM25 as a share of the greatest.
     Linear,
-    /// As `Relative`, the vector leg counting the more the clearer it tells its rows apart.
+    /// As `Linear`, the vector leg counting the more the clearer it tells its rows apart.
     Adaptive,
 }
 
@@ -108,10 +108,7 @@ pub fn fuse(rows: &mut [RankedRow], fusion: Fusion, rrf_k: i32, weights: Weights
         Fusion::DistributionBased => score::fuse_by_distribution(rows, weights),
         Fusion::Relative => score::fuse_by_range(rows, weights),
         Fusion::Linear => score::fuse_linearly(rows, weights),
-        Fusion::Adaptive => {
-            let vector = weights.vector * score::commitment(rows, dimensions);
-            score::fuse_by_range(rows, Weights { vector, ..weights });
-        }
+        Fusion::Adaptive => score::fuse_adaptively(rows, weights, dimensions),
     }
     rows.sort_by(|a, b| {
         b.score

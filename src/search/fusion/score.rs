@@ -32,30 +32,42 @@ pub fn fuse_by_distribution(rows: &mut [RankedRow], weights: Weights) {
 /// Scores rows by the similarity itself and the share of the greatest BM25 score among them:
 /// `(vector weight · similarity + text weight · BM25 / max) / (vector weight + text weight)`.
 pub fn fuse_linearly(rows: &mut [RankedRow], weights: Weights) {
-    let greatest = rows.iter().filter_map(|row| row.text_score).fold(0.0, f64::max);
-    let total = weights.vector + weights.text;
-    for row in rows {
-        let text = if greatest > 0.0 { row.text_score.unwrap_or(0.0) / greatest } else { 0.0 };
-        row.score = (weights.vector * row.similarity.unwrap_or(0.0) + weights.text * text) / total;
-    }
+    fuse_with_shares(rows, weights, 1.0);
 }
 
-/// Rows of the vector leg whose similarities are looked at.
-const COMMITMENT_ROWS: usize = 100;
-
-/// How clearly the vector leg tells its best rows apart: the variance of their similarities, as a
-/// multiple of 1 / dimensions, which is that of the cosines of random directions. It is around 1 where
-/// a model says little of a query and above 2 where it separates well. No number in it is fitted.
+/// Scores rows as [`fuse_linearly`] does, with each similarity as a multiple of the mean of the best,
+/// and the weight of the vector leg multiplied by its commitment: how clearly it tells its best rows
+/// apart, as the variance of their similarities and a multiple of 1 / dimensions, which is the variance
+/// of the cosines of random directions. It is around 1 where a model says little of a query and above 2
+/// where it separates well. No number in it is fitted to a collection.
 ///
-/// The spread of the best scores as a sign of a query's quality is from Shtok et al., "Predicting
-/// Query Performance by Query-Drift Estimation" (2012), there called normalized query commitment.
-pub fn commitment(rows: &[RankedRow], dimensions: usize) -> f64 {
+/// The spread of the best scores, beside their mean, as a sign of how well a query is answered is from
+/// Shtok et al., "Predicting Query Performance by Query-Drift Estimation" (2012), there called
+/// normalized query commitment.
+pub fn fuse_adaptively(rows: &mut [RankedRow], weights: Weights, dimensions: usize) {
     let best = rows.iter().filter(|row| row.vector_rank.is_some_and(|rank| rank <= COMMITMENT_ROWS));
     let similarities: Vec<f64> = best.filter_map(|row| row.similarity).collect();
     let count = similarities.len().max(1) as f64;
     let mean = similarities.iter().sum::<f64>() / count;
     let variance = similarities.iter().map(|similarity| (similarity - mean).powi(2)).sum::<f64>() / count;
-    variance * dimensions as f64
+    let commitment = variance * dimensions as f64;
+    // Around a mean of zero multiples of it would be without bound.
+    let unit = mean.max(variance.sqrt());
+    fuse_with_shares(rows, Weights { vector: weights.vector * commitment, ..weights }, unit);
+}
+
+/// Rows of the vector leg whose similarities are looked at.
+const COMMITMENT_ROWS: usize = 100;
+
+/// The weighted mean of the similarity, as a multiple of `unit`, and of BM25 as a share of the greatest.
+fn fuse_with_shares(rows: &mut [RankedRow], weights: Weights, unit: f64) {
+    let greatest = rows.iter().filter_map(|row| row.text_score).fold(0.0, f64::max);
+    let share = |score: Option<f64>, whole: f64| if whole > 0.0 { score.unwrap_or(0.0) / whole } else { 0.0 };
+    let total = (weights.vector + weights.text).max(f64::MIN_POSITIVE);
+    for row in rows {
+        let (vector, text) = (share(row.similarity, unit), share(row.text_score, greatest));
+        row.score = (weights.vector * vector + weights.text * text) / total;
+    }
 }
 
 /// The scores of a leg that become 0 and 1.
