@@ -84,6 +84,10 @@ pub enum Error {
     OtherVersion,
     #[error("the table with OID {table} does not exist any more")]
     TableGone { table: u32 },
+    #[error("role {role} does not exist")]
+    RoleNotFound { role: String },
+    #[error("namespaces of {table} are isolated by role")]
+    IsolatedByRole { table: String },
     #[error("must be owner of table {table}")]
     NotOwner { table: String },
     #[error("relation {relation} already exists and is not the table asked for")]
@@ -268,6 +272,14 @@ impl Error {
                 "42P01",
                 Some("It was dropped after its name had been looked up.".into()),
                 Some("Run the statement again.".into()),
+            ),
+            RoleNotFound { .. } => {
+                ("42704", None, Some("Create it with CREATE ROLE, or call create_vector_roles().".into()))
+            }
+            IsolatedByRole { table } => (
+                "55000",
+                Some("With both, a session could choose namespaces that its role may not see.".into()),
+                Some(format!("Call share_namespaces('{table}') first.")),
             ),
             NotOwner { .. } => (
                 "42501",

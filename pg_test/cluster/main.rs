@@ -11,6 +11,7 @@ mod report;
 mod server;
 mod session;
 
+mod access;
 mod bad_models;
 mod cancel;
 mod dump;

@@ -13,6 +13,7 @@ static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
+static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -59,6 +60,15 @@ pub fn define() {
         c"Whether the keyword leg uses a bm25 index of pg_textsearch where a table has one.",
         c"Otherwise the scores come from the tsvector column and its GIN index.",
         &USE_BM25_INDEX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // Read by the policies of isolate_namespaces alone.
+    GucRegistry::define_string_guc(
+        c"vector_tools.namespace",
+        c"Namespace whose rows the session sees in tables that isolate_namespaces set apart.",
+        c"Empty: none.",
+        &NAMESPACE,
         GucContext::Userset,
         GucFlags::default(),
     );

@@ -1,0 +1,2 @@
+CREATE ROLE {role} NOLOGIN;
+COMMENT ON ROLE {role} IS {comment};

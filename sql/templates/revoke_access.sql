@@ -1,0 +1,1 @@
+REVOKE ALL ON TABLE {relation} FROM {grantee};
