@@ -79,10 +79,12 @@ impl KeywordQuestion {
         self.words.iter().map(|word| self.bm25.upper_bound(word)).collect()
     }
 
-    /// The `tsquery` of the rows that can reach `theta` and have enough of the words.
-    fn formula(&self, theta: f64) -> String {
+    /// A `tsquery` of the rows that can reach `theta` and have enough of the words, where
+    /// `selectivity` is the share of rows that the filter keeps.
+    fn formula(&self, theta: f64, selectivity: f64) -> String {
         let lexemes: Vec<&str> = self.words.iter().map(|word| word.lexeme.as_str()).collect();
-        let reaching = Formula::reaching(&self.bounds(), theta);
+        let documents = (self.collection.documents, self.collection.documents * selectivity);
+        let reaching = Formula::worth_reaching(&self.bounds(), &self.shares, documents, theta);
         let formula = match self.minimum {
             0 | 1 => reaching,
             minimum => Formula::All(vec![Formula::at_least(minimum, lexemes.len()), reaching]),
@@ -119,7 +121,7 @@ pub fn best_rows(
     let mut wanted = FIRST_ROWS * depth as f64;
     let is_little = expected.matching() <= FEW_ROWS.max(wanted);
     let mut theta = if is_little { 0.0 } else { expected.threshold_for(wanted) };
-    let mut formula = question.formula(theta);
+    let mut formula = question.formula(theta, selectivity);
     let mut passes = Vec::new();
     loop {
         let rows = run(&statement(&formula))?;
@@ -132,7 +134,7 @@ pub fn best_rows(
             least => least.unwrap_or(0.0),
         };
         // Thresholds between the same two sums of bounds rule out the same rows.
-        let last = question.formula(floor);
+        let last = question.formula(floor, selectivity);
         if last == formula {
             return Ok((rows, passes));
         }
@@ -141,7 +143,8 @@ pub fn best_rows(
         let is_second = passes.len() == 1 || least_score.is_none();
         let is_worth_it =
             is_second && expected.at(floor) > MANY_ROWS * depth as f64 && (floor..theta).contains(&guess);
-        (theta, formula) = if is_worth_it { (guess, question.formula(guess)) } else { (floor, last) };
+        (theta, formula) =
+            if is_worth_it { (guess, question.formula(guess, selectivity)) } else { (floor, last) };
     }
 }
 

@@ -38,11 +38,21 @@ impl Formula {
     /// of no document without any of the words. Where the exact formula is too large, the least
     /// words are taken to be present, which keeps it true of those documents.
     pub fn reaching(bounds: &[f64], theta: f64) -> Formula {
+        Formula::build(bounds, theta, None)
+    }
+
+    /// The same, but true of more documents where they cost less than the words that would rule
+    /// them out: `shares` of all documents have each word, and `documents` pass the filter.
+    pub fn worth_reaching(bounds: &[f64], shares: &[f64], documents: (f64, f64), theta: f64) -> Formula {
+        Formula::build(bounds, theta, Some(Costs::new(bounds, shares, documents, theta)))
+    }
+
+    fn build(bounds: &[f64], theta: f64, costs: Option<Costs<'_>>) -> Formula {
         let mut theta = theta * ROUNDING;
         let mut kept = bounds.len();
         while kept > 0 && theta > 0.0 {
-            let mut builder = Builder::new(&bounds[..kept]);
-            if let Some(formula) = builder.build(0, theta) {
+            let mut builder = Builder::new(&bounds[..kept], costs);
+            if let Some(formula) = builder.build(0, theta, costs.map_or(0.0, |costs| costs.documents)) {
                 return formula;
             }
             kept -= 1;
@@ -88,24 +98,60 @@ pub fn quote_lexeme(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
 }
 
+/// Nanoseconds that an index spends on a word of the formula for each document that it looks at.
+const WORD_NANOSECONDS: f64 = 10.0;
+
+/// Nanoseconds for a document that is fetched and scored.
+const DOCUMENT_NANOSECONDS: f64 = 2000.0;
+
+/// What decides whether a part of a formula is worth its words.
+#[derive(Clone, Copy)]
+struct Costs<'a> {
+    shares: &'a [f64],
+    /// The documents that pass the filter.
+    documents: f64,
+    /// What each word of the formula costs, as a number of documents.
+    word: f64,
+}
+
+impl<'a> Costs<'a> {
+    fn new(bounds: &[f64], shares: &'a [f64], (all, passing): (f64, f64), theta: f64) -> Costs<'a> {
+        // GIN looks at the postings of the first words, without which no others are enough.
+        let total: f64 = bounds.iter().sum();
+        let mut remaining = total;
+        let mut looked_at = 0.0;
+        for (bound, share) in bounds.iter().zip(shares) {
+            if remaining < theta {
+                break;
+            }
+            remaining -= bound;
+            looked_at += all * share;
+        }
+        let word = looked_at * WORD_NANOSECONDS / DOCUMENT_NANOSECONDS;
+        Costs { shares, documents: passing, word }
+    }
+}
+
 struct Builder<'a> {
     bounds: &'a [f64],
+    costs: Option<Costs<'a>>,
     /// The sum of the bounds from each word on.
     remaining: Vec<f64>,
     nodes: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(bounds: &'a [f64]) -> Builder<'a> {
+    fn new(bounds: &'a [f64], costs: Option<Costs<'a>>) -> Builder<'a> {
         let mut remaining = vec![0.0; bounds.len() + 1];
         for (word, bound) in bounds.iter().enumerate().rev() {
             remaining[word] = remaining[word + 1] + bound;
         }
-        Builder { bounds, remaining, nodes: 0 }
+        Builder { bounds, costs, remaining, nodes: 0 }
     }
 
-    /// The formula for the words from `first` on, or nothing beyond the budget.
-    fn build(&mut self, first: usize, theta: f64) -> Option<Formula> {
+    /// The formula for the words from `first` on, or nothing beyond the budget. So far `documents`
+    /// are expected to have all the words that were required.
+    fn build(&mut self, first: usize, theta: f64, documents: f64) -> Option<Formula> {
         if theta <= 0.0 {
             return Some(Formula::Always);
         }
@@ -113,6 +159,11 @@ impl<'a> Builder<'a> {
             return Some(Formula::Never);
         }
         let words = first..self.bounds.len();
+        let is_worth_it =
+            |costs: Costs<'_>| documents >= costs.documents || documents > words.len() as f64 * costs.word;
+        if !self.costs.is_none_or(is_worth_it) {
+            return Some(Formula::Always);
+        }
         let least = self.bounds[words.end - 1];
         if least >= theta {
             return self.spend(words.len(), || Formula::Any(words.map(Formula::Word).collect()));
@@ -121,8 +172,9 @@ impl<'a> Builder<'a> {
             return self.spend(words.len(), || Formula::All(words.map(Formula::Word).collect()));
         }
         self.nodes += 1;
-        let with = self.build(first + 1, theta - self.bounds[first])?;
-        let without = self.build(first + 1, theta)?;
+        let share = self.costs.map_or(1.0, |costs| costs.shares[first]);
+        let with = self.build(first + 1, theta - self.bounds[first], documents * share)?;
+        let without = self.build(first + 1, theta, documents)?;
         if with == without {
             self.nodes -= 1;
             return Some(without);
@@ -227,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn words_that_rule_out_little_are_left_away() {
+        let bounds = [4.0, 3.0, 2.0, 1.0];
+        let text = |share: f64| {
+            let shares = [share, 0.2, 0.1, 0.1];
+            Formula::worth_reaching(&bounds, &shares, (1e6, 1e6), 5.0).to_tsquery(&["a", "b", "c", "d"])
+        };
+        assert_eq!(text(0.2).as_deref(), Some("(('a' & ('b' | 'c' | 'd')) | ('b' & 'c'))"));
+        // So few documents are fetched faster than the index evaluates more for each of them.
+        assert_eq!(text(1e-5).as_deref(), Some("('a' | ('b' & 'c'))"));
+    }
+
+    #[test]
     fn at_least_counts_words() {
         assert_eq!(Formula::at_least(3, 3), Formula::All(words(&[0, 1, 2])));
         assert_eq!(Formula::at_least(1, 3), Formula::Any(words(&[0, 1, 2])));
@@ -281,6 +345,29 @@ mod tests {
                 prop_assert!(sum > 0.0 || !formula.holds(present));
             }
             prop_assert!(nodes(&formula) <= 3 * NODE_BUDGET);
+        }
+
+        #[test]
+        fn what_is_not_worth_its_words_loses_nothing_either(
+            mut bounds in prop::collection::vec(0.01f64..10.0, 1..14),
+            shares in prop::collection::vec(0.0f64..1.0, 14),
+            theta in 0.0f64..1.1,
+            (all, passing) in (0.0f64..1e7, 0.0f64..1.0),
+            documents in prop::collection::vec(prop::collection::vec(any::<bool>(), 14), 20),
+        ) {
+            bounds.sort_by(|a, b| b.total_cmp(a));
+            let theta = theta * bounds.iter().sum::<f64>();
+            let exact = Formula::reaching(&bounds, theta);
+            let formula = Formula::worth_reaching(&bounds, &shares, (all, all * passing), theta);
+            for present in &documents {
+                let sum: f64 = bounds.iter().zip(present).filter(|(_, has)| **has).map(|(bound, _)| bound).sum();
+                if sum >= theta && sum > 0.0 {
+                    prop_assert!(formula.holds(present), "{:?} lost {:?}", formula, present);
+                }
+                prop_assert!(sum > 0.0 || !formula.holds(present));
+            }
+            prop_assert!(nodes(&formula) <= 3 * NODE_BUDGET);
+            prop_assert!(bounds.len() > 8 || nodes(&formula) <= nodes(&exact));
         }
     }
 }
