@@ -78,18 +78,20 @@ fn isolate_namespaces(
                 if policies.iter().any(|policy| policy.as_str() != SETTING_POLICY) {
                     return Err(Error::IsolatedByRole { table: name.to_string() });
                 }
+                spi::execute(&drop_policies_sql(&name, &policies));
                 spi::execute(&by_setting_sql(&name)?);
             }
             (Some(grantee), Some(namespaces)) => {
                 let grantee = existing_role(grantee)?;
                 let namespaces: Vec<String> = one_dimensional(namespaces)?.into_iter().flatten().collect();
                 // Rows that either policy shows are shown, so a session could choose more for itself.
-                let by_setting: Vec<Identifier> =
-                    policies.into_iter().filter(|policy| policy.as_str() == SETTING_POLICY).collect();
-                if !by_setting.is_empty() {
+                let is_outdated =
+                    |policy: &Identifier| policy.as_str() == SETTING_POLICY || *policy == grantee;
+                let outdated: Vec<Identifier> = policies.into_iter().filter(is_outdated).collect();
+                if outdated.iter().any(|policy| policy.as_str() == SETTING_POLICY) {
                     pgrx::notice!("namespaces of {name} are now those of roles, not of a setting");
-                    spi::execute(&drop_policies_sql(&name, &by_setting));
                 }
+                spi::execute(&drop_policies_sql(&name, &outdated));
                 spi::execute(&by_role_sql(&name, &grantee, &namespaces));
             }
             _ => {
