@@ -1,5 +1,6 @@
 //! The tables the extension makes for people, from templates.
 
 pub mod memories;
+pub mod template;
 #[cfg(feature = "pg")]
-pub mod sql;
+pub mod triggers;
