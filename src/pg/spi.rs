@@ -159,7 +159,11 @@ pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u
                 _ => None,
             };
             // The server tells the key only to who may read it.
-            if detail.is_none_or(|detail| detail.contains(&names_key)) { raise(taken) } else { caught.rethrow() }
+            if detail.is_none_or(|detail| detail.contains(&names_key)) {
+                raise(taken)
+            } else {
+                caught.rethrow()
+            }
         })
         .execute()
 }

@@ -223,7 +223,10 @@ mod tests {
             dimensions,
             pgvector_schema: identifier("public"),
             extension_schema: identifier("public"),
-            text_configuration: QualifiedName { schema: identifier("pg_catalog"), name: identifier("english") },
+            text_configuration: QualifiedName {
+                schema: identifier("pg_catalog"),
+                name: identifier("english"),
+            },
             new_id: NEW_ID,
         }
     }
@@ -264,10 +267,7 @@ mod tests {
     fn the_index_suits_the_dimensions() {
         let indexed = |dimensions| indexed_embedding(&around(dimensions));
         assert_eq!(indexed(2000), "embedding \"public\".vector_cosine_ops");
-        assert_eq!(
-            indexed(3072),
-            "(embedding::\"public\".halfvec(3072)) \"public\".halfvec_cosine_ops"
-        );
+        assert_eq!(indexed(3072), "(embedding::\"public\".halfvec(3072)) \"public\".halfvec_cosine_ops");
         assert!(indexed(4096).contains("bit(4096)"), "{}", indexed(4096));
     }
 

@@ -42,8 +42,7 @@ pub fn check_shape(table: &TableFacts) -> Result<()> {
     let is_missing = |(name, kind): &(&str, Option<ColumnKind>)| {
         table.find(name).is_none_or(|column| kind.is_some_and(|kind| kind != column.kind))
     };
-    let missing: Vec<&str> =
-        wanted.into_iter().filter(is_missing).map(|(name, _)| name).collect();
+    let missing: Vec<&str> = wanted.into_iter().filter(is_missing).map(|(name, _)| name).collect();
     if missing.is_empty() {
         return Ok(());
     }

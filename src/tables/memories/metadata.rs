@@ -105,7 +105,8 @@ mod tests {
         for metadata in ["{}", r#"{"importance": null}"#, r#"{"importance": 1, "huge": 1e999}"#] {
             assert_eq!(with_metadata(metadata).check(), Ok(()), "{metadata}");
         }
-        let huge = format!(r#"{{"n": 1{}, "deep": {}1{}}}"#, "0".repeat(400), "[".repeat(500), "]".repeat(500));
+        let huge =
+            format!(r#"{{"n": 1{}, "deep": {}1{}}}"#, "0".repeat(400), "[".repeat(500), "]".repeat(500));
         assert_eq!(with_metadata(&huge).check(), Ok(()));
         for metadata in ["[]", "3", "\"x\"", "null", "true"] {
             let error = with_metadata(metadata).check().expect_err(metadata);

@@ -40,7 +40,7 @@ fn create_domain_memories_table(
 #[pg_extern(sql = false)]
 fn store_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<String> {
     session::forbid_when_read_only(c"store_memory");
-    let arguments = Arguments::new(fcinfo, 6).or_report();
+    let arguments = Arguments(fcinfo).checked(6).or_report();
     let content: Option<String> = arguments.get(0);
     let content = content.ok_or(Error::MissingArgument { argument: "content" }).or_report();
     let described = describe(arguments, 2).or_report();
@@ -51,7 +51,7 @@ fn store_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<String> {
 #[pg_extern(sql = false)]
 fn update_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     session::forbid_when_read_only(c"update_memory");
-    let arguments = Arguments::new(fcinfo, 6).or_report();
+    let arguments = Arguments(fcinfo).checked(6).or_report();
     let (id, content): (String, Option<String>) = (arguments.get(0)?, arguments.get(1));
     let described = describe(arguments, 3).or_report();
     let domain = Domain::open(arguments.get(2)).or_report();
@@ -62,7 +62,7 @@ fn update_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
 #[pg_extern(sql = false)]
 fn delete_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     session::forbid_when_read_only(c"delete_memory");
-    let arguments = Arguments::new(fcinfo, 2).or_report();
+    let arguments = Arguments(fcinfo).checked(2).or_report();
     let id: String = arguments.get(0)?;
     let domain = Domain::open(arguments.get(1)).or_report();
     Some(spi::change(&delete::delete(&domain.facts.table, &id)) > 0)
@@ -85,7 +85,7 @@ fn search_memories(
         name!(updated_at, Option<TimestampWithTimeZone>),
     ),
 > {
-    let hits = Arguments::new(fcinfo, 6).and_then(find_memories).or_report();
+    let hits = Arguments(fcinfo).checked(6).and_then(find_memories).or_report();
     let time = |text: Option<String>| text.and_then(|text| TimestampWithTimeZone::from_str(&text).ok());
     TableIterator::new(hits.into_iter().map(move |hit| {
         let shown = search::Shown::of(&hit.fetched.document);
