@@ -23,11 +23,11 @@ QUESTIONS = ["glue strings together with something in between", "throw dice", "s
 
 # What is compared: a name, and the two calls; q is the question.
 PAIRS = {
-    "by meaning and words": ("hybrid_search('server_memories', q, 5)", "search_memories(q, 'server', 5)"),
-    "by words alone": ("hybrid_search('server_memories', q, 5, vector_weight => 0)",
+    "by meaning and words": ("hybrid_search('server_memories', q, 5, fusion => 'adaptive')", "search_memories(q, 'server', 5)"),
+    "by words alone": ("hybrid_search('server_memories', q, 5, vector_weight => 0, fusion => 'adaptive')",
                        "search_memories(q, 'server', 5, use_vector => false)"),
     "by meaning and words, filtered": (
-        "hybrid_search('server_memories', q, 5, '{\"source\": \"function\", \"metadata.importance\": {\"$exists\": false}}')",
+        "hybrid_search('server_memories', q, 5, '{\"source\": \"function\", \"metadata.importance\": {\"$exists\": false}}', fusion => 'adaptive')",
         "search_memories(q, 'server', 5, '{\"source\": \"function\", \"metadata.importance\": {\"$exists\": false}}')"),
 }
 

@@ -21,7 +21,7 @@ SELECT content, metadata->>'source' AS source, round(similarity_score::numeric, 
 FROM search_memories('did investors give us money?', 'startup', 2);
 
 SELECT content, metadata->>'source' AS source, round(similarity_score::numeric, 2) AS similarity
-FROM search_memories('which medicine must I not take?', 'health', 2);
+FROM search_memories('which antibiotic must I avoid?', 'health', 2);
 
 SELECT content, metadata->>'importance' AS importance
 FROM search_memories('blood pressure trends', 'health', 3, min_importance => 0.5);
@@ -35,9 +35,9 @@ SELECT content, similarity_score FROM search_memories('lease', 'startup', use_ve
 \echo A memory that changes is embedded again; its metadata is merged.
 \echo
 BEGIN;
-SELECT update_memory('startup-03', 'We signed for another year in Karlstrasse', 'startup', importance => 0.6);
+SELECT update_memory('startup-03', 'The lease in Karlstrasse was extended by a year', 'startup', importance => 0.6);
 SELECT content, metadata - 'created_at' - 'updated_at' AS metadata
-FROM search_memories('do we have to move out?', 'startup', 1);
+FROM search_memories('how long can we stay in these rooms?', 'startup', 1);
 SELECT update_memory(id, content, domain, source, importance) FROM noticed WHERE id = 'startup-03';
 
 \echo The table is an ordinary one. SQL that knows nothing of the extension goes on working, and its rows embed themselves.

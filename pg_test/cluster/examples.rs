@@ -29,10 +29,12 @@ fn domain_memories() {
         "Blood pressure: 138/88 after three weeks of little sleep",
         "Two glasses of wine and then hardly any sleep",
         "The office lease in Karlstrasse ends on 31 March",
-        "We signed for another year in Karlstrasse | {\"source\": \"mail\", \"importance\": 0.6, \"chunk_index\": 0}",
+        "The lease in Karlstrasse was extended by a year | {\"source\": \"mail\", \"importance\": 0.6, \"chunk_index\": 0}",
         "plain-sql | Payroll runs on the 25th of each month",
     ] {
-        assert!(first.contains(answer), "expected this answer:\n{answer}\nin:\n{first}");
+        // psql pads its columns.
+        let said = first.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(answer), "expected this answer:\n{answer}\nin:\n{first}");
     }
     let facts = "SELECT domain, memories, embedded FROM vector_tools.domains ORDER BY domain";
     assert_eq!(database.connect().rows(facts), ["health|12|12", "startup|12|12"]);

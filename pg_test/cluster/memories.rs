@@ -48,7 +48,8 @@ fn a_stranger_to_a_domain_learns_nothing() {
     owner.run("CREATE SCHEMA closed; ALTER TABLE health_memories SET SCHEMA closed; GRANT ALL ON closed.health_memories TO PUBLIC");
     stranger.run("SET search_path = closed, public");
     stranger.fails("42704", SEARCH);
-    let counts = stranger.text("SELECT memories, embedded, size_bytes, last_update FROM vector_tools.domains");
+    let counts =
+        stranger.text("SELECT memories, embedded, size_bytes, last_update FROM vector_tools.domains");
     assert_eq!(counts, "∅|∅|∅|∅", "expected no counts without USAGE on the schema");
 }
 
@@ -74,7 +75,9 @@ fn each_verb_needs_only_its_own_right() {
     assert_eq!(session.text("SELECT delete_memory('run', 'health')"), "t");
     session.fails("42501", "SELECT drop_domain('health')");
     // Only the owner mends.
-    owner.run("DROP TRIGGER embed_content ON health_memories; DROP TRIGGER touch_updated_at ON health_memories");
+    owner.run(
+        "DROP TRIGGER embed_content ON health_memories; DROP TRIGGER touch_updated_at ON health_memories",
+    );
     session.fails("55000", "SELECT create_domain_memories_table('health')");
     let triggers = owner.text("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'health_memories'::regclass");
     assert_eq!(triggers, "0", "expected no trigger by a role that does not own the table");
@@ -129,7 +132,11 @@ fn listing_domains_runs_no_code_of_their_owners() {
              FOR EACH ROW EXECUTE FUNCTION vector_tools.embed_row('content', 'embedding', 'no such model');
          GRANT SELECT ON own.odd_memories TO PUBLIC",
     );
-    assert_eq!(reader.rows(counts), ["bait|∅|∅|t", "odd|∅|∅|t"], "expected the list in spite of the odd table");
+    assert_eq!(
+        reader.rows(counts),
+        ["bait|∅|∅|t", "odd|∅|∅|t"],
+        "expected the list in spite of the odd table"
+    );
 }
 
 // trust 16
@@ -139,7 +146,8 @@ fn domains_are_dumped_and_restored() {
     let mut session = original.connect();
     session.run(STORE);
     session.run("CREATE SCHEMA \"Other Schema\"; SET search_path = \"Other Schema\", public");
-    session.run("SELECT create_domain_memories_table('it''s'), store_memory('elsewhere', 'it''s', id => 'e')");
+    session
+        .run("SELECT create_domain_memories_table('it''s'), store_memory('elsewhere', 'it''s', id => 'e')");
     session.run("RESET search_path; SELECT create_domain_memories_table('old'), store_memory('renamed', 'old', id => 'r')");
     session.run("ALTER TABLE old_memories RENAME TO new_memories");
     let restored = Database::empty("memories_dump_restored");
@@ -177,7 +185,10 @@ fn an_ordinary_owner_dumps_and_restores_a_domain() {
     let folder = Folder::new();
     let file = folder.path().join("dump").display().to_string();
     let as_owner = |database: &Database| database.server.connection(&database.name, "memories_owner_role");
-    dump::run("pg_dump", &["--table=own.*", "--format=custom", "--file", &file, "--dbname", &as_owner(&original)]);
+    dump::run(
+        "pg_dump",
+        &["--table=own.*", "--format=custom", "--file", &file, "--dbname", &as_owner(&original)],
+    );
     dump::run("pg_restore", &["--exit-on-error", "--dbname", &as_owner(&restored), &file]);
     let mut copy = restored.connect_as("memories_owner_role");
     copy.run("SET search_path = own, public");
@@ -196,7 +207,10 @@ fn check_verbs(session: &mut Session) {
     let found = session.text("SELECT id FROM search_memories('cycling', 'health', 1)");
     assert_eq!(found, "shoes", "expected a changed memory to be embedded again");
     assert_eq!(session.text("SELECT delete_memory('shoes', 'health')"), "t");
-    assert_eq!(session.text("SELECT memories, embedded FROM vector_tools.domains WHERE domain = 'health'"), "3|3");
+    assert_eq!(
+        session.text("SELECT memories, embedded FROM vector_tools.domains WHERE domain = 'health'"),
+        "3|3"
+    );
 }
 
 // trust 21
@@ -233,7 +247,9 @@ fn domains_work_in_a_quoted_schema_with_pgvector_elsewhere() {
     session.run("SET search_path = data, \"My Schema\"");
     session.run(STORE);
     check_verbs(&mut session);
-    session.run("DROP TRIGGER embed_content ON health_memories; DROP TRIGGER touch_updated_at ON health_memories");
+    session.run(
+        "DROP TRIGGER embed_content ON health_memories; DROP TRIGGER touch_updated_at ON health_memories",
+    );
     session.run("UPDATE health_memories SET embedding = NULL");
     session.run("SELECT create_domain_memories_table('health')");
     check_verbs(&mut session);

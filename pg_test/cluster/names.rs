@@ -161,7 +161,8 @@ fn domains_of_memories() {
         if !name.is_empty() && name.len() <= 40 {
             let mut ask = |call: &str| {
                 let answer = session.ask(call, &[&name]);
-                let rows = answer.unwrap_or_else(|error| panic!("expected {call} for {name:?}, not {error:?}"));
+                let rows =
+                    answer.unwrap_or_else(|error| panic!("expected {call} for {name:?}, not {error:?}"));
                 rows.into_iter().flatten().collect::<String>()
             };
             ask("SELECT create_domain_memories_table($1)::text");

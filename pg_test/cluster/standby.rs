@@ -60,7 +60,10 @@ fn a_standby_embeds_and_searches_read_only() {
     reader.still_embeds();
     let question = "SELECT * FROM hybrid_search('health_memories', 'jogging', 2)";
     assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");
-    for question in ["SELECT * FROM search_memories('jogging', 'health')", "SELECT domain, memories, embedded, last_update FROM vector_tools.domains"] {
+    for question in [
+        "SELECT * FROM search_memories('jogging', 'health')",
+        "SELECT domain, memories, embedded, last_update FROM vector_tools.domains",
+    ] {
         assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");
     }
     assert_eq!(

@@ -276,7 +276,7 @@ mod tests {
             "SELECT array_agg(ROW(s.id, s.content, s.metadata, s.similarity_score, s.score, s.created_at, s.updated_at)::text) =
                  (SELECT array_agg(ROW(h.id, h.content, h.doc->'metadata', h.similarity, h.score,
                       (h.doc->>'created_at')::timestamptz, (h.doc->>'updated_at')::timestamptz)::text)
-                  FROM hybrid_search('startup_memories', 'did investors give us money?', 5) AS h)
+                  FROM hybrid_search('startup_memories', 'did investors give us money?', 5, fusion => 'adaptive') AS h)
              FROM search_memories('did investors give us money?', 'startup') AS s",
         );
         assert!(same);

@@ -10,6 +10,11 @@ use crate::search::SearchRequest;
 use crate::search::fusion::{DEFAULT_RRF_K, Weights};
 use crate::search::request::MAX_K;
 
+/// How the legs become one list. A domain may have fewer rows than a leg gives candidates; then
+/// every row has a place in the vector leg, and ranks alone would lift whatever shares a word with
+/// the question.
+const FUSION: &str = "adaptive";
+
 /// Memories returned when no limit is given.
 const DEFAULT_LIMIT: i32 = 5;
 
@@ -28,7 +33,7 @@ pub fn request(limit: Option<i32>, use_vector: bool) -> Result<SearchRequest> {
         });
     }
     let weights = Weights { vector: if use_vector { 1.0 } else { 0.0 }, text: 1.0 };
-    SearchRequest::new(limit, 0, None)?.fused("rrf", DEFAULT_RRF_K, weights)
+    SearchRequest::new(limit, 0, None)?.fused(FUSION, DEFAULT_RRF_K, weights)
 }
 
 /// The filters of a search, in the language of `hybrid_search`: the caller's own, and the least
