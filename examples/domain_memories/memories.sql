@@ -45,7 +45,8 @@ SELECT update_memory(id, content, domain, source, importance) FROM noticed WHERE
 INSERT INTO startup_memories (id, content, embedding, metadata)
 VALUES ('plain-sql', 'Payroll runs on the 25th of each month', NULL::vector, '{"source": "conversation"}'::jsonb);
 
-SELECT id, content, round((1 - (embedding <=> embed_query('when do people get their salary?')))::numeric, 2) AS similarity_score
+SELECT id, content,
+       round((1 - (embedding <=> embed_query('when do people get their salary?')))::numeric, 2) AS similarity_score
 FROM startup_memories
 WHERE embedding IS NOT NULL
 ORDER BY embedding <=> embed_query('when do people get their salary?')

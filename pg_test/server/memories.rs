@@ -369,6 +369,16 @@ mod tests {
     }
 
     #[pg_test]
+    fn very_long_memories_are_stored_while_their_words_fit() {
+        create_startup();
+        run("SELECT store_memory(repeat('a pump ', 1500000), 'startup', id => 'long')");
+        assert_eq!(one::<i32>("SELECT length(content) FROM startup_memories WHERE id = 'long'"), 10_500_000);
+        assert_eq!(ids("'pump', 'startup', 1"), "long");
+        let words = "(SELECT string_agg('word' || i, ' ') FROM generate_series(1, 200000) AS i)";
+        assert_eq!(error_of(&format!("SELECT store_memory({words}, 'startup')")).0, "54000");
+    }
+
+    #[pg_test]
     fn other_unique_keys_keep_their_own_error() {
         create_startup();
         run("CREATE UNIQUE INDEX ON startup_memories (content)");

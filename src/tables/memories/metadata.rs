@@ -50,7 +50,9 @@ impl Described {
             Ok(Some(Value::Number(number))) => {
                 check_importance("importance in metadata", number.as_f64().unwrap_or(f64::NAN))
             }
-            Ok(Some(_)) => Err(importance_error("importance in metadata", "another type".to_owned())),
+            Ok(Some(other)) => {
+                Err(importance_error("importance in metadata", kind_of(&other.to_string()).to_owned()))
+            }
             // What PostgreSQL has read is JSON; a number beyond all floating-point numbers is left.
             Err(_) => Err(importance_error("importance in metadata", "a greater number".to_owned())),
         }
@@ -84,6 +86,7 @@ fn importance_error(argument: &'static str, found: String) -> Error {
 
 fn kind_of(json: &str) -> &'static str {
     match json.as_bytes().first() {
+        Some(b'{') => "an object",
         Some(b'[') => "an array",
         Some(b'"') => "a string",
         Some(b't' | b'f') => "a truth value",
