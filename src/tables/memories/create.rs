@@ -1,6 +1,6 @@
 //! Creating a domain's table, and mending one that has lost its triggers.
 
-use super::domain::{CREATED_DOMAIN_BYTES, check_shape, table_name};
+use super::domain::{check_new_domain, check_shape, table_name};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, Literal, QualifiedName};
 use crate::search::TableFacts;
@@ -172,19 +172,6 @@ impl MemoriesTable {
             _ => Ok(Standing::WithoutTriggers),
         }
     }
-}
-
-/// Checks that a table for `domain` can be created.
-///
-/// # Errors
-/// [`Error::InvalidName`] (42602) when it is empty or too long for the names made from it.
-pub fn check_new_domain(domain: &str) -> Result<()> {
-    Identifier::new(domain)?;
-    if domain.len() > CREATED_DOMAIN_BYTES {
-        let reason = format!("a domain has at most {CREATED_DOMAIN_BYTES} bytes");
-        return Err(Error::InvalidName { name: domain.to_owned(), reason });
-    }
-    Ok(())
 }
 
 /// The model that the comment of a memories table names.

@@ -1,6 +1,5 @@
 //! Which table a domain has: `{domain}_memories`, found through the search_path.
 
-use super::create::check_new_domain;
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, MAX_IDENTIFIER_BYTES};
 use crate::search::source::ColumnKind;
@@ -9,7 +8,7 @@ use crate::search::{Statement, TableFacts};
 /// What follows the domain in the name of its table.
 pub const SUFFIX: &str = "_memories";
 /// The longest domain that a table can be created for: the names of its indexes are longer still.
-pub const CREATED_DOMAIN_BYTES: usize = MAX_IDENTIFIER_BYTES - "_memories_embedding_idx".len();
+const CREATED_DOMAIN_BYTES: usize = MAX_IDENTIFIER_BYTES - "_memories_embedding_idx".len();
 /// How many names an error lists.
 const NEAREST: usize = 3;
 
@@ -24,6 +23,19 @@ pub fn table_name(domain: &str) -> Result<Identifier> {
         name: domain.to_owned(),
         reason: format!("a domain has at most {CREATED_DOMAIN_BYTES} bytes"),
     })
+}
+
+/// Checks that a table for `domain` can be created.
+///
+/// # Errors
+/// [`Error::InvalidName`] (42602) when it is empty or too long for the names made from it.
+pub fn check_new_domain(domain: &str) -> Result<()> {
+    Identifier::new(domain)?;
+    if domain.len() > CREATED_DOMAIN_BYTES {
+        let reason = format!("a domain has at most {CREATED_DOMAIN_BYTES} bytes");
+        return Err(Error::InvalidName { name: domain.to_owned(), reason });
+    }
+    Ok(())
 }
 
 /// Checks that a table has what a domain is made of.
