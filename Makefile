@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search lint clean distclean
+	test-docs bench quality bench-search bench-memories example lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -16,6 +16,9 @@ help:
 #: Try it
 demo: server ## a server with example data, and a tour through its answers
 	@$(PYTHON) examples/demo/run.py "$$($(TOOL)/server.py status)"
+
+example: server ## a system built on it: make example NAME=domain_memories
+	@$(PYTHON) examples/$(or $(NAME),domain_memories)/run.py "$$($(TOOL)/server.py status)"
 
 server: ## build, install and start a server; the last line is how to connect
 	@$(TOOL)/install.py
@@ -65,6 +68,10 @@ quality: ## ranking on collections with judgements: make quality COLLECTIONS="fo
 bench-search: ## speed of searching a large table: make bench-search ROWS=1000000
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/search/run.py --rows $(or $(ROWS),1000000) $(if $(PLOT),--plot $(PLOT))
+
+bench-memories: ## what search_memories adds to hybrid_search
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/memories/run.py
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

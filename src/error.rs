@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::identifier::Literal;
+
 /// What went wrong, in terms a person at a psql prompt can act on.
 ///
 /// The message (`Display`) is one lower-case sentence without a full stop; [`Error::facts`] adds
@@ -92,6 +94,16 @@ pub enum Error {
     NotOwner { table: String },
     #[error("relation {relation} already exists and is not the table asked for")]
     RelationExists { relation: String },
+    #[error("domain \"{domain}\" does not exist")]
+    UnknownDomain { domain: String, nearest: Vec<String> },
+    #[error("table {table} does not hold the memories of a domain")]
+    NotMemories { table: String, missing: String },
+    #[error("table {table} does not embed its rows")]
+    NotEmbedding { table: String, domain: String },
+    #[error("memory \"{id}\" already exists in table {table}")]
+    MemoryExists { id: String, table: String },
+    #[error("{argument} cannot be NULL")]
+    MissingArgument { argument: &'static str },
     #[error("no schema has been selected to create in")]
     NoSchema,
     #[error("the embedding trigger cannot use column \"{column}\"")]
@@ -291,6 +303,31 @@ impl Error {
                 None,
                 Some("Choose another domain, or another schema with SET search_path.".into()),
             ),
+            UnknownDomain { domain, nearest } => (
+                "42704",
+                Some(match nearest.as_slice() {
+                    [] => "There is no domain in the schemas of search_path that you may use.".into(),
+                    [only] => format!("The nearest domain is \"{only}\"."),
+                    several => format!("The nearest domains are \"{}\".", several.join("\", \"")),
+                }),
+                Some(format!("Create it with SELECT create_domain_memories_table({}).", Literal(domain))),
+            ),
+            NotMemories { missing, .. } => (
+                "42809",
+                Some(format!("It lacks these columns, or has them with other types: {missing}.")),
+                Some("Choose another domain, or create it in another schema that comes first in search_path.".into()),
+            ),
+            NotEmbedding { domain, .. } => (
+                "55000",
+                Some("It has no trigger vector_tools.embed_row('content', 'embedding', model), as after DROP EXTENSION … CASCADE.".into()),
+                Some(format!("Have its owner call create_domain_memories_table({}), which mends it.", Literal(domain))),
+            ),
+            MemoryExists { .. } => (
+                "23505",
+                None,
+                Some("Leave the id out to have a new one made, or change that memory with update_memory(id, content).".into()),
+            ),
+            MissingArgument { argument } => ("22004", None, Some(format!("Give a value for {argument}."))),
             NoSchema => ("3F000", None, Some("Name a schema with SET search_path.".into())),
             UnusableTriggerColumn { reason, .. } => (
                 "42804",

@@ -52,7 +52,7 @@ fn check_equal(original: &Database, restored: &Database) {
 }
 
 /// Runs one of PostgreSQL's programs, which must succeed without a word of error.
-fn run(program_name: &str, arguments: &[&str]) {
+pub fn run(program_name: &str, arguments: &[&str]) {
     let output = Command::new(program(program_name)).args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("expected {program_name} to start: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -146,6 +146,67 @@ fn domains_of_memories_tables() {
 }
 
 #[test]
+fn domains_of_memories() {
+    let (_database, mut session) = guarded("names_memories");
+    for name in hostile_names() {
+        let search = "SELECT content FROM search_memories('kept', $1)";
+        for call in [
+            "SELECT store_memory('kept', $1)",
+            "SELECT update_memory('a', 'kept', $1)::text",
+            "SELECT delete_memory('a', $1)::text",
+            search,
+        ] {
+            expect_refusal(session.ask(call, &[&name]), &["42602", "42704"], &name);
+        }
+        if !name.is_empty() && name.len() <= 40 {
+            let mut ask = |call: &str| {
+                let answer = session.ask(call, &[&name]);
+                let rows =
+                    answer.unwrap_or_else(|error| panic!("expected {call} for {name:?}, not {error:?}"));
+                rows.into_iter().flatten().collect::<String>()
+            };
+            ask("SELECT create_domain_memories_table($1)::text");
+            assert_eq!(ask("SELECT store_memory('kept', $1, id => 'a')"), "a");
+            assert_eq!(ask(search), "kept", "expected the memory of {name:?}");
+            assert_eq!(ask("SELECT update_memory('a', 'changed', $1)::text"), "true");
+            assert_eq!(ask("SELECT memories::text FROM vector_tools.domains WHERE domain = $1"), "1");
+            let by_default = "SELECT set_config('vector_tools.default_domain', $1, false)";
+            ask(by_default);
+            session.run("SELECT store_memory('by default')");
+            let table = format!("SELECT count(*) FROM {}", quoted(&format!("{name}_memories")));
+            assert_eq!(session.text(&table), "2", "expected two memories of {name:?}");
+            session.run("RESET vector_tools.default_domain");
+            let dropped = session.ask("SELECT drop_domain($1)::text", &[&name]);
+            assert_eq!(dropped, Ok(vec![Some("true".to_owned())]), "expected {name:?} to be dropped");
+        }
+        check_canary(&mut session, &name);
+    }
+    let left = session.text("SELECT count(*) FROM vector_tools.domains");
+    assert_eq!(left, "0", "expected no domain to be left");
+}
+
+#[test]
+fn ids_and_metadata_of_memories() {
+    let (_database, mut session) = guarded("names_ids");
+    session.run("SELECT create_domain_memories_table('d')");
+    for name in hostile_names().into_iter().filter(|name| name.chars().count() <= 50) {
+        let stored = session.ask(
+            "SELECT store_memory($1, 'd', $1, metadata => jsonb_build_object($1::text, $1::text), id => $1)",
+            &[&name],
+        );
+        assert_eq!(stored, Ok(vec![Some(name.clone())]), "expected the id {name:?}");
+        let kept = session.ask(
+            "SELECT (content = $1 AND metadata->>$1 = $1 AND metadata->>'source' = $1)::text FROM d_memories WHERE id = $1",
+            &[&name],
+        );
+        assert_eq!(kept, Ok(vec![Some("true".to_owned())]), "expected content and metadata {name:?}");
+        let deleted = session.ask("SELECT delete_memory($1, 'd')::text", &[&name]);
+        assert_eq!(deleted, Ok(vec![Some("true".to_owned())]), "expected {name:?} to be deleted");
+        check_canary(&mut session, &name);
+    }
+}
+
+#[test]
 fn models_configurations_and_sources() {
     let (_database, mut session) = guarded("names_models");
     for name in hostile_names() {

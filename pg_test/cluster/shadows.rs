@@ -190,6 +190,41 @@ fn triggers_and_new_tables_resist_shadows() {
 }
 
 #[test]
+fn domain_memories_resist_shadows() {
+    let database = Database::with_extension("shadows_memories");
+    let mut session = database.connect();
+    session.run(DATA);
+    session.run(EVIL);
+    let questions = [
+        "SELECT * FROM public.search_memories('pump pressure', 'calm', min_importance => 0)",
+        "SELECT * FROM public.search_memories('pump', 'calm', filter => '{\"year\": 2024}')",
+        "SELECT domain, model, memories, embedded, last_update FROM vector_tools.domains",
+    ];
+    let answers = |session: &mut Session| questions.map(|question| session.rows(question));
+    let expected = answers(&mut session);
+    session.run(SHADOWS_IN_TEMP);
+    // Whoever fills a temporary table of that name does not get the memories of others.
+    session.run("CREATE TEMP TABLE calm_memories (LIKE public.calm_memories)");
+    for path in ["public", "evil, public, pg_catalog", "pg_temp, evil, public, pg_catalog"] {
+        session.run(&format!("SET search_path = {path}"));
+        assert_eq!(answers(&mut session), expected, "expected the same answers with the path {path}");
+        session.run(
+            "BEGIN; SELECT public.store_memory('a new valve', 'calm', 'shop', 0.5, '{\"n\": 1}', 'new');
+             SELECT public.update_memory('new', 'an old valve', 'calm', metadata => '{\"n\": 2}')",
+        );
+        let stored = session.text(
+            "SELECT m.content OPERATOR(pg_catalog.||) pg_catalog.format(' %s %s', m.metadata OPERATOR(pg_catalog.->>) 'n',
+                 m.embedding OPERATOR(public.=) public.embed(m.content)) FROM public.calm_memories AS m \
+             WHERE m.id OPERATOR(pg_catalog.=) 'new'",
+        );
+        assert_eq!(stored, "an old valve 2 t", "expected the memory in its own table with the path {path}");
+        assert_eq!(session.text("SELECT public.delete_memory('new', 'calm')"), "t");
+        assert_eq!(session.text("SELECT public.drop_domain('calm')"), "t");
+        session.run("ROLLBACK");
+    }
+}
+
+#[test]
 fn registering_resists_shadows() {
     let database = Database::with_extension("shadows_register");
     let mut session = database.connect();

@@ -11,10 +11,14 @@ use crate::server::{Server, program, root};
 use crate::session::Session;
 
 /// What only a primary can do.
-const CHANGES: [&str; 3] = [
+const CHANGES: [&str; 7] = [
     "SELECT register_model('n', 'all-MiniLM-L6-v2-int8')",
     "SELECT create_domain_memories_table('startup')",
     "SELECT drop_model('all-MiniLM-L6-v2')",
+    "SELECT store_memory('walked to work', 'health')",
+    "SELECT update_memory('x', 'walked to work', 'health')",
+    "SELECT delete_memory('x', 'health')",
+    "SELECT drop_domain('health')",
 ];
 
 /// A standby of `primary` that has begun to stream.
@@ -56,6 +60,12 @@ fn a_standby_embeds_and_searches_read_only() {
     reader.still_embeds();
     let question = "SELECT * FROM hybrid_search('health_memories', 'jogging', 2)";
     assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");
+    for question in [
+        "SELECT * FROM search_memories('jogging', 'health')",
+        "SELECT domain, memories, embedded, last_update FROM vector_tools.domains",
+    ] {
+        assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");
+    }
     assert_eq!(
         reader.text("SELECT count_tokens('how many tokens')"),
         writer.text("SELECT count_tokens('how many tokens')")
@@ -76,7 +86,7 @@ fn a_standby_embeds_and_searches_read_only() {
     reader.run("INSERT INTO health_memories (content) VALUES ('written after promotion')");
     let embedded = reader.text("SELECT count(embedding) FROM health_memories");
     assert_eq!(embedded, "3", "expected a promoted server to embed new rows");
-    assert_eq!(refused, ["25006"; 3], "expected the standby to refuse {CHANGES:?} as read-only");
+    assert_eq!(refused, ["25006"; 7], "expected the standby to refuse {CHANGES:?} as read-only");
 }
 
 #[test]
@@ -87,8 +97,10 @@ fn a_read_only_transaction_embeds_and_searches() {
     session.run("BEGIN READ ONLY");
     session.still_embeds();
     assert_eq!(session.text("SELECT content FROM hybrid_search('health_memories', 'sleep')"), "slept well");
+    assert_eq!(session.text("SELECT content FROM search_memories('sleep', 'health')"), "slept well");
+    assert_eq!(session.text("SELECT memories FROM vector_tools.domains"), "1");
     session.run("ROLLBACK");
     session.run("SET default_transaction_read_only = on");
     let refused: Vec<String> = CHANGES.map(|change| session.refusal(change)).to_vec();
-    assert_eq!(refused, ["25006"; 3], "expected a read-only transaction to refuse {CHANGES:?}");
+    assert_eq!(refused, ["25006"; 7], "expected a read-only transaction to refuse {CHANGES:?}");
 }

@@ -132,6 +132,20 @@ pub fn schema_name(schema: pg_sys::Oid) -> Option<Identifier> {
     owned_text(name).and_then(|name| Identifier::new(name).ok())
 }
 
+/// The schema of the extension's own functions.
+pub fn extension_schema() -> Identifier {
+    // SAFETY: a valid C string; with missing_ok false PostgreSQL raises its own error.
+    let schema =
+        unsafe { pg_sys::get_extension_schema(pg_sys::get_extension_oid(c"vector_tools".as_ptr(), false)) };
+    schema_name(schema).unwrap_or_else(|| pgrx::error!("the extension vector_tools is not there"))
+}
+
+/// The comment of a table.
+pub fn comment_of(relation: &PgRelation) -> Option<String> {
+    // SAFETY: a look-up in the catalogue; the comment is a fresh copy or NULL.
+    owned_text(unsafe { pg_sys::GetComment(relation.oid(), pg_sys::RelationRelationId, 0) })
+}
+
 /// The text search configurations of generated tsvector columns, read from their expressions;
 /// none for a column that is filled in another way.
 fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {

@@ -6,7 +6,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 
-use crate::identifier::QualifiedName;
+use crate::identifier::{Identifier, QualifiedName};
 
 /// A `regclass`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +23,25 @@ impl Regclass {
             pg_sys::get_relname_relid(relation.as_ptr(), schema)
         };
         (oid != pg_sys::InvalidOid).then_some(Regclass(oid))
+    }
+
+    /// The first relation of that name in the schemas of search_path, those left out that the
+    /// caller may not use. Temporary tables are left out too: whoever writes a function with rights
+    /// of its own names the schemas that it trusts, and pg_temp may come before them unnamed.
+    pub fn find_in_path(name: &Identifier) -> Option<Regclass> {
+        const MOST_SCHEMAS: usize = 256;
+        let name = std::ffi::CString::new(name.as_str()).ok()?;
+        let mut schemas = [pg_sys::InvalidOid; MOST_SCHEMAS];
+        // SAFETY: the server writes at most as many schemas as there is room for, and says how many
+        // there are.
+        let count = unsafe { pg_sys::fetch_search_path_array(schemas.as_mut_ptr(), MOST_SCHEMAS as i32) };
+        let count = usize::try_from(count).unwrap_or_default().min(MOST_SCHEMAS);
+        schemas[..count]
+            .iter()
+            // SAFETY: a syscache look-up with a valid C string.
+            .map(|schema| unsafe { pg_sys::get_relname_relid(name.as_ptr(), *schema) })
+            .find(|found| *found != pg_sys::InvalidOid)
+            .map(Regclass)
     }
 }
 

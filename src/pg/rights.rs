@@ -38,6 +38,24 @@ pub fn is_owner(table: &PgRelation) -> bool {
     unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table.oid(), pg_sys::GetUserId()) }
 }
 
+/// Whether the caller may use the schema of a table.
+pub fn may_use_schema(table: &PgRelation) -> bool {
+    // SAFETY: a look-up for the current user; the relation is open, so its pg_class row is there.
+    unsafe {
+        let schema = (*table.rd_rel).relnamespace;
+        let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+        pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, pg_sys::GetUserId(), usage)
+            == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Whether the caller may read the column of that name.
+pub fn may_read_named(table: &PgRelation, column: &std::ffi::CStr) -> bool {
+    // SAFETY: a syscache look-up with a valid C string; 0 stands for no such column.
+    let number = unsafe { pg_sys::get_attnum(table.oid(), column.as_ptr()) };
+    number != 0 && may_read(table, number)
+}
+
 /// Whether the caller may read a column of a table.
 pub fn may_read(table: &PgRelation, column: i16) -> bool {
     // SAFETY: look-ups for the current user; the column's number is that of the open relation.

@@ -9,6 +9,7 @@ use crate::embedding::local::DEFAULT_TOKEN_BUDGET;
 
 static DEFAULT_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+static DEFAULT_DOMAIN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -24,6 +25,14 @@ pub fn define() {
         c"Model that embed() and embed_query() use when none is named.",
         c"A name from vector_tools.models.",
         &DEFAULT_MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"vector_tools.default_domain",
+        c"Domain of memories that is meant when none is named.",
+        c"Its table is found through search_path, as that of any domain.",
+        &DEFAULT_DOMAIN,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -99,6 +108,11 @@ fn reserve_prefix(prefix: &CStr) {
 /// `vector_tools.default_model`
 pub fn default_model() -> String {
     text(&DEFAULT_MODEL).unwrap_or_default()
+}
+
+/// `vector_tools.default_domain`
+pub fn default_domain() -> String {
+    text(&DEFAULT_DOMAIN).unwrap_or_default()
 }
 
 /// `vector_tools.threads`

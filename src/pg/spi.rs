@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 
-use pgrx::{FromDatum, IntoDatum, Spi, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
+use super::report::raise;
 use super::vector::Vector;
+use crate::error::Error;
 use crate::search::{Parameter, Statement};
 
 /// Plans kept for a session; beyond it all are dropped, since ever new texts would fill memory.
@@ -128,8 +131,9 @@ fn with_cursor<T>(statement: &Statement, options: i32, work: impl FnOnce(pg_sys:
     })
 }
 
-/// Runs a statement that changes something, under a snapshot of its own.
-pub fn change(statement: &Statement) {
+/// Runs a statement that changes something, under a snapshot of its own, and returns how many rows
+/// it has changed.
+pub fn change(statement: &Statement) -> u64 {
     Spi::connect_mut(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
@@ -139,7 +143,29 @@ pub fn change(statement: &Statement) {
         if status < 0 {
             pgrx::error!("statement gave status {status}: {}", statement.text);
         }
+        // SAFETY: a variable of this process that the statement has set.
+        unsafe { pg_sys::SPI_processed }
     })
+}
+
+/// Like [`change`]; where a unique key of the one column `key` refuses the row, `taken` is raised
+/// instead of the server's error, which says the same without a hint.
+pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u64 {
+    let names_key = format!("({key})=(");
+    PgTryBuilder::new(|| change(statement))
+        .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |caught| {
+            let detail = match &caught {
+                CaughtError::PostgresError(report) => report.detail(),
+                _ => None,
+            };
+            // The server tells the key only to who may read it.
+            if detail.is_none_or(|detail| detail.contains(&names_key)) {
+                raise(taken)
+            } else {
+                caught.rethrow()
+            }
+        })
+        .execute()
 }
 
 /// Runs statements that change something, one after another.

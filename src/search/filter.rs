@@ -77,6 +77,12 @@ impl Filter {
         Ok(Filter { conditions })
     }
 
+    /// What both filters let pass.
+    pub fn and(mut self, other: Filter) -> Filter {
+        self.conditions.extend(other.conditions);
+        self
+    }
+
     /// Whether every row passes.
     pub fn is_empty(&self) -> bool {
         self.conditions.is_empty()

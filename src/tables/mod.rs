@@ -2,6 +2,6 @@
 
 pub mod access;
 pub mod memories;
-#[cfg(feature = "pg")]
-pub mod sql;
 pub mod template;
+#[cfg(feature = "pg")]
+pub mod triggers;

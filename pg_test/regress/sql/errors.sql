@@ -24,6 +24,32 @@ SELECT create_domain_memories_table('errors', 'all-MiniLM-L6-v2-int8');
 \echo :LAST_ERROR_SQLSTATE
 SELECT create_domain_memories_table('');
 \echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'error');
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'no'' such domain');
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory(NULL, 'errors');
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'errors', importance => 1.5);
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'errors', metadata => '{"importance": "high"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'errors', metadata => '[]');
+\echo :LAST_ERROR_SQLSTATE
+SELECT store_memory('x', 'errors', id => 'one');
+SELECT store_memory('x', 'errors', id => 'one');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM search_memories('x', 'errors', 0);
+\echo :LAST_ERROR_SQLSTATE
+CREATE TABLE plain_memories (id integer, content text);
+SELECT store_memory('x', 'plain');
+\echo :LAST_ERROR_SQLSTATE
+DROP TRIGGER embed_content ON errors_memories;
+SELECT store_memory('x', 'errors');
+\echo :LAST_ERROR_SQLSTATE
+DROP TRIGGER touch_updated_at ON errors_memories;
+SELECT create_domain_memories_table('errors');
+SELECT drop_domain('plane');
 SELECT * FROM hybrid_search('errors_memories', 'x', k => 0);
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM hybrid_search('errors_memories', 'x', filter => '{"importance": {"$near": 1}}');
@@ -47,4 +73,4 @@ SELECT public.create_domain_memories_table('nowhere');
 RESET search_path;
 -- The session goes on.
 SELECT vector_dims(embed('still here'));
-DROP TABLE errors_memories, other_dimensions;
+DROP TABLE errors_memories, plain_memories, other_dimensions;

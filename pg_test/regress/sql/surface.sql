@@ -9,6 +9,7 @@ WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 ORDER BY p.oid::regprocedure::text COLLATE "C";
 \d+ vector_tools.models
 \d+ vector_tools.searchable_tables
+\d+ vector_tools.domains
 SELECT count_tokens('loads the library');
 SELECT name, setting, min_val, max_val, context, short_desc FROM pg_settings WHERE name LIKE 'vector_tools.%' ORDER BY name COLLATE "C";
 -- A setting that does not exist is not accepted silently.

@@ -35,7 +35,7 @@ pub struct SearchCall {
     relation: PgRelation,
     query: String,
     request: SearchRequest,
-    filter: Option<String>,
+    filters: Vec<String>,
     model: Option<String>,
     text_configuration: Option<String>,
     choice: ColumnChoice,
@@ -71,7 +71,7 @@ impl SearchCall {
             relation,
             query,
             request,
-            filter: arguments.get::<JsonbText>(3).map(|filter| filter.0),
+            filters: arguments.get::<JsonbText>(3).map(|filter| filter.0).into_iter().collect(),
             model: arguments.get(7),
             text_configuration: arguments.get(8),
             choice: ColumnChoice {
@@ -87,6 +87,30 @@ impl SearchCall {
         }))
     }
 
+    /// A call of an open table by its own columns, model and text search configuration, for the
+    /// rows that pass all `filters`.
+    pub fn of_table(
+        relation: PgRelation,
+        query: String,
+        request: SearchRequest,
+        filters: Vec<String>,
+    ) -> SearchCall {
+        SearchCall {
+            relation,
+            query,
+            request,
+            filters,
+            model: None,
+            text_configuration: None,
+            choice: ColumnChoice::default(),
+            word_match: WordMatch::Any,
+            query_embedding: None,
+            require_vector: false,
+            highlight: false,
+            bm25: Bm25::default(),
+        }
+    }
+
     /// Answers the call.
     ///
     /// # Errors
@@ -96,10 +120,10 @@ impl SearchCall {
         let legs = Legs { vector: weights.vector > 0.0, keyword: weights.text > 0.0 };
         let facts = read_table(&self.relation)?;
         let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
-        let filter = match &self.filter {
-            Some(filter) => Filter::parse(filter, &source, &ServerTypes)?,
-            None => Filter::default(),
-        };
+        let mut filter = Filter::default();
+        for part in &self.filters {
+            filter = filter.and(Filter::parse(part, &source, &ServerTypes)?);
+        }
         let text = match legs.keyword {
             true => QueryText::parse(&self.query),
             // The syntax of conditions belongs to words.

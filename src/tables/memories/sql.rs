@@ -1,0 +1,306 @@
+//! The SQL functions of domain memories. Their declarations are in sql/50_memories.sql.
+
+use std::rc::Rc;
+use std::str::FromStr;
+
+use pgrx::prelude::*;
+use pgrx::{PgRelation, Spi};
+
+use super::create::{MemoriesTable, NEW_ID, NEW_ID_BEFORE_18, Standing, Surroundings};
+use super::domain::{check_shape, table_name, unknown_domain, visible_domains};
+use super::metadata::Described;
+use super::{count, delete, search, store, update};
+use crate::error::{Error, Result};
+use crate::identifier::{Identifier, QualifiedName};
+use crate::pg::arguments::Arguments;
+use crate::pg::catalog::{comment_of, extension_schema, has_hidden_rows, open_table, read_table};
+use crate::pg::jsonb::JsonbText;
+use crate::pg::regclass::Regclass;
+use crate::pg::report::OrReport;
+use crate::pg::settings::{default_domain, default_model};
+use crate::pg::vector::pgvector_schema;
+use crate::pg::{registry, rights, session, spi};
+use crate::search::TableFacts;
+use crate::search::hybrid::SearchHit;
+use crate::search::sql::call::SearchCall;
+use crate::search::trace::Trace;
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn create_domain_memories_table(
+    domain: Option<&str>,
+    model: default!(Option<&str>, "NULL"),
+    text_configuration: default!(Option<&str>, "'english'"),
+) -> Option<Regclass> {
+    let model = model.map_or_else(default_model, str::to_owned);
+    let configuration = text_configuration.unwrap_or("english");
+    domain.map(|domain| create(domain, &model, configuration).or_report())
+}
+
+/// (content, domain, source, importance, metadata, id)
+#[pg_extern(sql = false)]
+fn store_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<String> {
+    session::forbid_when_read_only(c"store_memory");
+    let arguments = Arguments(fcinfo).checked(6).or_report();
+    let content: Option<String> = arguments.get(0);
+    let content = content.ok_or(Error::MissingArgument { argument: "content" }).or_report();
+    let described = describe(arguments, 2).or_report();
+    Domain::open(arguments.get(1)).or_report().store(&content, &described, arguments.get(5)).or_report()
+}
+
+/// (id, content, domain, source, importance, metadata)
+#[pg_extern(sql = false)]
+fn update_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
+    session::forbid_when_read_only(c"update_memory");
+    let arguments = Arguments(fcinfo).checked(6).or_report();
+    let (id, content): (String, Option<String>) = (arguments.get(0)?, arguments.get(1));
+    let described = describe(arguments, 3).or_report();
+    let domain = Domain::open(arguments.get(2)).or_report();
+    Some(domain.update(&id, content.as_deref(), &described).or_report())
+}
+
+/// (id, domain)
+#[pg_extern(sql = false)]
+fn delete_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
+    session::forbid_when_read_only(c"delete_memory");
+    let arguments = Arguments(fcinfo).checked(2).or_report();
+    let id: String = arguments.get(0)?;
+    let domain = Domain::open(arguments.get(1)).or_report();
+    Some(spi::change(&delete::delete(&domain.facts.table, &id)) > 0)
+}
+
+/// (query, domain, limit, filter, use_vector, min_importance)
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
+fn search_memories(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(content, Option<String>),
+        name!(metadata, Option<JsonbText>),
+        name!(similarity_score, f64),
+        name!(score, f64),
+        name!(created_at, Option<TimestampWithTimeZone>),
+        name!(updated_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    let hits = Arguments(fcinfo).checked(6).and_then(find_memories).or_report();
+    let time = |text: Option<String>| text.and_then(|text| TimestampWithTimeZone::from_str(&text).ok());
+    TableIterator::new(hits.into_iter().map(move |hit| {
+        let shown = search::Shown::of(&hit.fetched.document);
+        (
+            hit.ranked.key,
+            hit.fetched.content,
+            shown.metadata.map(JsonbText),
+            hit.similarity.unwrap_or(0.0),
+            hit.ranked.score,
+            time(shown.created_at),
+            time(shown.updated_at),
+        )
+    }))
+}
+
+/// (domain)
+#[pg_extern(sql = false)]
+fn drop_domain(domain: Option<String>) -> Option<bool> {
+    session::forbid_when_read_only(c"drop_domain");
+    let domain = domain?;
+    let found = Domain::find(&domain).or_report();
+    if found.is_none() {
+        pgrx::notice!("domain \"{domain}\" does not exist, skipping");
+    }
+    // The table must not be open any more when it is dropped; its lock stays.
+    let table = found.map(|domain| domain.facts.table.clone());
+    table.iter().for_each(|table| spi::execute(&delete::drop_sql(table)));
+    Some(table.is_some())
+}
+
+/// (source, embedded)
+#[pg_extern(sql = false)]
+fn count_memories(source: Option<pg_sys::Oid>, embedded: Option<bool>) -> Option<i64> {
+    let domain = Domain::for_counting(source?)?;
+    let counts = spi::query(&count::count(&domain.facts.table, embedded?), |row| row.get(1));
+    counts.into_iter().flatten().next()
+}
+
+/// (source)
+#[pg_extern(sql = false)]
+fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZone> {
+    let domain = Domain::for_counting(source?)?;
+    let times = spi::query(&count::last_update(&domain.facts.table), |row| row.get(1));
+    times.into_iter().flatten().next()
+}
+
+/// The arguments source, importance and metadata, from the place of the first on.
+fn describe(arguments: Arguments, first: usize) -> Result<Described> {
+    let described = Described {
+        source: arguments.get(first),
+        importance: arguments.get(first + 1),
+        metadata: arguments.get::<JsonbText>(first + 2).map(|metadata| metadata.0),
+    };
+    described.check()?;
+    Ok(described)
+}
+
+/// Nothing answers no question.
+fn find_memories(arguments: Arguments) -> Result<Vec<SearchHit>> {
+    let Some(query) = arguments.get::<String>(0) else {
+        return Ok(vec![]);
+    };
+    let request = search::request(arguments.get(2), arguments.get(4).unwrap_or(true))?;
+    let own_filter = arguments.get::<JsonbText>(3).map(|filter| filter.0);
+    let filters = search::filters(own_filter, arguments.get(5))?;
+    let domain = Domain::open(arguments.get(1))?;
+    SearchCall::of_table(domain.relation, query, request, filters).run(&mut Trace::default())
+}
+
+/// A domain's table, open, so that nobody can drop or rename it until the transaction ends.
+struct Domain {
+    name: String,
+    relation: PgRelation,
+    facts: Rc<TableFacts>,
+}
+
+impl Domain {
+    /// The domain of that name, or the default one.
+    fn open(name: Option<String>) -> Result<Domain> {
+        let name = name.unwrap_or_else(default_domain);
+        match Domain::find(&name)? {
+            Some(domain) => Ok(domain),
+            None => {
+                let known = spi::query(&visible_domains(), |row| row.get::<String>(1));
+                Err(unknown_domain(&name, known.into_iter().flatten().collect()))
+            }
+        }
+    }
+
+    fn find(name: &str) -> Result<Option<Domain>> {
+        let Some(found) = Regclass::find_in_path(&table_name(name)?) else {
+            return Ok(None);
+        };
+        let relation = open_table(found.0)?;
+        let facts = read_table(&relation)?;
+        check_shape(&facts)?;
+        Ok(Some(Domain { name: name.to_owned(), relation, facts }))
+    }
+
+    /// A table whose memories the caller may count. A policy is code of the table's owner that would
+    /// run with the rights of whoever only looks at the list of domains.
+    fn for_counting(table: pg_sys::Oid) -> Option<Domain> {
+        let relation = open_table(table).ok()?;
+        let facts = read_table(&relation).ok()?;
+        check_shape(&facts).ok()?;
+        let has_time =
+            facts.find("updated_at").is_some_and(|column| column.type_oid == pg_sys::TIMESTAMPTZOID.to_u32());
+        let is_readable = rights::may_use_schema(&relation)
+            && [c"embedding", c"updated_at"].iter().all(|column| rights::may_read_named(&relation, column));
+        let is_safe = rights::is_owner(&relation) || !has_hidden_rows(&relation);
+        (has_time && is_readable && is_safe).then(|| Domain { name: String::new(), relation, facts })
+    }
+
+    fn store(&self, content: &str, described: &Described, id: Option<String>) -> Result<Option<String>> {
+        self.check_embedding()?;
+        let table = &self.facts.table;
+        let Some(id) = id.or_else(make_id) else {
+            return Ok(None);
+        };
+        let statement = store::store(table, &id, content, described);
+        let taken = Error::MemoryExists { id: id.clone(), table: self.facts.display.clone() };
+        let stored = spi::change_unless_taken(&statement, "id", &taken);
+        // None where a trigger of somebody's own kept the row out.
+        Ok((stored > 0).then_some(id))
+    }
+
+    fn update(&self, id: &str, content: Option<&str>, described: &Described) -> Result<bool> {
+        if content.is_some() {
+            self.check_embedding()?;
+        }
+        Ok(spi::change(&update::update(&self.facts.table, id, content, described)) > 0)
+    }
+
+    fn check_embedding(&self) -> Result<()> {
+        match self.facts.embedding_trigger {
+            Some(_) => Ok(()),
+            None => {
+                let (table, domain) = (self.facts.display.clone(), self.name.clone());
+                Err(Error::NotEmbedding { table, domain })
+            }
+        }
+    }
+}
+
+const fn new_id() -> &'static str {
+    if cfg!(feature = "pg18") { NEW_ID } else { NEW_ID_BEFORE_18 }
+}
+
+/// A new id, made before the row is stored: reading it back would need the right to read the table.
+fn make_id() -> Option<String> {
+    spi::query(&store::make_id(new_id()), |row| row.get(1)).into_iter().flatten().next()
+}
+
+fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
+    session::forbid_when_read_only(c"create_domain_memories_table");
+    let memories = MemoriesTable::new(current_schema()?, domain)?;
+    let record = registry::find_model(model)?;
+    let around = Surroundings {
+        model: &record.name,
+        dimensions: record.dimensions,
+        pgvector_schema: pgvector_schema(),
+        extension_schema: extension_schema(),
+        text_configuration: find_configuration(text_configuration)?,
+        new_id: new_id(),
+    };
+    let exists = |name: &QualifiedName| Error::RelationExists { relation: name.to_string() };
+    if let Some(existing) = Regclass::find(&memories.table) {
+        match judge(&memories, existing, &around)? {
+            Standing::Whole => pgrx::notice!("table {} already exists, skipping", memories.table),
+            Standing::WithoutTriggers => {
+                spi::execute(&memories.mending_sql(&around)?);
+                pgrx::notice!("table {} had lost its triggers and has them again", memories.table);
+            }
+        }
+        return Ok(existing);
+    }
+    // A table that was renamed keeps the names of its indexes.
+    if let Some(taken) = memories.index_names()?.iter().find(|name| Regclass::find(name).is_some()) {
+        return Err(exists(taken));
+    }
+    spi::execute(&memories.creation_sql(&around)?);
+    Regclass::find(&memories.table).ok_or_else(|| exists(&memories.table))
+}
+
+/// What a relation in the place of the table is; closed again, since what is open cannot be altered.
+fn judge(memories: &MemoriesTable, existing: Regclass, around: &Surroundings) -> Result<Standing> {
+    let relation = open_table(existing.0)?;
+    let other = |_| Error::RelationExists { relation: memories.table.to_string() };
+    let facts = read_table(&relation).map_err(other)?;
+    let comment = comment_of(&relation);
+    let standing = memories.judge(&facts, comment.as_deref(), around.model, around.dimensions)?;
+    if standing == Standing::WithoutTriggers && !rights::is_owner(&relation) {
+        return Err(Error::NotEmbedding {
+            table: facts.display.clone(),
+            domain: memories.domain().to_owned(),
+        });
+    }
+    Ok(standing)
+}
+
+fn current_schema() -> Result<Identifier> {
+    let schema: Option<String> =
+        Spi::get_one("SELECT pg_catalog.current_schema()::pg_catalog.text").unwrap_or(None);
+    schema.map_or(Err(Error::NoSchema), Identifier::new)
+}
+
+fn find_configuration(name: &str) -> Result<QualifiedName> {
+    let part = |column: &str| {
+        let sql = format!(
+            "SELECT {column}::pg_catalog.text FROM pg_catalog.pg_ts_config AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace \
+             WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regconfig"
+        );
+        let found = Spi::get_one_with_args::<String>(&sql, &[name.into()]);
+        Identifier::new(found.ok().flatten().unwrap_or_default())
+    };
+    Ok(QualifiedName { schema: part("n.nspname")?, name: part("c.cfgname")? })
+}

@@ -1,0 +1,78 @@
+//! The row triggers that keep an embedding, and the time of the last change, true.
+
+use pgrx::datum::UnboxDatum;
+use pgrx::datum::datetime_support::transaction_timestamp;
+use pgrx::prelude::*;
+use pgrx::trigger_support::PgTriggerError;
+use pgrx::{AllocatedByRust, PgTrigger, WhoAllocated};
+
+use crate::embedding::Purpose;
+use crate::embedding::sql::embed_one;
+use crate::error::{Error, Result};
+use crate::pg::report::{OrReport, raise};
+use crate::pg::vector::Vector;
+
+type TriggerResult<'a> = Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError>;
+
+/// Row trigger (content column, embedding column, model): embeds new and changed content, unless
+/// the statement gives an embedding of its own.
+#[pg_trigger(sql = false)]
+fn embed_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
+    let arguments = trigger.extra_args()?;
+    let ([content, embedding, model], Some(mut new)) = (arguments.as_slice(), row_to_store(trigger)) else {
+        raise(&wrong_trigger("embed_row"));
+    };
+    let text: Option<String> = value_of(&new, content);
+    let given: Option<Vector> = value_of(&new, embedding);
+    let is_true = given.is_some()
+        && trigger.old().is_none_or(|old| {
+            value_of::<String, _>(&old, content) == text || value_of(&old, embedding) != given
+        });
+    if !is_true {
+        let vector = text.map(|text| embed_one(&text, model, Purpose::Passage).or_report());
+        set_value(&mut new, embedding, vector);
+    }
+    Ok(Some(new))
+}
+
+/// Row trigger (column): sets the column to the time of the transaction, unless the statement
+/// sets it itself.
+#[pg_trigger(sql = false)]
+fn touch_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
+    let arguments = trigger.extra_args()?;
+    let ([column], Some(mut new), Some(old)) = (arguments.as_slice(), row_to_store(trigger), trigger.old())
+    else {
+        raise(&wrong_trigger("touch_row"));
+    };
+    let time: Option<TimestampWithTimeZone> = value_of(&new, column);
+    if time == value_of(&old, column) {
+        set_value(&mut new, column, Some(transaction_timestamp()));
+    }
+    Ok(Some(new))
+}
+
+/// The row that a BEFORE INSERT OR UPDATE trigger may still change.
+fn row_to_store<'a>(trigger: &'a PgTrigger<'a>) -> Option<PgHeapTuple<'a, AllocatedByRust>> {
+    let before_row = trigger.event().fired_before() && trigger.event().fired_for_row();
+    trigger.new().filter(|_| before_row).map(PgHeapTuple::into_owned)
+}
+
+fn value_of<'row, T, A>(row: &'row PgHeapTuple<'_, A>, column: &str) -> Option<T>
+where
+    T: FromDatum + IntoDatum + UnboxDatum<As<'row> = T> + 'row,
+    A: WhoAllocated,
+{
+    row.get_by_name(column).unwrap_or_else(|error| column_error(column, &error))
+}
+
+fn set_value<T: IntoDatum>(row: &mut PgHeapTuple<'_, AllocatedByRust>, column: &str, value: Option<T>) {
+    row.set_by_name(column, value).unwrap_or_else(|error| column_error(column, &error));
+}
+
+fn column_error(column: &str, error: &dyn std::error::Error) -> ! {
+    raise(&Error::UnusableTriggerColumn { column: column.to_owned(), reason: error.to_string() })
+}
+
+fn wrong_trigger(function: &'static str) -> Error {
+    Error::NotATrigger { function, expected: "BEFORE INSERT OR UPDATE … FOR EACH ROW" }
+}
