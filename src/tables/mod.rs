@@ -1,5 +1,7 @@
 //! The tables the extension makes for people, from templates.
 
+pub mod audit;
 pub mod memories;
 #[cfg(feature = "pg")]
 pub mod sql;
+pub mod template;
