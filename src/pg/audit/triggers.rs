@@ -158,8 +158,8 @@ fn partition_tree(root: pg_sys::Oid, condition: &str) -> Result<Vec<QualifiedNam
     let names = spi::with_catalog_snapshot(|| {
         spi::query(&statement, |row| Some((row.get::<String>(1)?, row.get::<String>(2)?)))
     });
-    let name = |(schema, name)| {
-        Ok(QualifiedName { schema: Identifier::new::<String>(schema)?, name: Identifier::new::<String>(name)? })
+    let name = |(schema, name): (String, String)| {
+        Ok(QualifiedName { schema: Identifier::new(schema)?, name: Identifier::new(name)? })
     };
     names.into_iter().flatten().map(name).collect()
 }

@@ -13,6 +13,9 @@ const LOG_TEMPLATE: &str = include_str!("../../../sql/templates/audit_log.sql");
 const ROWS_TEMPLATE: &str = include_str!("../../../sql/templates/audit_rows.sql");
 const TRUNCATE_TEMPLATE: &str = include_str!("../../../sql/templates/audit_truncate.sql");
 
+/// Longer keys are not in the index of a log, as its template says.
+const INDEXED_CHARACTERS: usize = 600;
+
 /// The third argument of an audit trigger.
 const EMBEDDINGS: [&str; 2] = ["without embeddings", "with embeddings"];
 
@@ -141,8 +144,13 @@ pub fn history_statement(
          WHERE l.table_schema OPERATOR(pg_catalog.=) {schema} AND l.table_name OPERATOR(pg_catalog.=) {table}"
     ));
     if let Some(record_id) = record_id {
-        let record_id = statement.bind(Parameter::Text(record_id.to_owned()));
-        statement.push(format_args!(" AND l.record_id OPERATOR(pg_catalog.=) {record_id}"));
+        let bound = statement.bind(Parameter::Text(record_id.to_owned()));
+        statement.push(format_args!(" AND l.record_id OPERATOR(pg_catalog.=) {bound}"));
+        if record_id.chars().count() <= INDEXED_CHARACTERS {
+            statement.push(format_args!(
+                " AND pg_catalog.length(l.record_id) OPERATOR(pg_catalog.<=) {INDEXED_CHARACTERS}"
+            ));
+        }
     }
     let limit = statement.bind(Parameter::Integer(i64::from(limit)));
     statement.push(format_args!(" ORDER BY l.id DESC LIMIT {limit}"));

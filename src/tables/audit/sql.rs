@@ -1,5 +1,6 @@
 //! The SQL functions and triggers of audits. Their declarations are in sql/52_audit.sql.
 
+use pgrx::PgRelation;
 use pgrx::prelude::*;
 
 use super::{AuditOptions, drop_sql, history_statement, log_sql, revoke_sql};
