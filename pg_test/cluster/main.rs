@@ -11,6 +11,8 @@ mod report;
 mod server;
 mod session;
 
+mod audit;
+mod audit_rights;
 mod bad_models;
 mod cancel;
 mod dump;

@@ -144,11 +144,7 @@ pub fn change(statement: &Statement) {
 
 /// Runs a statement that changes something with values of any types, which `values` makes in memory
 /// that goes away with the call.
-pub fn change_with(
-    text: &str,
-    types: &[pg_sys::Oid],
-    values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>,
-) {
+pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>) {
     Spi::connect_mut(|_| {
         let plan = prepared_plan(text, types.to_vec(), 0);
         let values = values();

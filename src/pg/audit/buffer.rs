@@ -96,9 +96,8 @@ pub fn record_row(
     descriptor: pg_sys::TupleDesc,
 ) -> Result<()> {
     // SAFETY: the rows are those of the trigger's table, with its descriptor.
-    let encode = |row: pg_sys::HeapTuple| unsafe {
-        (!row.is_null()).then(|| table.encoder.encode(row, descriptor))
-    };
+    let encode =
+        |row: pg_sys::HeapTuple| unsafe { (!row.is_null()).then(|| table.encoder.encode(row, descriptor)) };
     let (before, after) = (encode(old), encode(new));
     let change = Change {
         operation,
@@ -127,15 +126,15 @@ pub fn record_row(
 pub fn record_truncate(table: &Rc<AuditedTable>) -> Result<()> {
     // SAFETY: a plain look-up.
     let transaction = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+    let ancestors = table.ancestors();
     let is_known = TRUNCATED.with_borrow_mut(|(known_transaction, tables)| {
         if *known_transaction != transaction {
             (*known_transaction, *tables) = (transaction, vec![]);
         }
-        let is_known = tables.contains(&table.root);
-        if table.partition.is_none() {
-            tables.push(table.root);
-        }
-        is_known && table.partition.is_some()
+        // PostgreSQL fires the triggers of a table before those of its partitions.
+        let is_known = ancestors.iter().any(|ancestor| tables.contains(ancestor));
+        tables.push(table.relation);
+        is_known
     });
     if is_known {
         return Ok(());
@@ -184,10 +183,9 @@ fn record_alone(
 impl Frame {
     fn add(mut self, table: &Rc<AuditedTable>, change: Change) -> Result<Frame> {
         let user = current_user();
-        let is_other = self
-            .table
-            .as_ref()
-            .is_some_and(|(known, by)| *by != user || !(Rc::ptr_eq(known, table) || known.is_written_with(table)));
+        let is_other = self.table.as_ref().is_some_and(|(known, by)| {
+            *by != user || !(Rc::ptr_eq(known, table) || known.is_written_with(table))
+        });
         if is_other {
             self = self.write_and_renew()?;
         }

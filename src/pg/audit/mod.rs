@@ -32,7 +32,11 @@ impl TriggerCall<'_> {
     ///
     /// # Errors
     /// [`Error::NotATrigger`] (39P01) when something else called it.
-    pub fn new<'a>(call: pg_sys::FunctionCallInfo, function: &'static str, expected: &'static str) -> Result<TriggerCall<'a>> {
+    pub fn new<'a>(
+        call: pg_sys::FunctionCallInfo,
+        function: &'static str,
+        expected: &'static str,
+    ) -> Result<TriggerCall<'a>> {
         // SAFETY: the call is under way, and its context is a node or NULL; that of a trigger is
         // its data, which lives as long as the call.
         unsafe {
@@ -55,14 +59,6 @@ impl TriggerCall<'_> {
         unsafe { (*self.0.tg_relation).rd_id }
     }
 
-    fn arguments(&self) -> Vec<String> {
-        let trigger = self.trigger();
-        // SAFETY: a trigger has as many C strings as tgnargs says.
-        (0..trigger.tgnargs as usize)
-            .map(|place| unsafe { CStr::from_ptr(*trigger.tgargs.add(place)).to_string_lossy().into_owned() })
-            .collect()
-    }
-
     fn has_timing(&self, wanted: u32) -> bool {
         let mask = pg_sys::TRIGGER_EVENT_TIMINGMASK | pg_sys::TRIGGER_EVENT_ROW;
         self.0.tg_event & mask == wanted
@@ -76,10 +72,13 @@ impl TriggerCall<'_> {
         let statement = self.has_timing(pg_sys::TRIGGER_EVENT_AFTER);
         match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
             pg_sys::TRIGGER_EVENT_INSERT if row => Some((Operation::Insert, nothing, data.tg_trigtuple)),
-            pg_sys::TRIGGER_EVENT_UPDATE if row => Some((Operation::Update, data.tg_trigtuple, data.tg_newtuple)),
+            pg_sys::TRIGGER_EVENT_UPDATE if row => {
+                Some((Operation::Update, data.tg_trigtuple, data.tg_newtuple))
+            }
             pg_sys::TRIGGER_EVENT_DELETE if row => {
                 // SAFETY: a DELETE has its row, whose header says whether it went to another partition.
-                let moved = unsafe { pg_sys::HeapTupleHeaderIndicatesMovedPartitions((*data.tg_trigtuple).t_data) };
+                let moved =
+                    unsafe { pg_sys::HeapTupleHeaderIndicatesMovedPartitions((*data.tg_trigtuple).t_data) };
                 let operation = if moved { Operation::MoveAway } else { Operation::Delete };
                 Some((operation, data.tg_trigtuple, nothing))
             }
@@ -87,6 +86,13 @@ impl TriggerCall<'_> {
             _ => None,
         }
     }
+}
+
+/// The arguments of a trigger.
+fn arguments_of(trigger: &pg_sys::Trigger) -> Vec<String> {
+    // SAFETY: a trigger has as many C strings as tgnargs says.
+    let argument = |place| unsafe { CStr::from_ptr(*trigger.tgargs.add(place)) };
+    (0..trigger.tgnargs as usize).map(|place| argument(place).to_string_lossy().into_owned()).collect()
 }
 
 /// Writes the change that fired an audit trigger to its log, at the end of the statement at latest.

@@ -49,7 +49,16 @@ unsafe extern "C-unwind" fn run_utility(
     let run = || unsafe {
         match PREVIOUS_UTILITY {
             Some(run) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                run(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+                run(
+                    statement,
+                    text,
+                    read_only_tree,
+                    context,
+                    parameters,
+                    environment,
+                    destination,
+                    completion,
+                );
             }),
             None => pg_sys::standard_ProcessUtility(
                 statement,

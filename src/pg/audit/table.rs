@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::TriggerCall;
 use super::row::RowEncoder;
+use super::{TriggerCall, arguments_of};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::spi;
@@ -40,6 +40,23 @@ impl AuditedTable {
             && self.owner == other.owner
             && self.name == other.name
             && self.options.log == other.options.log
+    }
+}
+
+impl AuditedTable {
+    /// The tables that it is a partition of.
+    pub fn ancestors(&self) -> Vec<pg_sys::Oid> {
+        if self.partition.is_none() {
+            return vec![];
+        }
+        let mut statement = Statement::default();
+        let relation = statement.bind(Parameter::Integer(i64::from(self.relation.to_u32())));
+        statement.push(format_args!(
+            "SELECT a.relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors({relation}::pg_catalog.oid) AS a \
+             WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) {relation}::pg_catalog.oid"
+        ));
+        let found = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get(1)));
+        found.into_iter().flatten().collect()
     }
 }
 
@@ -81,7 +98,7 @@ pub fn find(call: &TriggerCall) -> Result<Option<Rc<AuditedTable>>> {
     if let Some(known) = TABLES.with_borrow(|tables| tables.get(&trigger).cloned()) {
         return Ok(Some(known));
     }
-    let Some(options) = AuditOptions::from_arguments(&call.arguments()) else {
+    let Some(options) = AuditOptions::from_arguments(&arguments_of(call.trigger())) else {
         return Ok(None);
     };
     let table = Rc::new(read(call, options)?);

@@ -1,13 +1,13 @@
 //! The audit triggers of a table, as the catalogue has them.
 
-use std::ffi::CStr;
-
 use pgrx::{PgRelation, pg_sys};
 
+use super::arguments_of;
 use super::table::{Origin, origin_of};
-use super::writer::is_owned_for;
+use super::writer::{check_opened, is_owned_for};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::pg::regclass::Regclass;
 use crate::pg::{catalog, rights, spi};
 use crate::search::{Parameter, Statement};
 use crate::tables::audit::AuditOptions;
@@ -25,8 +25,10 @@ pub struct Audit {
     pub is_enabled: bool,
     /// Whether it fires in replicas too.
     pub is_always: bool,
-    /// The table whose partition this is, if the trigger is a copy.
-    pub origin: Option<Origin>,
+    /// The table it was made for.
+    pub origin: Origin,
+    /// Whether it is a copy, in a partition of that table.
+    pub is_copy: bool,
 }
 
 /// The audit of a table, if it is audited.
@@ -36,7 +38,8 @@ pub struct Audit {
 pub fn audit_of(table: &PgRelation) -> Result<Option<Audit>> {
     for trigger in own_triggers(table, CHANGE) {
         let is_for_rows = trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_ROW != 0;
-        let Some(options) = AuditOptions::from_arguments(&arguments_of(trigger)).filter(|_| is_for_rows) else {
+        let Some(options) = AuditOptions::from_arguments(&arguments_of(trigger)).filter(|_| is_for_rows)
+        else {
             continue;
         };
         let name = catalog::owned_text(trigger.tgname).unwrap_or_default();
@@ -46,7 +49,8 @@ pub fn audit_of(table: &PgRelation) -> Result<Option<Audit>> {
             trigger: Identifier::new(name)?,
             is_enabled: matches!(enabled, b'O' | b'A'),
             is_always: enabled == b'A',
-            origin: if trigger.tgisclone { origin_of(trigger.tgoid)? } else { None },
+            origin: origin_of(trigger.tgoid)?.ok_or(Error::TableGone { table: table.oid().to_u32() })?,
+            is_copy: trigger.tgisclone,
         }));
     }
     Ok(None)
@@ -88,6 +92,22 @@ pub fn open_log_for(log: pg_sys::Oid, table: &PgRelation) -> Result<()> {
     drop(relation);
     spi::execute(&format!("GRANT INSERT ON TABLE {name} TO {grantee}"));
     Ok(())
+}
+
+/// Checks that a log is what it seems to be before it is read: a view in its place could run its
+/// owner's functions with the rights of the reader. Nobody can replace it afterwards.
+///
+/// # Errors
+/// [`Error::UnusableAuditLog`], with the SQLSTATE that says why.
+pub fn check_log(log: &QualifiedName, table: &QualifiedName, owner: pg_sys::Oid) -> Result<()> {
+    let unusable = |sqlstate, reason: &str| Error::UnusableAuditLog {
+        table: table.to_string(),
+        log: log.to_string(),
+        sqlstate,
+        reason: reason.to_owned(),
+    };
+    let found = Regclass::find(log).ok_or_else(|| unusable("42P01", "there is no such relation"))?;
+    check_opened(&catalog::open_table(found.0)?, owner, unusable)
 }
 
 /// The roles that default privileges have given rights on a new table; `None` is PUBLIC.
@@ -173,11 +193,4 @@ fn own_triggers<'a>(table: &'a PgRelation, function: &'a str) -> impl Iterator<I
         }
     };
     triggers.iter().filter(move |trigger| catalog::is_state_function(trigger.tgfoid, function))
-}
-
-fn arguments_of(trigger: &pg_sys::Trigger) -> Vec<String> {
-    // SAFETY: a trigger has as many C strings as tgnargs says.
-    (0..trigger.tgnargs as usize)
-        .map(|place| unsafe { CStr::from_ptr(*trigger.tgargs.add(place)).to_string_lossy().into_owned() })
-        .collect()
 }

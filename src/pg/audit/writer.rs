@@ -119,13 +119,23 @@ fn open_log(table: &AuditedTable) -> Result<PgRelation> {
         }
         PgRelation::from_pg_owned(relation)
     };
-    if !catalog::is_table(&relation) {
+    check_opened(&relation, table.owner, unusable)?;
+    Ok(relation)
+}
+
+/// Checks that an open relation may be the log of a role's tables.
+pub fn check_opened(
+    log: &PgRelation,
+    owner: pg_sys::Oid,
+    unusable: impl Fn(&'static str, &str) -> Error,
+) -> Result<()> {
+    if !catalog::is_table(log) {
         return Err(unusable("42809", "it is not a table"));
     }
-    if !is_owned_for(&relation, table.owner) {
+    if !is_owned_for(log, owner) {
         return Err(unusable("42501", "it belongs to a role that has not the rights of the table's owner"));
     }
-    Ok(relation)
+    Ok(())
 }
 
 /// Whether a log belongs to a role that may do whatever the owner of an audited table may.

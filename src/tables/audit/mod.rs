@@ -188,7 +188,9 @@ mod tests {
         let sql = options(hostile, false).truncate_trigger_sql(&name("public", hostile));
         assert!(sql.contains(r#"ON "public"."x""; DROP TABLE y; --'{table}""#), "{sql}");
         assert!(sql.contains(r#"'x"; DROP TABLE y; --''{table}'"#), "{sql}");
-        for sql in [log_sql(&name("s", hostile)), insert_sql(&name("s", hostile)), join_sql(&name("s", hostile))] {
+        for sql in
+            [log_sql(&name("s", hostile)), insert_sql(&name("s", hostile)), join_sql(&name("s", hostile))]
+        {
             assert!(sql.contains(r#""s"."x""; DROP TABLE y; --'{table}""#), "{sql}");
         }
     }

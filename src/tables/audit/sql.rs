@@ -119,8 +119,8 @@ fn enable(source: pg_sys::Oid, log: &str, include_embeddings: bool) -> Result<Re
     let log = QualifiedName { schema: name.schema.clone(), name: Identifier::new(log)? };
     let options = AuditOptions { log, include_embeddings };
     let before = triggers::audit_of(&table)?;
-    if let Some(origin) = before.as_ref().and_then(|audit| audit.origin.as_ref()) {
-        return Err(Error::AuditedWithParent { table: display, parent: origin.name.to_string() });
+    if let Some(copy) = before.as_ref().filter(|audit| audit.is_copy) {
+        return Err(Error::AuditedWithParent { table: display, parent: copy.origin.name.to_string() });
     }
     let log = make_log(&options.log, &table)?;
     // A table that is open here cannot be altered.
@@ -152,7 +152,8 @@ fn make_log(name: &QualifiedName, table: &PgRelation) -> Result<Regclass> {
         Some(log) => log,
         None => {
             spi::execute(&log_sql(name));
-            let log = Regclass::find(name).ok_or_else(|| Error::NotAnAuditLog { relation: name.to_string() })?;
+            let log =
+                Regclass::find(name).ok_or_else(|| Error::NotAnAuditLog { relation: name.to_string() })?;
             for grantee in triggers::grantees_of(log.0)? {
                 spi::execute(&revoke_sql(name, grantee.as_ref()));
             }
@@ -179,8 +180,8 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     let Some(audit) = audit else {
         return Ok(false);
     };
-    if let Some(origin) = audit.origin {
-        return Err(Error::AuditedWithParent { table: display, parent: origin.name.to_string() });
+    if audit.is_copy {
+        return Err(Error::AuditedWithParent { table: display, parent: audit.origin.name.to_string() });
     }
     spi::execute(&drop_sql(&name, &audit.trigger));
     let trigger = Identifier::new(TRUNCATE_TRIGGER)?;
@@ -194,11 +195,9 @@ fn history(source: pg_sys::Oid, id: Option<&str>, limit: i32) -> Result<crate::s
     let table = catalog::open_table(source)?;
     let not_audited = || Error::NotAudited { table: catalog::display_name(&table) };
     let audit = triggers::audit_of(&table)?.ok_or_else(not_audited)?;
-    let name = match audit.origin {
-        Some(origin) => origin.name,
-        None => catalog::qualified_name(&table)?,
-    };
-    history_statement(&audit.options.log, (name.schema.as_str(), name.name.as_str()), id, limit)
+    let (log, name) = (&audit.options.log, &audit.origin.name);
+    triggers::check_log(log, name, audit.origin.owner)?;
+    history_statement(log, (name.schema.as_str(), name.name.as_str()), id, limit)
 }
 
 /// Opens a table that the caller may audit.

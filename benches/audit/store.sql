@@ -1,4 +1,4 @@
--- The tables of the bench: one as the regulation store has it, without its trigram-like extras, and a plain one.
+-- The regulation store's table of embeddings.
 CREATE TABLE $table (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     source_type varchar(50) NOT NULL,
