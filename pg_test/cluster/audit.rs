@@ -307,6 +307,27 @@ fn without_the_extension_tables_and_logs_stay() {
 }
 
 #[test]
+fn audits_work_in_a_quoted_schema_with_pgvector_elsewhere() {
+    // Trust 20.
+    let database = Database::empty("audit_elsewhere");
+    let mut session = database.connect();
+    session.run(
+        r#"CREATE SCHEMA "My Schema"; CREATE SCHEMA "Vector's"; CREATE SCHEMA "Da'ta";
+           CREATE EXTENSION vector SCHEMA "Vector's"; CREATE EXTENSION vector_tools SCHEMA "My Schema";
+           SET search_path = '';
+           CREATE TABLE "Da'ta".t (id int PRIMARY KEY, v "Vector's".vector(2)) PARTITION BY LIST (id);
+           CREATE TABLE "Da'ta".t_1 PARTITION OF "Da'ta".t FOR VALUES IN (1);
+           SELECT "My Schema".enable_audit('"Da''ta".t');
+           INSERT INTO "Da'ta".t VALUES (1, '[1,2]'); TRUNCATE "Da'ta".t_1"#,
+    );
+    let found = session.rows(
+        r#"SELECT operation, partition_name, new_data FROM "My Schema".audit_history('"Da''ta".t')"#,
+    );
+    assert_eq!(found, ["TRUNCATE|t_1|∅", r#"INSERT|t_1|{"id": 1}"#]);
+    session.run(r#"SELECT "My Schema".disable_audit('"Da''ta".t')"#);
+}
+
+#[test]
 fn shadows_change_no_audit() {
     // Trust 6.
     let (_database, mut session) = audited("audit_shadows", "CREATE TABLE t (id int PRIMARY KEY, body text)");

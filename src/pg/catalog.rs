@@ -260,7 +260,7 @@ pub fn is_state_function(function: pg_sys::Oid, name: &str) -> bool {
 }
 
 /// A copy of a C string, `None` for NULL.
-pub fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(crate) fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }
