@@ -320,9 +320,8 @@ fn audits_work_in_a_quoted_schema_with_pgvector_elsewhere() {
            SELECT "My Schema".enable_audit('"Da''ta".t');
            INSERT INTO "Da'ta".t VALUES (1, '[1,2]'); TRUNCATE "Da'ta".t_1"#,
     );
-    let found = session.rows(
-        r#"SELECT operation, partition_name, new_data FROM "My Schema".audit_history('"Da''ta".t')"#,
-    );
+    let found = session
+        .rows(r#"SELECT operation, partition_name, new_data FROM "My Schema".audit_history('"Da''ta".t')"#);
     assert_eq!(found, ["TRUNCATE|t_1|∅", r#"INSERT|t_1|{"id": 1}"#]);
     session.run(r#"SELECT "My Schema".disable_audit('"Da''ta".t')"#);
 }
