@@ -97,7 +97,7 @@ fn a_stranger_s_trigger_does_not_reach_a_log() {
     root.fails("42501", "INSERT INTO shared.mine VALUES (3)");
     stranger.fails("42501", "SELECT enable_audit('mine')");
     stranger.fails("42501", "CREATE TRIGGER forge AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION vector_tools.audit_change('shared', 'mine', 'without embeddings')");
-    stranger.run("SELECT enable_audit('mine', 'my_log')").to_owned();
+    stranger.run("SELECT enable_audit('mine', 'my_log')");
     assert_eq!(owner.text(COUNT), "0", "expected no line of a stranger");
     // Arguments that are none.
     stranger.run("CREATE TABLE odd (id int); CREATE TRIGGER odd AFTER INSERT ON odd FOR EACH ROW EXECUTE FUNCTION vector_tools.audit_change('x')");
