@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search bench-memories example lint clean distclean
+	test-docs bench quality bench-search bench-memories bench-audit example lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -72,6 +72,10 @@ bench-search: ## speed of searching a large table: make bench-search ROWS=100000
 bench-memories: ## what search_memories adds to hybrid_search
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/memories/run.py
+
+bench-audit: ## what auditing costs an INSERT
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/audit/run.py
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

@@ -110,6 +110,20 @@ pub enum Error {
     UnusableTriggerColumn { column: String, reason: String },
     #[error("function {function} was not called by a {expected} trigger")]
     NotATrigger { function: &'static str, expected: &'static str },
+    #[error("must be owner of table {table} to change its audit")]
+    NotOwnerToAudit { table: String },
+    #[error("{subject} cannot be audited")]
+    NotAuditable { subject: String, kind: &'static str },
+    #[error("table {table} is audited as a partition of {parent}")]
+    AuditedWithParent { table: String, parent: String },
+    #[error("table {table} is not audited")]
+    NotAudited { table: String },
+    #[error("relation {relation} already exists and is not an audit log")]
+    NotAnAuditLog { relation: String },
+    #[error("the changes of table {table} cannot be written to the audit log {log}")]
+    UnusableAuditLog { table: String, log: String, sqlstate: &'static str, reason: String },
+    #[error("only audit triggers write to the audit log {log}")]
+    ProtectedAuditLog { log: String },
 }
 
 /// The parts of an error report beside its message.
@@ -335,6 +349,39 @@ impl Error {
                 Some("Name a text column and a vector column in the arguments of the trigger.".into()),
             ),
             NotATrigger { .. } => ("39P01", None, Some("Use it in CREATE TRIGGER … EXECUTE FUNCTION.".into())),
+            NotOwnerToAudit { .. } => (
+                "42501",
+                None,
+                Some("Have its owner call enable_audit or disable_audit, or grant yourself the owner's role.".into()),
+            ),
+            NotAuditable { kind, .. } => (
+                "42809",
+                Some(format!("It is {kind}.")),
+                Some("Name an ordinary or partitioned table.".into()),
+            ),
+            AuditedWithParent { parent, .. } => (
+                "55000",
+                None,
+                Some(format!("Call enable_audit or disable_audit for {parent}.")),
+            ),
+            NotAudited { .. } => (
+                "55000",
+                None,
+                Some("Call enable_audit(table) first; a log that an earlier audit left can be read with SELECT.".into()),
+            ),
+            NotAnAuditLog { .. } => {
+                ("42P07", None, Some("Choose another name in the argument log of enable_audit.".into()))
+            }
+            UnusableAuditLog { sqlstate, reason, .. } => (
+                sqlstate,
+                Some(sentence(reason)),
+                Some("Have the table's owner call enable_audit with a log of its own, or disable_audit.".into()),
+            ),
+            ProtectedAuditLog { .. } => (
+                "42501",
+                Some("A log is append-only for everyone but its owner.".into()),
+                Some("Have the owner of the log do it, with SET ROLE.".into()),
+            ),
         };
         Facts { sqlstate, detail, hint }
     }

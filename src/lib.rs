@@ -25,6 +25,7 @@ mod extension {
     extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
     extension_sql_file!("../sql/50_memories.sql", name = "memories", requires = ["views"]);
+    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema"]);
     extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["schema"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 
@@ -35,6 +36,7 @@ mod extension {
         crate::pg::settings::define();
         crate::pg::registry::watch();
         crate::pg::catalog::watch();
+        crate::pg::audit::watch();
     }
 }
 

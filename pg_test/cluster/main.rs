@@ -12,6 +12,8 @@ mod server;
 mod session;
 
 mod access;
+mod audit;
+mod audit_rights;
 mod bad_models;
 mod cancel;
 mod dump;

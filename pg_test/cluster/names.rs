@@ -371,3 +371,42 @@ fn keys_that_are_looked_up_in_the_metadata() {
         check_canary(&mut session, &name);
     }
 }
+
+#[test]
+fn logs_of_audits_and_audited_tables() {
+    let (_database, mut session) = guarded("names_audits");
+    let log_name = "SELECT enable_audit('audited', $1)::oid::text";
+    for name in hostile_names() {
+        session.run("DROP TABLE IF EXISTS audited; CREATE TABLE audited (id int PRIMARY KEY, body text)");
+        let log = session.ask(log_name, &[&name]);
+        if name.is_empty() || name.len() > 63 {
+            expect_refusal(log, &["42602"], &name);
+            continue;
+        }
+        let log = log.unwrap_or_else(|error| panic!("expected a log {name:?}, not {error:?}"));
+        session.run("INSERT INTO audited VALUES (1, 'kept'); TRUNCATE audited");
+        let found = session.ask(
+            "SELECT c.relname::text || ' ' || (SELECT count(*) FROM audit_history('audited')) FROM pg_class AS c \
+             WHERE c.oid = (SELECT log FROM vector_tools.audited_tables)",
+            &[],
+        );
+        assert_eq!(found, Ok(vec![Some(format!("{name} 2"))]), "expected the log to be called {name:?}");
+        session.run(&format!("DROP TABLE {}", quoted(&name)));
+        assert_eq!(log.len(), 1);
+        check_canary(&mut session, &name);
+        // The same as a table, a column and a key.
+        if ["ctid", "tableoid"].contains(&name.as_str()) {
+            continue;
+        }
+        session.run(&format!("CREATE TABLE {0} ({0} text PRIMARY KEY)", quoted(&name)));
+        let kept = session.ask("SELECT enable_audit($1::text::regclass, 'the log')::text", &[&quoted(&name)]);
+        assert_eq!(kept, Ok(vec![Some("\"the log\"".to_owned())]), "expected {name:?} to be audited");
+        let insert = format!("INSERT INTO {} VALUES ($1) RETURNING 'done'", quoted(&name));
+        assert!(session.ask(&insert, &[&name]).is_ok(), "expected to insert into {name:?}");
+        let history = "SELECT new_data->>$1 FROM audit_history($2::text::regclass, $1)";
+        let found = session.ask(history, &[&name, &quoted(&name)]);
+        assert_eq!(found, Ok(vec![Some(name.clone())]), "expected the row of {name:?}");
+        session.run(&format!("DROP TABLE {}, \"the log\"", quoted(&name)));
+        check_canary(&mut session, &name);
+    }
+}

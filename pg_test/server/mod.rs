@@ -1,5 +1,6 @@
 //! Tests inside the server: what the SQL functions promise.
 
+mod audit;
 mod embedding;
 mod filters;
 mod keyword;

@@ -81,15 +81,8 @@ pub fn read_table(relation: &PgRelation) -> Result<Rc<TableFacts>> {
 fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
     let table = qualified_name(relation)?;
     let display = display_name(relation);
-    let kind = match relation_kind(relation) {
-        pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => None,
-        pg_sys::RELKIND_VIEW => Some("a view"),
-        pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
-        pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => Some("an index"),
-        _ => Some("another kind of relation"),
-    };
-    if let Some(kind) = kind {
-        return Err(Error::NotSearchable { subject: display, kind });
+    if !is_table(relation) && relation_kind(relation) != pg_sys::RELKIND_MATVIEW {
+        return Err(Error::NotSearchable { subject: display, kind: kind_in_words(relation) });
     }
     let vector_types = [vector::vector_type(), vector::half_vector_type()];
     let configurations = generated_configurations(relation);
@@ -178,6 +171,23 @@ pub fn is_partitioned(relation: &PgRelation) -> bool {
     relation_kind(relation) == pg_sys::RELKIND_PARTITIONED_TABLE
 }
 
+/// Whether a relation is an ordinary or a partitioned table.
+pub fn is_table(relation: &PgRelation) -> bool {
+    matches!(relation_kind(relation), pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
+}
+
+/// What a relation is, for an error's detail.
+pub fn kind_in_words(relation: &PgRelation) -> &'static str {
+    match relation_kind(relation) {
+        pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => "a table",
+        pg_sys::RELKIND_MATVIEW => "a materialized view",
+        pg_sys::RELKIND_VIEW => "a view",
+        pg_sys::RELKIND_FOREIGN_TABLE => "a foreign table",
+        pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => "an index",
+        _ => "another kind of relation",
+    }
+}
+
 fn relation_kind(relation: &PgRelation) -> u8 {
     // SAFETY: the relation is open, so its pg_class row is there.
     unsafe { (*relation.rd_rel).relkind as u8 }
@@ -194,7 +204,8 @@ pub fn qualified_name(relation: &PgRelation) -> Result<QualifiedName> {
     })
 }
 
-fn display_name(relation: &PgRelation) -> String {
+/// The name as `regclass` writes it, with its schema.
+pub fn display_name(relation: &PgRelation) -> String {
     let schema = std::ffi::CString::new(relation.namespace()).unwrap_or_default();
     let name = std::ffi::CString::new(relation.name()).unwrap_or_default();
     // SAFETY: two valid C strings; the result is a fresh copy.
@@ -210,7 +221,15 @@ fn qualified_type_name(type_oid: pg_sys::Oid) -> String {
 }
 
 fn primary_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
-    let mut columns = Vec::new();
+    let columns = relation.tuple_desc();
+    let numbers = primary_key_numbers(relation).into_iter();
+    let attributes = numbers.filter_map(|number| columns.get(number as usize - 1));
+    attributes.map(|attribute| Identifier::new(attribute.name())).collect()
+}
+
+/// The numbers of the primary key's columns, in the order of the table's.
+pub fn primary_key_numbers(relation: &PgRelation) -> Vec<i32> {
+    let mut numbers = Vec::new();
     // SAFETY: the relation is open; the bitmap is a copy in the current memory context and its
     // members are attribute numbers less FirstLowInvalidHeapAttributeNumber.
     unsafe {
@@ -220,14 +239,11 @@ fn primary_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
         );
         let mut member = pg_sys::bms_next_member(members, -1);
         while member >= 0 {
-            let number = member + pg_sys::FirstLowInvalidHeapAttributeNumber;
-            if let Some(attribute) = relation.tuple_desc().get(number as usize - 1) {
-                columns.push(Identifier::new(attribute.name())?);
-            }
+            numbers.push(member + pg_sys::FirstLowInvalidHeapAttributeNumber);
             member = pg_sys::bms_next_member(members, member);
         }
     }
-    Ok(columns)
+    numbers
 }
 
 /// The arguments of the first `vector_tools.embed_row` trigger of a table.
@@ -237,7 +253,7 @@ fn embedding_trigger(relation: &PgRelation) -> Option<EmbeddingTrigger> {
     unsafe {
         let descriptor = (*relation.as_ptr()).trigdesc.as_ref()?;
         let triggers = std::slice::from_raw_parts(descriptor.triggers, descriptor.numtriggers as usize);
-        let embed_row = triggers.iter().find(|trigger| is_embed_row(trigger.tgfoid))?;
+        let embed_row = triggers.iter().find(|trigger| is_state_function(trigger.tgfoid, "embed_row"))?;
         let arguments = std::slice::from_raw_parts(embed_row.tgargs, embed_row.tgnargs as usize);
         let text = |index: usize| {
             let argument = arguments.get(index)?;
@@ -247,16 +263,18 @@ fn embedding_trigger(relation: &PgRelation) -> Option<EmbeddingTrigger> {
     }
 }
 
-fn is_embed_row(function: pg_sys::Oid) -> bool {
+/// Whether a function is the one of that name in the schema of the extension's state.
+pub fn is_state_function(function: pg_sys::Oid, name: &str) -> bool {
     // SAFETY: syscache look-ups of a trigger's function; the name is a fresh copy or NULL.
     unsafe {
         let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
         pg_sys::get_func_namespace(function) == schema
-            && owned_text(pg_sys::get_func_name(function)).as_deref() == Some("embed_row")
+            && owned_text(pg_sys::get_func_name(function)).as_deref() == Some(name)
     }
 }
 
-fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
+/// A copy of a C string, `None` for NULL.
+pub(crate) fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }

@@ -3,6 +3,7 @@
 
 pub mod arguments;
 pub mod array;
+pub mod audit;
 pub mod catalog;
 pub mod column_types;
 pub mod embedders;

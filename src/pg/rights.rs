@@ -2,6 +2,8 @@
 
 use pgrx::{PgRelation, pg_sys};
 
+use super::catalog::owned_text;
+
 /// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
 /// run with those of the table's owner.
 pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
@@ -66,4 +68,20 @@ pub fn may_read(table: &PgRelation, column: i16) -> bool {
             || pg_sys::pg_attribute_aclcheck(table.oid(), column, user, select)
                 == pg_sys::AclResult::ACLCHECK_OK
     }
+}
+
+/// Whether a role may add rows to a table.
+pub fn may_insert(table: &PgRelation, role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up of the rights on an open table.
+    unsafe {
+        pg_sys::pg_class_aclcheck(table.oid(), role, pg_sys::ACL_INSERT as pg_sys::AclMode)
+            == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// The name of a role, or its number when it is gone.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a syscache look-up that raises no error; the name is a fresh copy or NULL.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    owned_text(name).unwrap_or_else(|| role.to_u32().to_string())
 }

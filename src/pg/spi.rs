@@ -168,6 +168,24 @@ pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u
         .execute()
 }
 
+/// Runs a statement that changes something with values of any types, which `values` makes in memory
+/// that goes away with the call.
+pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>) {
+    Spi::connect_mut(|_| {
+        let plan = prepared_plan(text, types.to_vec(), 0);
+        let values = values();
+        let nulls: Vec<c_char> =
+            values.iter().map(|value| if value.is_some() { b' ' } else { b'n' } as c_char).collect();
+        let mut values: Vec<pg_sys::Datum> =
+            values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
+        // SAFETY: the plan was prepared for exactly these types; SPI is connected.
+        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        if status < 0 {
+            pgrx::error!("statement gave status {status}: {text}");
+        }
+    })
+}
+
 /// Runs statements that change something, one after another.
 pub fn execute(text: &str) {
     let text = to_c_string(text);

@@ -108,6 +108,11 @@ pub fn half_vector_type() -> Oid {
     pgvector_type(c"halfvec")
 }
 
+/// All types of pgvector for embeddings.
+pub fn embedding_types() -> [Oid; 3] {
+    [vector_type(), half_vector_type(), pgvector_type(c"sparsevec")]
+}
+
 fn pgvector_type(name: &std::ffi::CStr) -> Oid {
     // SAFETY: syscache look-ups with a valid C string and a schema that exists.
     unsafe {

@@ -1,6 +1,7 @@
 //! The tables the extension makes for people, from templates.
 
 pub mod access;
+pub mod audit;
 pub mod memories;
 pub mod template;
 #[cfg(feature = "pg")]

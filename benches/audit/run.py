@@ -1,0 +1,171 @@
+"""Measures what auditing costs an INSERT of 10,000 ready rows: `make bench-audit`.
+
+Each row has a made-up 384-d embedding, so nothing is embedded. Three tables: that of the regulation store with its
+indexes, the same without its HNSW index (as bulk loads do it), and a plain one. Each is filled without an audit and with
+one after another in turns, in new tables each time; the ratios are those of one turn, and the median of the turns counts.
+Beside enable_audit stand two audits as one would write them: a statement trigger with a transition table, and the row
+trigger in PL/pgSQL of the regulation store. With the HNSW index, which takes nearly all of the time, only enable_audit is
+measured. `--quick` shows in a minute that all runs.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+import measured_server  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ASKED = 0.25
+
+PLAIN = "CREATE TABLE $table (id bigint PRIMARY KEY, embedding vector(384) NOT NULL, body text, metadata jsonb)"
+STORE_INDEXES = """
+    CREATE INDEX ON $table USING gin (metadata jsonb_path_ops);
+    CREATE INDEX ON $table (namespace);
+    CREATE INDEX ON $table (source_type, source_id);
+    CREATE INDEX ON $table (created_at DESC)"""
+HNSW = "CREATE INDEX ON $table USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)"
+
+# A session that has used the extension before, as those of an application have.
+WARM = "SELECT rrf_score(1)"
+
+STORE_COLUMNS = "id, source_type, source_id, chunk_index, content_hash, content_preview, embedding, metadata, namespace"
+STORE_ROWS = """SELECT id, 'document', md5((number / 20)::text)::uuid, number % 20, md5(body), body, embedding, metadata,
+    'csrd' FROM ready"""
+
+# The audits that one would write by hand, into a log of the same columns.
+BY_STATEMENT = """
+    CREATE TABLE log_$table (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, operation text, table_name text,
+        record_id text COLLATE "C", old_data jsonb, new_data jsonb, changed_by text, changed_at timestamptz,
+        transaction_id xid8);
+    CREATE INDEX ON log_$table (record_id);
+    CREATE FUNCTION log_insert_$table() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO log_$table (operation, table_name, record_id, new_data, changed_by, changed_at, transaction_id)
+        SELECT 'INSERT', TG_TABLE_NAME, n.id::text, to_jsonb(r), current_user, now(), pg_current_xact_id()
+        FROM new_rows AS n, LATERAL (SELECT $kept) AS r;
+        RETURN NULL; END $$;
+    CREATE TRIGGER log_insert AFTER INSERT ON $table REFERENCING NEW TABLE AS new_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION log_insert_$table()"""
+BY_ROW = """
+    CREATE TABLE log_$table (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, operation text, table_name text,
+        record_id text COLLATE "C", old_data jsonb, new_data jsonb, changed_by text, changed_at timestamptz,
+        transaction_id xid8);
+    CREATE INDEX ON log_$table (record_id);
+    CREATE FUNCTION log_row_$table() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO log_$table (operation, table_name, record_id, new_data, changed_by, changed_at, transaction_id)
+        VALUES (TG_OP, TG_TABLE_NAME, NEW.id::text, to_jsonb(NEW) - 'embedding', current_user, now(), pg_current_xact_id());
+        RETURN NEW; END $$;
+    CREATE TRIGGER log_row AFTER INSERT ON $table FOR EACH ROW EXECUTE FUNCTION log_row_$table()"""
+
+SIDES = {
+    "no audit": "SELECT 1",
+    "enable_audit": "SELECT enable_audit('$table', 'log_$table')",
+    # Before the library is loaded no hook collects its changes.
+    "enable_audit, first statement of a session": "SELECT enable_audit('$table', 'log_$table')",
+    "statement trigger, SQL": BY_STATEMENT,
+    "row trigger, PL/pgSQL": BY_ROW,
+}
+
+
+def read_table():
+    """The table of the regulation store."""
+    with open(os.path.join(HERE, "store.sql"), encoding="utf-8") as file:
+        return file.read()
+
+
+def main():
+    """Measures and prints a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=11)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only tables with this in their name")
+    parser.add_argument("--quick", action="store_true", help="few rows, and two turns")
+    options = parser.parse_args()
+    rows, turns = (500, 2) if options.quick else (options.rows, options.turns)
+    store = read_table()
+    kept_store = "n.id, n.source_type, n.source_id, n.chunk_index, n.content_hash, n.content_preview, n.embedding_model, " \
+        "n.metadata, n.namespace, n.created_at, n.updated_at"
+    tables = {
+        "regulation store with HNSW": (store + STORE_INDEXES + ";" + HNSW, STORE_COLUMNS, STORE_ROWS, kept_store),
+        "regulation store, no HNSW": (store + STORE_INDEXES, STORE_COLUMNS, STORE_ROWS, kept_store),
+        "plain table": (PLAIN, "id, embedding, body, metadata", "SELECT number, embedding, body, metadata FROM ready",
+                        "n.id, n.body, n.metadata"),
+    }
+    server = measured_server.MeasuredServer("bench-audit", shared_buffers="2GB")
+    try:
+        make_rows(server, rows)
+        describe(server, rows, turns)
+        print("| table | audit | ms | least ms | more than without | least more |\n|---|---|---|---|---|---|")
+        for name, table in tables.items():
+            if options.only not in name:
+                continue
+            slow = "with HNSW" in name
+            print_table(name, measure(server, table, list(SIDES)[:2] if slow else list(SIDES), 3 if slow else turns))
+        print(f"\nasked: at most {ASKED:.0%} more")
+    finally:
+        server.stop()
+
+
+def make_rows(server, rows):
+    """Rows with embeddings made up, which no model has to compute."""
+    server.run(f"""DROP TABLE IF EXISTS ready;
+        SELECT setseed(0.5);
+        CREATE TABLE ready AS SELECT r.number, gen_random_uuid() AS id,
+            (SELECT array_agg(random() - 0.5 + 0 * (r.number + n)) FROM generate_series(1, 384) AS n)::vector AS embedding,
+            'chunk ' || r.number || repeat(' of a regulation', 12) AS body,
+            jsonb_build_object('page', r.number % 100, 'language', 'en', 'title', 'Regulation ' || r.number % 50) AS metadata
+        FROM generate_series(1, {rows}) AS r(number);
+        ANALYZE ready""")
+
+
+def describe(server, rows, turns):
+    """What the figures belong to."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
+    with open("/proc/loadavg", encoding="utf-8") as file:
+        load = file.read().split()[0]
+    version = server.rows("SHOW server_version")[0][0]
+    print(f"\n- machine: {os.cpu_count()} cores, {processor}; load when it began: {load}")
+    print(f"- PostgreSQL {version}; {rows:,} rows in one INSERT … SELECT, committed; {turns} turns, medians\n")
+
+
+def measure(server, table, sides, turns):
+    """Seconds by side, one list a side, its places being the turns."""
+    seconds = {side: [] for side in sides}
+    for turn in range(turns):
+        # Each turn begins with another side, so that none is always the first.
+        first = turn % len(sides)
+        for side in sides[first:] + sides[:first]:
+            seconds[side].append(insert(server, table, SIDES[side], "SELECT 1" if "first" in side else WARM))
+    return seconds
+
+
+def insert(server, table, audit, before):
+    """Seconds that one INSERT takes into a new table, its commit included."""
+    creation, columns, rows, kept = table
+    fill = lambda sql: sql.replace("$table", "measured").replace("$kept", kept)
+    server.run(f"""DROP TABLE IF EXISTS measured, log_measured;
+        DROP FUNCTION IF EXISTS log_insert_measured, log_row_measured;
+        {fill(creation)}; {fill(audit)}; CHECKPOINT""")
+    times = server.rows(f"""BEGIN; {before}; COMMIT;
+        SELECT extract(epoch FROM clock_timestamp());
+        BEGIN; INSERT INTO measured ({columns}) {rows}; COMMIT;
+        SELECT extract(epoch FROM clock_timestamp())""")
+    return float(times[-1][0]) - float(times[-2][0])
+
+
+def print_table(name, seconds):
+    """One line a side. On a machine with other work the least times say most: nothing makes a turn faster."""
+    base = seconds["no audit"]
+    for side, found in seconds.items():
+        more = statistics.median(a / b for a, b in zip(found, base)) - 1
+        least = min(found) / min(base) - 1
+        shares = " | " if side == "no audit" else f"{more:+.0%} | {least:+.0%}"
+        print(f"| {name} | {side} | {statistics.median(found) * 1000:.0f} | {min(found) * 1000:.0f} | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+//! enable_audit, disable_audit, audit_history and what a log has of each row.
+
+#[pgrx::pg_schema]
+mod tests {
+    use super::super::{assert_error, error_of, one, run};
+    use pgrx::prelude::*;
+
+    const TABLE: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text, embedding vector(3), half halfvec(3),
+        many vector(3)[], bits bit(3), lexemes tsvector GENERATED ALWAYS AS (to_tsvector('english', body)) STORED)";
+    const INSERT: &str = "INSERT INTO notes (id, body, embedding, half, many, bits)
+        VALUES (1, 'pumps', '[1,2,3]', '[1,2,3]', ARRAY['[1,2,3]'::vector], '101')";
+
+    #[pg_test]
+    fn embeddings_are_left_out_unless_asked_for() {
+        run(TABLE);
+        assert_eq!(one::<String>("SELECT enable_audit('notes')::text"), "vector_audit_log");
+        run(INSERT);
+        assert_eq!(
+            one::<String>("SELECT new_data::text FROM audit_history('notes')"),
+            r#"{"id": 1, "body": "pumps"}"#
+        );
+        run("SELECT enable_audit('notes', include_embeddings => true)");
+        run("UPDATE notes SET body = NULL");
+        assert_eq!(
+            one::<String>("SELECT (old_data - 'id')::text FROM audit_history('notes', '1', 1)"),
+            r#"{"bits": "101", "body": "pumps", "half": "[1,2,3]", "many": ["[1,2,3]"], "lexemes": "'pump':1", "embedding": "[1,2,3]"}"#
+        );
+        assert!(one::<bool>("SELECT new_data->'body' = 'null' FROM audit_history('notes', '1', 1)"));
+    }
+
+    #[pg_test]
+    fn a_line_says_who_when_and_in_which_transaction() {
+        run(TABLE);
+        run("SELECT enable_audit('notes', 'the log')");
+        run(INSERT);
+        assert!(one::<bool>(
+            "SELECT operation = 'INSERT' AND table_schema = current_schema() AND table_name = 'notes' AND partition_name IS NULL
+                 AND record_id = '1' AND old_data IS NULL AND changed_by = current_user
+                 AND session_user_name = session_user AND changed_at = now() AND transaction_id = pg_current_xact_id()
+             FROM \"the log\""
+        ));
+        assert!(one::<bool>(
+            "SELECT h.change_id = l.id AND h.transaction_id = l.transaction_id AND h.changed_at = l.changed_at
+                 AND h.session_user_name = l.session_user_name
+             FROM audit_history('notes') AS h, \"the log\" AS l"
+        ));
+    }
+
+    #[pg_test]
+    fn keys_are_those_of_searches() {
+        run("CREATE TABLE pairs (n integer, t timestamptz, k text, PRIMARY KEY (k, n, t))");
+        run("CREATE TABLE keyless (body text)");
+        run("CREATE TABLE named (id uuid PRIMARY KEY)");
+        run("SELECT enable_audit(t) FROM unnest('{pairs,keyless,named}'::regclass[]) AS t");
+        run("INSERT INTO pairs VALUES (7, '2020-01-01 00:00Z', 'a \"b\"')");
+        run("INSERT INTO keyless VALUES ('x')");
+        run("INSERT INTO named VALUES ('00000000-0000-0000-0000-000000000001')");
+        assert!(one::<bool>(
+            "SELECT record_id = jsonb_build_array(n, t, k)::text FROM audit_history('pairs'), pairs"
+        ));
+        assert!(one::<bool>("SELECT record_id IS NULL FROM audit_history('keyless')"));
+        assert!(one::<bool>("SELECT record_id = id::text FROM audit_history('named'), named"));
+        assert!(one::<bool>("SELECT count(*) = 1 FROM audit_history('named', (SELECT id::text FROM named))"));
+    }
+
+    #[pg_test]
+    fn long_keys_and_rows_without_columns_are_no_hindrance() {
+        run("CREATE TABLE long (id bytea PRIMARY KEY)");
+        run("CREATE TABLE bare ()");
+        run("SELECT enable_audit('long'), enable_audit('bare')");
+        run(
+            "INSERT INTO long SELECT string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 80) AS i",
+        );
+        run("INSERT INTO bare DEFAULT VALUES");
+        assert!(one::<bool>("SELECT length(record_id) = 5122 FROM audit_history('long')"));
+        assert!(one::<bool>("SELECT count(*) = 1 FROM audit_history('long', (SELECT id::text FROM long))"));
+        assert_eq!(one::<String>("SELECT new_data::text FROM audit_history('bare')"), "{}");
+    }
+
+    #[pg_test]
+    fn columns_that_come_and_go_are_followed() {
+        run(TABLE);
+        run("SELECT enable_audit('notes')");
+        run("ALTER TABLE notes DROP COLUMN embedding, ADD COLUMN tag text DEFAULT 'old'");
+        run("INSERT INTO notes (id, body) VALUES (1, 'a')");
+        assert_eq!(
+            one::<String>("SELECT new_data::text FROM audit_history('notes', NULL, 1)"),
+            r#"{"id": 1, "tag": "old", "body": "a"}"#
+        );
+        run("ALTER TABLE notes RENAME COLUMN tag TO label; ALTER TABLE notes RENAME TO papers");
+        run("UPDATE papers SET label = 'new'");
+        assert_eq!(
+            one::<String>(
+                "SELECT concat(operation, old_data->>'label', new_data->>'label') FROM audit_history('papers')"
+            ),
+            "UPDATEoldnew"
+        );
+    }
+
+    #[pg_test]
+    fn the_history_is_newest_first_and_limited() {
+        run(TABLE);
+        run("SELECT enable_audit('notes')");
+        run("INSERT INTO notes (id, body) SELECT i, 'a' FROM generate_series(1, 150) AS i");
+        run("UPDATE notes SET body = 'b' WHERE id = 7");
+        assert_eq!(one::<i64>("SELECT count(*) FROM audit_history('notes')"), 100);
+        assert_eq!(one::<i64>("SELECT count(*) FROM audit_history('notes', \"limit\" => NULL)"), 151);
+        assert_eq!(
+            one::<String>("SELECT string_agg(operation, ',') FROM audit_history('notes', '7')"),
+            "UPDATE,INSERT"
+        );
+        assert_eq!(one::<i64>("SELECT count(*) FROM audit_history('notes', '7', 0)"), 0);
+        assert_eq!(one::<i64>("SELECT count(*) FROM audit_history(NULL)"), 0);
+        assert_error("SELECT audit_history('notes', '7', -1)", "22023");
+        run("CREATE TABLE other (id integer)");
+        assert_error("SELECT audit_history('other')", "55000");
+    }
+
+    #[pg_test]
+    fn asking_again_changes_what_is_asked_for() {
+        run(TABLE);
+        run("SELECT enable_audit('notes'), enable_audit('notes')");
+        let audits = "SELECT string_agg(concat_ws(' ', source, log, include_embeddings), ',') FROM vector_tools.audited_tables";
+        assert_eq!(one::<String>(audits), "notes vector_audit_log f");
+        run("SELECT enable_audit('notes', 'other', true)");
+        assert_eq!(one::<String>(audits), "notes other t");
+        run(INSERT);
+        assert_eq!(one::<i64>("SELECT count(*) FROM other"), 1);
+        run(
+            "ALTER TABLE notes DISABLE TRIGGER ALL; SELECT enable_audit('notes', 'other', true); DELETE FROM notes; TRUNCATE notes",
+        );
+        assert_eq!(one::<i64>("SELECT count(*) FROM other"), 3);
+        run("ALTER TRIGGER vector_tools_audit ON notes RENAME TO renamed; SELECT enable_audit('notes')");
+        assert_eq!(one::<String>(audits), "notes vector_audit_log f");
+        assert!(one::<bool>("SELECT disable_audit('notes')"));
+        assert!(!one::<bool>("SELECT disable_audit('notes')"));
+        assert!(one::<bool>("SELECT count(*) = 0 FROM pg_trigger WHERE tgrelid = 'notes'::regclass"));
+        assert!(one::<bool>("SELECT enable_audit(NULL) IS NULL AND disable_audit(NULL) IS NULL"));
+    }
+
+    #[pg_test]
+    fn what_cannot_be_audited_is_refused() {
+        run("CREATE VIEW seen AS SELECT 1 AS id");
+        run("CREATE TABLE notes (id integer)");
+        run("CREATE TABLE taken (id integer)");
+        run("CREATE TABLE whole (id integer) PARTITION BY LIST (id)");
+        run("CREATE TABLE part PARTITION OF whole FOR VALUES IN (1)");
+        run("SELECT enable_audit('whole')");
+        assert_error("SELECT enable_audit('seen')", "42809");
+        assert_error("SELECT enable_audit('vector_audit_log')", "42809");
+        assert_error("SELECT enable_audit('notes', 'taken')", "42P07");
+        assert_error("SELECT enable_audit('notes', 'notes')", "42P07");
+        assert_error("SELECT enable_audit('notes', '')", "42602");
+        assert_error("SELECT enable_audit('part')", "55000");
+        assert_error("SELECT disable_audit('part')", "55000");
+        let (state, _, _, hint) = error_of("SELECT enable_audit('part', 'x')");
+        assert!(state == "55000" && hint.contains("\"whole\""), "{hint}");
+        run("SET transaction_read_only = on");
+        for call in ["enable_audit('notes')", "disable_audit('whole')"] {
+            run(&format!(
+                "DO $$ BEGIN PERFORM {call}; RAISE 'no error'; EXCEPTION WHEN read_only_sql_transaction THEN NULL; END $$"
+            ));
+        }
+    }
+
+    #[pg_test]
+    fn a_temporary_table_has_a_temporary_log() {
+        run("CREATE TEMP TABLE notes (id integer PRIMARY KEY)");
+        run("SELECT enable_audit('notes')");
+        run("INSERT INTO notes VALUES (1)");
+        assert!(one::<bool>("SELECT count(*) = 1 FROM pg_temp.vector_audit_log"));
+    }
+
+    #[pg_test]
+    fn rows_of_searched_tables_are_audited_with_them() {
+        run("SELECT create_domain_memories_table('startup'); SELECT enable_audit('startup_memories')");
+        run("INSERT INTO startup_memories (id, content) VALUES ('m1', 'Series A closed')");
+        run("UPDATE startup_memories SET content = 'Series B closed'");
+        assert_eq!(
+            one::<String>(
+                "SELECT string_agg(operation || ' ' || (new_data->>'content'), ', ' ORDER BY change_id)
+                 FROM audit_history('startup_memories', 'm1') WHERE NOT new_data ?| '{embedding,lexemes}'"
+            ),
+            "INSERT Series A closed, UPDATE Series B closed"
+        );
+    }
+}
