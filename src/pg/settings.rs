@@ -13,6 +13,7 @@ static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -59,6 +60,14 @@ pub fn define() {
         c"Whether the keyword leg uses a bm25 index of pg_textsearch where a table has one.",
         c"Otherwise the scores come from the tsvector column and its GIN index.",
         &USE_BM25_INDEX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"vector_tools.log_searches",
+        c"Whether search_embeddings writes what it was asked into the store's vector_search_logs.",
+        c"Nothing is written in a read-only transaction or on a standby.",
+        &LOG_SEARCHES,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -109,6 +118,11 @@ pub fn auto_refresh_statistics() -> bool {
 /// `vector_tools.use_bm25_index`
 pub fn use_bm25_index() -> bool {
     USE_BM25_INDEX.get()
+}
+
+/// `vector_tools.log_searches`
+pub fn log_searches() -> bool {
+    LOG_SEARCHES.get()
 }
 
 /// `vector_tools.onnxruntime_library`, when set.

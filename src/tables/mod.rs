@@ -3,3 +3,5 @@
 pub mod memories;
 #[cfg(feature = "pg")]
 pub mod sql;
+pub mod store;
+pub mod template;

@@ -1,6 +1,6 @@
 //! The SQL functions that search. Their declarations are in sql/35_search.sql.
 
-mod call;
+pub mod call;
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
