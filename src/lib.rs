@@ -24,6 +24,7 @@ mod extension {
     extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
     extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
+    extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["schema", "views"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 
     /// Runs when a session or the postmaster loads the library: settings and a cache callback,

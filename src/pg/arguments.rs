@@ -14,7 +14,7 @@ impl Arguments {
     /// # Errors
     /// [`Error::OtherVersion`] (55000) when it has another number of them, since the function was
     /// declared by another version than that of the library.
-    pub fn new(call: pg_sys::FunctionCallInfo, count: usize) -> Result<Arguments> {
+    pub(crate) fn new(call: pg_sys::FunctionCallInfo, count: usize) -> Result<Arguments> {
         // SAFETY: the call is under way.
         let found = unsafe { (*call).nargs };
         if usize::try_from(found) == Ok(count) { Ok(Arguments(call)) } else { Err(Error::OtherVersion) }

@@ -229,7 +229,7 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
         Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),
         Parameter::Vectors(vectors) => {
             let vectors: Vec<Vector> = vectors.iter().cloned().map(Vector).collect();
-            (Vector::array_type_oid(), vectors.into_datum())
+            (Vec::<Vector>::type_oid(), vectors.into_datum())
         }
     });
     bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()

@@ -57,7 +57,7 @@ fn current_schema() -> Result<Identifier> {
     schema.map_or(Err(Error::NoSchema), Identifier::new)
 }
 
-fn find_configuration(name: &str) -> Result<QualifiedName> {
+pub(super) fn find_configuration(name: &str) -> Result<QualifiedName> {
     let part = |column: &str| {
         let sql = format!(
             "SELECT {column}::pg_catalog.text FROM pg_catalog.pg_ts_config AS c \

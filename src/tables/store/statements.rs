@@ -184,6 +184,17 @@ pub fn clear_namespace(store: &Store, namespace: &str) -> Statement {
     statement
 }
 
+/// The statement that deletes the rows of a collection, a UUID as text.
+pub fn delete_collection_rows(store: &Store, collection: &str) -> Statement {
+    let mut statement = Statement::default();
+    let collection = statement.bind(Parameter::Text(collection.to_owned()));
+    statement.push(format_args!(
+        "DELETE FROM {} AS t WHERE t.collection_id OPERATOR(pg_catalog.=) {collection}::pg_catalog.uuid",
+        store.embeddings
+    ));
+    statement
+}
+
 /// The statement that counts rows.
 pub fn count_rows(
     store: &Store,
