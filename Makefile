@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search lint clean distclean
+	test-docs bench quality bench-search bench-store lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -65,6 +65,10 @@ quality: ## ranking on collections with judgements: make quality COLLECTIONS="fo
 bench-search: ## speed of searching a large table: make bench-search ROWS=1000000
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/search/run.py --rows $(or $(ROWS),1000000) $(if $(PLOT),--plot $(PLOT))
+
+bench-store: ## speed of writing and searching a vector store
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

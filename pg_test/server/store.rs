@@ -178,7 +178,9 @@ mod tests {
         create_store();
         assert_eq!(upsert(ONE, &["a pump", "a valve", "a pipe"], ""), "3 0 0 0");
         let rows = || {
-            one::<String>("SELECT string_agg(ctid::text || xmin, ' ' ORDER BY ctid) FROM reg.vector_embeddings")
+            one::<String>(
+                "SELECT string_agg(ctid::text || xmin, ' ' ORDER BY ctid) FROM reg.vector_embeddings",
+            )
         };
         let before = rows();
         assert_eq!(upsert(ONE, &["a pump", "a valve", "a pipe"], ""), "0 0 3 0");
@@ -193,8 +195,14 @@ mod tests {
                  'all-MiniLM-L6-v2-int8') AND content_hash = encode(sha256(content::bytea), 'hex')
                  AND content_preview = content) FROM reg.vector_embeddings"
         ));
-        assert_eq!(upsert(ONE, &["in front", "a pump", "a new valve"], ", metadata => '{\"n\": 1}'"), "0 3 0 0");
-        assert_eq!(upsert(ONE, &["in front", "a pump", "a new valve"], ", metadata => '{\"n\": 1}'"), "0 0 3 0");
+        assert_eq!(
+            upsert(ONE, &["in front", "a pump", "a new valve"], ", metadata => '{\"n\": 1}'"),
+            "0 3 0 0"
+        );
+        assert_eq!(
+            upsert(ONE, &["in front", "a pump", "a new valve"], ", metadata => '{\"n\": 1}'"),
+            "0 0 3 0"
+        );
         assert_eq!(upsert(TWO, &["another"], ", namespace => 'x'"), "1 0 0 0");
         assert_eq!(upsert(ONE, &[], ""), "0 0 0 3");
         assert_eq!(one::<i64>("SELECT count_embeddings('reg')"), 1);
@@ -207,9 +215,15 @@ mod tests {
         create_store();
         upsert(ONE, &["a pump", "a valve"], ", namespace => 'csrd'");
         upsert(TWO, &["a pipe"], "");
-        assert_eq!(one::<String>("SELECT create_namespace('reg', 'csrd')::text"), "reg.vector_embeddings_csrd");
+        assert_eq!(
+            one::<String>("SELECT create_namespace('reg', 'csrd')::text"),
+            "reg.vector_embeddings_csrd"
+        );
         let places = "SELECT string_agg(DISTINCT tableoid::regclass || ' ' || namespace, ', ') FROM reg.vector_embeddings";
-        assert_eq!(one::<String>(places), "reg.vector_embeddings_csrd csrd, reg.vector_embeddings_default default");
+        assert_eq!(
+            one::<String>(places),
+            "reg.vector_embeddings_csrd csrd, reg.vector_embeddings_default default"
+        );
         // The same call again, and the same document again.
         run("SELECT create_namespace('reg', 'csrd')");
         assert_eq!(upsert(ONE, &["a pump", "a valve"], ", namespace => 'csrd'"), "0 0 2 0");
@@ -248,29 +262,36 @@ mod tests {
     #[pg_test]
     fn collections_group_embeddings() {
         create_store();
-        let id = one::<String>("SELECT create_collection('reg', 'laws', 'eu', 'what holds', '{\"n\": 1}')::text");
+        let id =
+            one::<String>("SELECT create_collection('reg', 'laws', 'eu', 'what holds', '{\"n\": 1}')::text");
         assert_eq!(one::<String>("SELECT create_collection('reg', 'laws', 'eu')::text"), id);
         assert_error("SELECT create_collection('reg', 'laws', 'us')", "42710");
         assert_eq!(
-            one::<String>("SELECT concat_ws(' ', name, namespace, dimensions, distance_metric, embedding_model)
-                           FROM reg.embedding_collections"),
+            one::<String>(
+                "SELECT concat_ws(' ', name, namespace, dimensions, distance_metric, embedding_model)
+                           FROM reg.embedding_collections"
+            ),
             format!("laws eu 384 cosine {MODEL}")
         );
         assert_eq!(upsert(ONE, &["a pump"], ", collection => 'laws'"), "1 0 0 0");
         upsert(TWO, &["another pump"], ", namespace => 'eu'");
         assert_eq!(one::<i64>("SELECT count_embeddings('reg', 'eu')"), 2);
         assert_eq!(one::<i64>("SELECT count_embeddings('reg', collection => 'laws')"), 1);
-        let found = "SELECT string_agg(content, ',') FROM search_embeddings('reg', 'pump', collection => 'laws')";
+        let found =
+            "SELECT string_agg(content, ',') FROM search_embeddings('reg', 'pump', collection => 'laws')";
         assert_eq!(one::<String>(found), "a pump");
         assert_error(
             &format!("SELECT upsert_document('reg', 'document', {ONE}, 'x', 'us', collection => 'laws')"),
             "22023",
         );
-        let (state, _, detail, hint) = error_of("SELECT * FROM search_embeddings('reg', 'x', collection => 'lawz')");
+        let (state, _, detail, hint) =
+            error_of("SELECT * FROM search_embeddings('reg', 'x', collection => 'lawz')");
         assert_eq!((state.as_str(), detail.contains("\"laws\"")), ("42704", true), "{detail}");
         assert!(hint.contains("create_collection('reg', 'lawz')"), "{hint}");
         assert_error("SELECT drop_collection('reg', 'laws')", "2BP01");
-        run(&format!("INSERT INTO reg.embedding_jobs (collection_id, source_type) VALUES ('{id}', 'document')"));
+        run(&format!(
+            "INSERT INTO reg.embedding_jobs (collection_id, source_type) VALUES ('{id}', 'document')"
+        ));
         assert_eq!(one::<i64>("SELECT drop_collection('reg', 'laws', delete_embeddings => true)"), 1);
         assert!(one::<bool>("SELECT collection_id IS NULL FROM reg.embedding_jobs"));
     }
@@ -278,7 +299,11 @@ mod tests {
     #[pg_test]
     fn searches_are_limited_by_every_argument() {
         create_store();
-        upsert(ONE, &["a pump lost pressure", "a valve is leaking"], ", metadata => '{\"lang\": \"en\", \"n\": 1}'");
+        upsert(
+            ONE,
+            &["a pump lost pressure", "a valve is leaking"],
+            ", metadata => '{\"lang\": \"en\", \"n\": 1}'",
+        );
         upsert(TWO, &["the pump was repaired"], ", namespace => 'x', metadata => '{\"lang\": \"de\"}'");
         run(&format!("SELECT upsert_document('reg', 'policy', {ONE}, 'pumps are inspected')"));
         let found = |more: &str| {
@@ -290,18 +315,32 @@ mod tests {
         assert_eq!(found("'pump', 'x'"), "the pump was repaired");
         assert_eq!(found("'pump', source_type => 'policy'"), "pumps are inspected");
         assert_eq!(found("'pump', metadata => '{\"lang\": \"de\"}'"), "the pump was repaired");
-        assert_eq!(found("'pump', filter => '{\"n\": {\"$gte\": 1}}', text_weight => 1, vector_weight => 0"), "a pump lost pressure");
+        assert_eq!(
+            found("'pump', filter => '{\"n\": {\"$gte\": 1}}', text_weight => 1, vector_weight => 0"),
+            "a pump lost pressure"
+        );
         assert_eq!(found("'pump', 'x', filter => '{\"namespace\": \"default\"}'"), "");
         assert_eq!(found("'pump', threshold => 0.99"), "");
-        assert_eq!(found("query_embedding => embed('a valve is leaking', 'all-MiniLM-L6-v2-int8'), threshold => 0.9"), "a valve is leaking");
+        assert_eq!(
+            found(
+                "query_embedding => embed('a valve is leaking', 'all-MiniLM-L6-v2-int8'), threshold => 0.9"
+            ),
+            "a valve is leaking"
+        );
         assert_eq!(found("NULL"), "");
-        assert!(one::<bool>("SELECT bool_and(similarity > 0 AND score > 0) FROM search_embeddings('reg', 'pump', fusion => 'relative', top_k => 2)"));
+        assert!(one::<bool>(
+            "SELECT bool_and(similarity > 0 AND score > 0) FROM search_embeddings('reg', 'pump', fusion => 'relative', top_k => 2)"
+        ));
         // hybrid_search takes the model from the store, too.
         assert_eq!(
-            one::<String>("SELECT string_agg(doc->>'id', ',') FROM hybrid_search('reg.vector_embeddings', 'pump')"),
+            one::<String>(
+                "SELECT string_agg(doc->>'id', ',') FROM hybrid_search('reg.vector_embeddings', 'pump')"
+            ),
             one::<String>("SELECT string_agg(id::text, ',') FROM search_embeddings('reg', 'pump')")
         );
-        for wrong in ["metadata => '[]'", "fusion => 'x'", "top_k => 0", "threshold => 'NaN'", "filter => '[]'"] {
+        for wrong in
+            ["metadata => '[]'", "fusion => 'x'", "top_k => 0", "threshold => 'NaN'", "filter => '[]'"]
+        {
             assert_error(&format!("SELECT * FROM search_embeddings('reg', 'x', {wrong})"), "22023");
         }
     }
@@ -320,7 +359,10 @@ mod tests {
              'namespace', 'x', 'metadata', jsonb_build_object('n', 1.10))))"
         );
         assert_eq!(one::<i64>(&json), 1);
-        assert_eq!(one::<String>("SELECT metadata::text FROM search_embeddings('reg', 'json', 'x')"), "{\"n\": 1.10}");
+        assert_eq!(
+            one::<String>("SELECT metadata::text FROM search_embeddings('reg', 'json', 'x')"),
+            "{\"n\": 1.10}"
+        );
     }
 
     #[pg_test]
@@ -334,7 +376,10 @@ mod tests {
         };
         let good = "(SELECT array_agg(0.5) FROM generate_series(1, 384))";
         assert_eq!(one::<i64>(&rows(good, "")), 2);
-        assert_error(&rows("'[1, 2]'", "").replace("(SELECT array_agg(0.5) FROM generate_series(1, 384))", "'[1, 2]'"), "22000");
+        assert_error(
+            &rows("'[1, 2]'", "").replace("(SELECT array_agg(0.5) FROM generate_series(1, 384))", "'[1, 2]'"),
+            "22000",
+        );
         assert_error(&rows("NULL::real[]", ""), "22004");
         assert_error(&rows(good, ", ARRAY['', 'x']"), "42602");
         assert_error(&rows(good, ", ARRAY['x']"), "22023");
@@ -350,15 +395,26 @@ mod tests {
         assert_error(&json("(SELECT jsonb_agg(1e39) FROM generate_series(1, 384))"), "22003");
         assert_error(&json("(SELECT jsonb_agg('NaN') FROM generate_series(1, 384))"), "22023");
         assert_error("SELECT upsert_embeddings('reg', '{}'::jsonb)", "22023");
-        assert_error(&format!("SELECT upsert_document('reg', 'd', {ONE}, repeat('long text ', 1048576))"), "54000");
+        assert_error(
+            &format!("SELECT upsert_document('reg', 'd', {ONE}, repeat('long text ', 1048576))"),
+            "54000",
+        );
         assert_error(&format!("SELECT upsert_document('reg', 'd', {ONE}, ARRAY['a', NULL])"), "22004");
         assert_error(&format!("SELECT upsert_document('reg', 'd', {ONE}, 'x', metadata => '[]')"), "22023");
         assert_error(&format!("SELECT upsert_document('reg', 'd', {ONE}, 'x', repeat('n', 101))"), "42602");
         assert_error("SELECT * FROM search_embeddings('reg', query_embedding => '[1, 2]')", "22000");
         let (state, _, _, hint) = error_of("SELECT * FROM search_embeddings('nowhere', 'x')");
-        assert_eq!((state.as_str(), hint.contains("create_vector_store('nowhere')")), ("42P01", true), "{hint}");
+        assert_eq!(
+            (state.as_str(), hint.contains("create_vector_store('nowhere')")),
+            ("42P01", true),
+            "{hint}"
+        );
         let (state, _, _, hint) = error_of("SELECT drop_namespace('reg', 'nowhere')");
-        assert_eq!((state.as_str(), hint.contains("create_namespace('reg', 'nowhere')")), ("42704", true), "{hint}");
+        assert_eq!(
+            (state.as_str(), hint.contains("create_namespace('reg', 'nowhere')")),
+            ("42704", true),
+            "{hint}"
+        );
         for call in [
             "count_embeddings('no')".to_owned(),
             "clear_namespace('no', 'x')".to_owned(),
@@ -408,7 +464,10 @@ mod tests {
                  caller = current_user) FROM reg.vector_search_logs WHERE query_text IS NOT NULL",
         );
         assert_eq!(logged, "pump default 5 0.1 t t 00000000-0000-0000-0000-000000000002 t");
-        assert_eq!(one::<i64>("SELECT count(*) FROM reg.vector_search_logs WHERE query_embedding IS NOT NULL"), 1);
+        assert_eq!(
+            one::<i64>("SELECT count(*) FROM reg.vector_search_logs WHERE query_embedding IS NOT NULL"),
+            1
+        );
         run("SET vector_tools.log_searches = off");
     }
 

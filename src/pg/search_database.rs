@@ -64,7 +64,8 @@ impl SessionDatabase {
             // iterative scan goes on until the leg has its rows. An IVFFlat scan the same by lists.
             let (least, most) = MAX_SCAN_TUPLES;
             let tuples = (SCANNED_ROWS * wanted as f64 / selectivity).clamp(least, most);
-            let width = wanted.max(session_number(c"hnsw.ef_search")).max(self.ef_search).min(LARGEST_EF_SEARCH);
+            let width =
+                wanted.max(session_number(c"hnsw.ef_search")).max(self.ef_search).min(LARGEST_EF_SEARCH);
             settings.extend([
                 (c"hnsw.ef_search", width.to_string()),
                 (c"hnsw.iterative_scan", "relaxed_order".to_owned()),

@@ -78,8 +78,7 @@ pub fn partition_of(store: &Store, namespace: &str) -> Result<Option<QualifiedNa
     let bound = format!("FOR VALUES IN ('{}')", namespace.replace('\'', "''"));
     let mut statement = Statement::default();
     let bound = statement.bind(Parameter::Text(bound));
-    let condition =
-        format!("pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) {bound}");
+    let condition = format!("pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) {bound}");
     push_partitions(&mut statement, store, &condition);
     let settings = [(c"standard_conforming_strings", "on".to_owned())];
     let found = spi::with_settings(&settings, || spi::query_latest(&statement, read_name));
@@ -123,6 +122,24 @@ fn read_name(row: &spi::Row) -> Option<Result<QualifiedName>> {
     Some(qualified())
 }
 
+/// The indexes of a store's embeddings.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn vector_indexes(store: &Store) -> Result<Vec<QualifiedName>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    statement.push(format_args!(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) c.relam \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
+    ));
+    spi::query_latest(&statement, read_name).into_iter().flatten().collect()
+}
+
 /// The columns that rows are copied by: all but the generated ones.
 ///
 /// # Errors
@@ -149,7 +166,10 @@ pub fn other_owner(relation: &PgRelation) -> Result<Option<Identifier>> {
     // SAFETY: the relation is open; look-ups of roles that exist, whose names are fresh copies.
     let (owner, name) = unsafe {
         let owner = (*relation.rd_rel).relowner;
-        (owner, std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(owner, false)).to_string_lossy().into_owned())
+        (
+            owner,
+            std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(owner, false)).to_string_lossy().into_owned(),
+        )
     };
     // SAFETY: a variable of this process.
     let is_other = owner != unsafe { pg_sys::GetUserId() };
@@ -190,7 +210,8 @@ pub fn collection(store: &Store, name: &str) -> Result<Option<Collection>> {
          WHERE c.name OPERATOR(pg_catalog.=) {wanted}",
         store.tables.collections()?
     ));
-    let found = spi::query_latest(&statement, |row| Some(Collection { id: row.get(1)?, namespace: row.get(2)? }));
+    let found =
+        spi::query_latest(&statement, |row| Some(Collection { id: row.get(1)?, namespace: row.get(2)? }));
     Ok(found.into_iter().flatten().next())
 }
 

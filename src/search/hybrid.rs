@@ -443,8 +443,13 @@ mod tests {
     fn few_rows_are_compared_exactly() {
         let mut facts = facts_with(&[("v", ColumnKind::Vector), ("l", ColumnKind::Lexemes)]);
         let column = identifier("v");
-        facts.vector_indexes =
-            vec![VectorIndex { column, form: IndexedForm::Whole, metric: Metric::Cosine, is_hnsw: true, options: vec![] }];
+        facts.vector_indexes = vec![VectorIndex {
+            column,
+            form: IndexedForm::Whole,
+            metric: Metric::Cosine,
+            is_hnsw: true,
+            options: vec![],
+        }];
         let space = resolved(facts).vectors.expect("a vector column");
         let scan = |rows: f64| {
             let matching = Estimate { rows, cost: rows, partition_rows: None };

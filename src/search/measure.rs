@@ -42,11 +42,7 @@ pub fn measure_rows(source: &SearchSource, rows: &[Location], measures: &Measure
 
 /// The statement that reads the embeddings of rows, in any order, with columns (tableoid, ctid,
 /// embedding as `vector`).
-pub fn fetch_embeddings(
-    source: &SearchSource,
-    rows: &[Location],
-    partitions: Option<&Filter>,
-) -> Statement {
+pub fn fetch_embeddings(source: &SearchSource, rows: &[Location], partitions: Option<&Filter>) -> Statement {
     let mut statement = Statement::default();
     let embedding =
         source.vectors.as_ref().map_or("NULL".to_owned(), |space| format!("t.{}", space.column.name));

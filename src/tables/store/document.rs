@@ -89,8 +89,7 @@ impl DocumentPlan {
     /// Compares the chunks of a document with its rows. A text that has moved inside the document
     /// keeps its embedding.
     pub fn new(chunks: &[Chunk], stored: &[StoredChunk]) -> DocumentPlan {
-        let by_index: HashMap<i64, &StoredChunk> =
-            stored.iter().map(|row| (row.chunk_index, row)).collect();
+        let by_index: HashMap<i64, &StoredChunk> = stored.iter().map(|row| (row.chunk_index, row)).collect();
         let by_hash: HashMap<&str, i64> =
             stored.iter().map(|row| (row.hash.as_str(), row.chunk_index)).collect();
         let mut plan = DocumentPlan::default();
@@ -106,7 +105,8 @@ impl DocumentPlan {
             }
         }
         let kept: HashSet<i64> = (0..chunks.len() as i64).collect();
-        plan.deleted = stored.iter().map(|row| row.chunk_index).filter(|index| !kept.contains(index)).collect();
+        plan.deleted =
+            stored.iter().map(|row| row.chunk_index).filter(|index| !kept.contains(index)).collect();
         plan
     }
 

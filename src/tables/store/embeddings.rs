@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn arrays_become_ordered_rows() {
-        let rows = columns(3).into_rows().and_then(|rows| checked_and_ordered(rows, &store())).expect("valid");
+        let rows =
+            columns(3).into_rows().and_then(|rows| checked_and_ordered(rows, &store())).expect("valid");
         let places: Vec<i32> = rows.iter().map(|row| row.chunk_index).collect();
         assert_eq!(places, [0, 1, 2]);
         assert_eq!((rows[0].namespace.as_str(), rows[0].metadata.as_str()), ("default", "{}"));

@@ -159,12 +159,16 @@ impl VectorIndexSql<'_> {
         fill_template(IVFFLAT_PARTITION, &replacements)
     }
 
-    /// The SQL that drops either.
-    pub fn drop(&self) -> String {
+    /// The SQL that takes the names of indexes away, and the one that drops them: an index serves
+    /// until its successor is there.
+    pub fn replacement(&self, indexes: &[QualifiedName]) -> (String, String) {
         let schema = &self.table.schema;
-        format!(
-            "DROP INDEX IF EXISTS {schema}.idx_embeddings_hnsw_cosine, {schema}.idx_embeddings_ivfflat"
-        )
+        let name = |place: usize| format!("idx_embeddings_replaced_{place}");
+        let rename = |(place, index): (usize, &QualifiedName)| {
+            format!("ALTER INDEX {index} RENAME TO {};", name(place))
+        };
+        let drop = |place: usize| format!("DROP INDEX {schema}.{};", name(place));
+        (indexes.iter().enumerate().map(rename).collect(), (0..indexes.len()).map(drop).collect())
     }
 
     fn replacements(&self) -> Vec<(&'static str, String)> {
@@ -185,8 +189,7 @@ mod tests {
     fn presets_are_found_again_by_their_parameters() {
         for preset in PRESETS {
             assert_eq!(Preset::named(preset.name), Ok(preset));
-            let options =
-                [format!("m={}", preset.m), format!("ef_construction={}", preset.ef_construction)];
+            let options = [format!("m={}", preset.m), format!("ef_construction={}", preset.ef_construction)];
             assert_eq!(Preset::of_options(&options), Some(preset));
         }
         assert_eq!(Preset::of_options(&["m=16".to_owned()]), None);
@@ -202,14 +205,11 @@ mod tests {
     fn no_placeholder_is_left() {
         let store = store();
         for storage in [Storage::Vector, Storage::HalfVector] {
-            let sql = VectorIndexSql {
-                table: &store.embeddings,
-                pgvector_schema: &store.pgvector_schema,
-                storage,
-            };
+            let sql =
+                VectorIndexSql { table: &store.embeddings, pgvector_schema: &store.pgvector_schema, storage };
             let partition = store.tables.default_partition().expect("valid");
             let preset = Preset::named("production").expect("known");
-            let all = [sql.hnsw(preset), sql.ivfflat(), sql.ivfflat_partition(&partition, 100.0), sql.drop()];
+            let all = [sql.hnsw(preset), sql.ivfflat(), sql.ivfflat_partition(&partition, 100.0)];
             assert!(all.iter().all(|text| !text.contains('{')), "{all:?}");
             assert!(all[0].contains("WITH (m = 24, ef_construction = 400)"), "{}", all[0]);
             assert!(all[0].contains(&format!("\"public\".{}_cosine_ops", storage.type_name())), "{}", all[0]);

@@ -57,10 +57,8 @@ impl NamespacePartition {
     /// but the generated ones.
     pub fn move_sql(&self, default_partition: &QualifiedName, columns: &[Identifier]) -> String {
         let columns: Vec<String> = columns.iter().map(Identifier::to_string).collect();
-        let more = vec![
-            ("{default_partition}", default_partition.to_string()),
-            ("{columns}", columns.join(", ")),
-        ];
+        let more =
+            vec![("{default_partition}", default_partition.to_string()), ("{columns}", columns.join(", "))];
         fill_template(MOVE, &[self.replacements(), more].concat())
     }
 

@@ -93,11 +93,8 @@ mod tests {
 
     #[test]
     fn a_callers_filter_stands_beside_the_namespace() {
-        let scope = Scope {
-            namespace: some("a\"b"),
-            filter: some(r#"{"namespace": "other"}"#),
-            ..Scope::default()
-        };
+        let scope =
+            Scope { namespace: some("a\"b"), filter: some(r#"{"namespace": "other"}"#), ..Scope::default() };
         let filter = scope.filter().expect("valid").expect("conditions");
         assert_eq!(filter, r#"{"$and": [{"namespace":"a\"b"}, {"namespace": "other"}]}"#);
     }

@@ -204,9 +204,11 @@ pub fn count_rows(
 ) -> Statement {
     let mut statement = Statement::default();
     statement.push(format_args!("SELECT pg_catalog.count(*) FROM {} AS t WHERE true", store.embeddings));
-    for (column, value) in
-        [("namespace", namespace), ("source_type", source_type), ("collection_id::pg_catalog.text", collection)]
-    {
+    for (column, value) in [
+        ("namespace", namespace),
+        ("source_type", source_type),
+        ("collection_id::pg_catalog.text", collection),
+    ] {
         if let Some(value) = value {
             let value = statement.bind(Parameter::Text(value.to_owned()));
             statement.push(format_args!(" AND t.{column} OPERATOR(pg_catalog.=) {value}"));
@@ -295,7 +297,8 @@ fn push_model(statement: &mut Statement, store: &Store) {
 
 fn push_places(statement: &mut Statement, places: &[i64]) {
     let places = statement.bind(Parameter::Integers(places.to_vec()));
-    statement.push(format_args!(" AND t.chunk_index OPERATOR(pg_catalog.=) ANY ({places}::pg_catalog.int4[])"));
+    statement
+        .push(format_args!(" AND t.chunk_index OPERATOR(pg_catalog.=) ANY ({places}::pg_catalog.int4[])"));
 }
 
 #[cfg(test)]
@@ -308,8 +311,7 @@ mod tests {
 
     #[test]
     fn values_are_parameters() {
-        let document =
-            DocumentKey { source_type: HOSTILE, source_id: HOSTILE, namespace: Some(HOSTILE) };
+        let document = DocumentKey { source_type: HOSTILE, source_id: HOSTILE, namespace: Some(HOSTILE) };
         let description = Description { metadata: HOSTILE, collection: Some(HOSTILE) };
         let row = NewRow {
             source_type: HOSTILE.to_owned(),

@@ -81,7 +81,10 @@ fn check_same(found: &OpenStore, model: &str, storage: Storage) -> Result<()> {
     }
     Err(Error::StoreDiffers {
         store: store.display(),
-        found: format!("its model is \"{}\" and its vectors are stored as {}", store.model, store.vector_type),
+        found: format!(
+            "its model is \"{}\" and its vectors are stored as {}",
+            store.model, store.vector_type
+        ),
     })
 }
 
@@ -94,7 +97,8 @@ pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
     let (kind, preset) = (IndexKind::named(index_kind)?, Preset::named(preset)?);
     let OpenStore { store, .. } = catalog::open(schema)?;
     let index = index_sql(&store);
-    spi::execute(&index.drop());
+    let (rename, drop) = index.replacement(&catalog::vector_indexes(&store)?);
+    spi::execute(&rename);
     match kind {
         IndexKind::Hnsw => spi::execute(&index.hnsw(preset)),
         IndexKind::IvfFlat => {
@@ -105,6 +109,7 @@ pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
         }
         IndexKind::None => {}
     }
+    spi::execute(&drop);
     Ok(())
 }
 
@@ -123,7 +128,7 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     // Whoever writes into the namespace goes first, or waits.
     spi::change(&statements::lock(store.namespace_lock(namespace), false));
     if let Some(existing) = catalog::partition_of(&store, namespace)? {
-        pgrx::notice!("namespace {namespace:?} already has the partition {existing}, skipping");
+        pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
         return Regclass::find(&existing).ok_or_else(|| unknown(schema));
     }
     spi::execute(&new.creation_sql());
@@ -202,7 +207,7 @@ pub fn create_collection(
         return Err(Error::CollectionExists { name: name.to_owned(), namespace: found.namespace });
     }
     if !is_new {
-        pgrx::notice!("collection {name:?} already exists, skipping");
+        pgrx::notice!("collection \"{name}\" already exists, skipping");
     }
     Ok(uuid_bytes(&found.id).map(Uuid::from_bytes))
 }
@@ -217,7 +222,9 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
         deleted = spi::change(&statements::delete_collection_rows(&store, &collection.id)) as i64;
     } else {
         let counts: Vec<Option<i64>> =
-            spi::query_latest(&statements::count_rows(&store, None, None, Some(&collection.id)), |row| row.get(1));
+            spi::query_latest(&statements::count_rows(&store, None, None, Some(&collection.id)), |row| {
+                row.get(1)
+            });
         let count = counts.into_iter().flatten().sum();
         if count > 0 {
             return Err(Error::CollectionInUse { name: name.to_owned(), schema: schema.to_owned(), count });

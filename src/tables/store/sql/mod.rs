@@ -4,8 +4,8 @@ mod making;
 mod searching;
 mod writing;
 
-use pgrx::prelude::*;
 use pgrx::Uuid;
+use pgrx::prelude::*;
 
 use self::searching::StoreSearch;
 use self::writing::{DocumentCall, Given};
@@ -28,7 +28,8 @@ fn create_vector_store(
     index_kind: Option<&str>,
     text_configuration: Option<&str>,
 ) -> Option<Regclass> {
-    let create = |schema| making::create_store(schema, model, preset, storage, index_kind, text_configuration);
+    let create =
+        |schema| making::create_store(schema, model, preset, storage, index_kind, text_configuration);
     schema.map(|schema| create(schema).or_report())
 }
 
@@ -62,8 +63,10 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
-type Counts =
-    TableIterator<'static, (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32))>;
+type Counts = TableIterator<
+    'static,
+    (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
+>;
 
 /// (schema, source_type, source_id, content, namespace, metadata, collection)
 #[pg_extern(sql = false)]
