@@ -63,32 +63,41 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
-type Counts = TableIterator<
-    'static,
-    (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
->;
-
 /// (schema, source_type, source_id, content, namespace, metadata, collection)
 #[pg_extern(sql = false)]
-fn upsert_text(fcinfo: pg_sys::FunctionCallInfo) -> Counts {
-    upsert(fcinfo, |arguments| Ok(Some(vec![arguments.get::<String>(3)]))).or_report()
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
+fn upsert_text(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> TableIterator<
+    'static,
+    (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
+> {
+    let counts = upsert(fcinfo, |arguments| Ok(Some(vec![arguments.get::<String>(3)])));
+    TableIterator::new(counts.or_report().into_iter())
 }
 
 /// The same with chunks instead of the content.
 #[pg_extern(sql = false)]
-fn upsert_chunks(fcinfo: pg_sys::FunctionCallInfo) -> Counts {
-    upsert(fcinfo, |arguments| arguments.get::<Array<&str>>(3).map(one_dimensional).transpose()).or_report()
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
+fn upsert_chunks(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> TableIterator<
+    'static,
+    (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
+> {
+    let chunks = |arguments: Arguments| arguments.get::<Array<&str>>(3).map(one_dimensional).transpose();
+    TableIterator::new(upsert(fcinfo, chunks).or_report().into_iter())
 }
 
 fn upsert(
     fcinfo: pg_sys::FunctionCallInfo,
     chunks: impl FnOnce(Arguments) -> Result<Option<Vec<Option<String>>>>,
-) -> Result<Counts> {
+) -> Result<Option<(i32, i32, i32, i32)>> {
     let arguments = Arguments::new(fcinfo, 7)?;
     let (Some(schema), Some(source_type), Some(source_id)) =
         (arguments.get::<String>(0), arguments.get::<String>(1), arguments.get::<Uuid>(2))
     else {
-        return Ok(TableIterator::empty());
+        return Ok(None);
     };
     let call = DocumentCall {
         schema,
@@ -100,7 +109,7 @@ fn upsert(
     let plan = call.run()?;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let counts = [plan.inserted, plan.updated(), plan.unchanged, plan.deleted.len()].map(number);
-    Ok(TableIterator::once((counts[0], counts[1], counts[2], counts[3])))
+    Ok(Some((counts[0], counts[1], counts[2], counts[3])))
 }
 
 /// Namespace, metadata and collection, from a place on.
