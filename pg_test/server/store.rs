@@ -148,7 +148,7 @@ mod tests {
         run("UPDATE reg.vector_embeddings SET namespace = 'y' WHERE content < 'text 3'");
         run("SELECT create_namespace('reg', 'y')");
         let moved = one::<f64>("SELECT count(*)::float8 FROM reg.vector_embeddings_y");
-        assert_eq!(lists(), format!("{{lists=20}} {{lists={}}}", moved.sqrt().round()));
+        assert_eq!(lists(), format!("{{lists={}}} {{lists=20}}", moved.sqrt().round()));
         assert!(one::<bool>("SELECT bool_and(indisvalid) FROM pg_index"));
         let found = one::<String>(
             "SELECT content FROM search_embeddings('reg', namespace => 'y', top_k => 1,
@@ -371,16 +371,13 @@ mod tests {
         let rows = |vector: &str, more: &str| {
             format!(
                 "SELECT upsert_embeddings('reg', ARRAY['a', 'a'], ARRAY[{ONE}, {TWO}]::uuid[], ARRAY[0, 0], \
-                 ARRAY['x', 'y'], ARRAY[(SELECT array_agg(0.5) FROM generate_series(1, 384)), {vector}]::vector[]{more})"
+                 ARRAY['x', 'y'], ARRAY[(SELECT array_agg(0.5) FROM generate_series(1, 384))::vector, {vector}]{more})"
             )
         };
-        let good = "(SELECT array_agg(0.5) FROM generate_series(1, 384))";
+        let good = "(SELECT array_agg(0.5) FROM generate_series(1, 384))::vector";
         assert_eq!(one::<i64>(&rows(good, "")), 2);
-        assert_error(
-            &rows("'[1, 2]'", "").replace("(SELECT array_agg(0.5) FROM generate_series(1, 384))", "'[1, 2]'"),
-            "22000",
-        );
-        assert_error(&rows("NULL::real[]", ""), "22004");
+        assert_error(&rows("'[1, 2]'", ""), "22000");
+        assert_error(&rows("NULL", ""), "22004");
         assert_error(&rows(good, ", ARRAY['', 'x']"), "42602");
         assert_error(&rows(good, ", ARRAY['x']"), "22023");
         assert_error(&rows(good, ", metadata => ARRAY['{}']::jsonb[]"), "22023");
@@ -393,7 +390,7 @@ mod tests {
         };
         assert_error(&json("'[1, 2]'::jsonb"), "22000");
         assert_error(&json("(SELECT jsonb_agg(1e39) FROM generate_series(1, 384))"), "22003");
-        assert_error(&json("(SELECT jsonb_agg('NaN') FROM generate_series(1, 384))"), "22023");
+        assert_error(&json("(SELECT jsonb_agg('NaN'::text) FROM generate_series(1, 384))"), "22023");
         assert_error("SELECT upsert_embeddings('reg', '{}'::jsonb)", "22023");
         assert_error(
             &format!("SELECT upsert_document('reg', 'd', {ONE}, repeat('long text ', 1048576))"),

@@ -23,6 +23,13 @@ pub struct OpenStore {
     pub facts: std::rc::Rc<TableFacts>,
 }
 
+impl OpenStore {
+    /// The store, its table closed so that it can be altered; the lock stays.
+    pub fn close(self) -> Store {
+        self.store
+    }
+}
+
 /// Looks the store of a schema up.
 ///
 /// # Errors

@@ -95,7 +95,7 @@ fn storage_of(store: &Store) -> Storage {
 pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
     session::forbid_when_read_only(c"index_vector_store");
     let (kind, preset) = (IndexKind::named(index_kind)?, Preset::named(preset)?);
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let store = catalog::open(schema)?.close();
     let index = index_sql(&store);
     let (rename, drop) = index.replacement(&catalog::vector_indexes(&store)?);
     spi::execute(&rename);
@@ -125,6 +125,9 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     session::forbid_when_read_only(c"create_namespace");
     let OpenStore { store, relation, facts } = catalog::open(schema)?;
     let new = NamespacePartition::new(&store.tables, namespace)?;
+    let (columns, owner) = (catalog::stored_columns(&relation)?, catalog::other_owner(&relation)?);
+    // A table is not altered while it is open; the lock stays.
+    drop(relation);
     // Whoever writes into the namespace goes first, or waits.
     spi::change(&statements::lock(store.namespace_lock(namespace), false));
     if let Some(existing) = catalog::partition_of(&store, namespace)? {
@@ -133,14 +136,14 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     }
     spi::execute(&new.creation_sql());
     if let Some(default_partition) = catalog::default_partition(&store)? {
-        spi::execute(&new.move_sql(&default_partition, &catalog::stored_columns(&relation)?));
+        spi::execute(&new.move_sql(&default_partition, &columns));
     }
     if facts.vector_indexes.iter().any(|index| !index.is_hnsw && index.column.as_str() == "embedding") {
         spi::execute(&index_sql(&store).ivfflat_partition(&new.partition, catalog::count(&new.partition)));
     }
     spi::execute(&new.attach_sql());
     // A store has one owner, whoever made this partition for it.
-    if let Some(owner) = catalog::other_owner(&relation)? {
+    if let Some(owner) = owner {
         spi::execute(&format!("ALTER TABLE {} OWNER TO {owner}", new.partition));
     }
     Regclass::find(&new.partition).ok_or_else(|| unknown(schema))
@@ -148,7 +151,7 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
 
 pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
     session::forbid_when_read_only(c"drop_namespace");
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let store = catalog::open(schema)?.close();
     spi::change(&statements::lock(store.namespace_lock(namespace), false));
     let partition = catalog::partition_of(&store, namespace)?;
     let partition = partition.ok_or_else(|| Error::UnknownNamespace {
