@@ -76,12 +76,12 @@ fn writers_and_clearers_of_a_namespace_do_not_wait_for_each_other_in_a_circle() 
          FROM generate_series(0, 299) AS i",
     );
     let statements = [
-        "SELECT upsert_embeddings('reg', array_agg('a'), array_agg(source), array_agg(place), array_agg(content || random()),
-             array_agg(v), array_agg('eu')) FROM ready"
+        "SELECT upsert_embeddings('reg', array_agg('a'::text), array_agg(source), array_agg(place), array_agg(content || random()),
+             array_agg(v), array_agg('eu'::text)) FROM ready"
             .to_owned(),
-        "SELECT upsert_embeddings('reg', array_agg('a' ORDER BY i DESC), array_agg(source ORDER BY i DESC),
+        "SELECT upsert_embeddings('reg', array_agg('a'::text ORDER BY i DESC), array_agg(source ORDER BY i DESC),
              array_agg(place ORDER BY i DESC), array_agg(content || random() ORDER BY i DESC),
-             array_agg(v ORDER BY i DESC), array_agg('eu')) FROM ready"
+             array_agg(v ORDER BY i DESC), array_agg('eu'::text)) FROM ready"
             .to_owned(),
         "SELECT clear_namespace('reg', 'eu')".to_owned(),
         "SELECT delete_document('reg', 'a', md5('7')::uuid)".to_owned(),
@@ -181,7 +181,7 @@ fn hostile_schemas_namespaces_collections_and_sources() {
     session.run(&format!("SELECT create_vector_store('reg', '{MODEL}', index_kind => 'none')"));
     session.run("CREATE TABLE ready AS SELECT embed('kept') AS v");
     for name in hostile_names() {
-        let upsert = "SELECT inserted::text FROM upsert_document('reg', $1, gen_random_uuid(), $1, $1, jsonb_build_object($1, $1))";
+        let upsert = "SELECT inserted::text FROM upsert_document('reg', $1, gen_random_uuid(), $1, $1, jsonb_build_object($1::text, $1::text))";
         let named: &[&str] = &["42602"];
         if name.is_empty() {
             expect_refusal(session.ask("SELECT create_namespace('reg', $1)::text", &[&name]), named, &name);
@@ -371,7 +371,7 @@ fn a_dump_restores_a_store() {
         "SELECT * FROM reg.embedding_collections",
         "SELECT * FROM vector_tools.vector_stores",
         "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'reg' ORDER BY 1",
-        "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'reg'::regnamespace ORDER BY 1, 2",
+        "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'reg'::regnamespace ORDER BY conrelid::regclass::text, conname",
         "SELECT content, score FROM search_embeddings('reg', 'pump', 'eu')",
     ] {
         assert_eq!(again.rows(fact), session.rows(fact), "expected the same after the restore: {fact}");

@@ -75,7 +75,8 @@ pub fn read_table(relation: &PgRelation) -> Result<Rc<TableFacts>> {
     if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
         return Ok(known);
     }
-    let facts = Rc::new(read_facts(relation)?);
+    // As new as the look at the catalogue that has opened the table: what is kept must not be older.
+    let facts = Rc::new(spi::with_catalog_snapshot(|| read_facts(relation))?);
     TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&facts)));
     Ok(facts)
 }
