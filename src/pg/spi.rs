@@ -141,7 +141,8 @@ pub fn change(statement: &Statement) -> u64 {
     Spi::connect_mut(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
-        let plan = prepared_plan(&statement.text, types, 0);
+        let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
+        let plan = prepared_plan(&statement.text, types, custom as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
         let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {

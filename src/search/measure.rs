@@ -123,5 +123,7 @@ fn push_rows(
     ));
     if let Some(partitions) = partitions {
         partitions.push_conditions(statement);
+        // A plan for all values would lock the other partitions, and wait for who changes them.
+        statement.depends_on_values = true;
     }
 }

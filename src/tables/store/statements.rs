@@ -287,6 +287,8 @@ fn push_document_condition(statement: &mut Statement, document: &DocumentKey) {
     if let Some(namespace) = document.namespace {
         let namespace = statement.bind(Parameter::Text(namespace.to_owned()));
         statement.push(format_args!(" AND t.namespace OPERATOR(pg_catalog.=) {namespace}"));
+        // A plan for all values would lock the partitions of all namespaces.
+        statement.depends_on_values = true;
     }
 }
 
