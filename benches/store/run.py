@@ -202,7 +202,7 @@ def measure_search(server, times):
         logging = "on" if "logged" in name else "off"
         output = server.run(f"""SET vector_tools.auto_refresh_statistics = off; SET vector_tools.log_searches = {logging};
             CREATE TEMP TABLE questions AS SELECT row_number() OVER () AS n, split_part(content, ' ', 30) || ' ' ||
-                split_part(content, ' ', 31) AS question, embedding FROM copied WHERE number % 97 = 3 LIMIT 50;
+                split_part(content, ' ', 31) AS question, embedding FROM copied WHERE number % 19 = 3 LIMIT 50;
             CREATE TEMP TABLE measured (side text, milliseconds float8);
             DO $$
             DECLARE began timestamptz; q record; v vector;
