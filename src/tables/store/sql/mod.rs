@@ -73,7 +73,7 @@ fn upsert_text(
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
     let counts = upsert(fcinfo, |arguments| Ok(Some(vec![arguments.get::<String>(3)])));
-    TableIterator::new(counts.or_report().into_iter())
+    TableIterator::new(counts.or_report())
 }
 
 /// The same with chunks instead of the content.
@@ -86,7 +86,7 @@ fn upsert_chunks(
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
     let chunks = |arguments: Arguments| arguments.get::<Array<&str>>(3).map(one_dimensional).transpose();
-    TableIterator::new(upsert(fcinfo, chunks).or_report().into_iter())
+    TableIterator::new(upsert(fcinfo, chunks).or_report())
 }
 
 fn upsert(
