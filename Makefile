@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search bench-memories bench-audit example lint clean distclean
+	test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -76,6 +76,10 @@ bench-memories: ## what search_memories adds to hybrid_search
 bench-audit: ## what auditing costs an INSERT
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/audit/run.py
+
+bench-store: ## speed of writing and searching a vector store
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

@@ -108,6 +108,28 @@ pub enum Error {
     NoSchema,
     #[error("the embedding trigger cannot use column \"{column}\"")]
     UnusableTriggerColumn { column: String, reason: String },
+    #[error("there is no vector store in schema \"{schema}\"")]
+    UnknownStore { schema: String, nearest: Option<String> },
+    #[error("table {table} is not that of a vector store")]
+    NotAStore { table: String, reason: String },
+    #[error("vector store {store} already exists and is another one")]
+    StoreDiffers { store: String, found: String },
+    #[error("namespace \"{namespace}\" has no partition in {store}")]
+    UnknownNamespace { namespace: String, schema: String, store: String },
+    #[error("collection \"{name}\" does not exist in schema \"{schema}\"")]
+    UnknownCollection { name: String, schema: String, nearest: Option<String> },
+    #[error("collection \"{name}\" already exists in the namespace \"{namespace}\"")]
+    CollectionExists { name: String, namespace: String },
+    #[error("collection \"{name}\" still has {count} embeddings")]
+    CollectionInUse { name: String, schema: String, count: i64 },
+    #[error("element {place} of {argument} is NULL")]
+    NullElement { argument: &'static str, place: usize },
+    #[error("{subject} has {bytes} bytes, and a chunk has at most {most}")]
+    TooLong { subject: String, bytes: usize, most: usize },
+    #[error("the embedding of {subject} contains {found}")]
+    InvalidVector { subject: String, found: String },
+    #[error("a row stands twice in one call")]
+    DuplicateRow { key: String },
     #[error("function {function} was not called by a {expected} trigger")]
     NotATrigger { function: &'static str, expected: &'static str },
     #[error("must be owner of table {table} to change its audit")]
@@ -347,6 +369,68 @@ impl Error {
                 "42804",
                 Some(sentence(reason)),
                 Some("Name a text column and a vector column in the arguments of the trigger.".into()),
+            ),
+            UnknownStore { schema, nearest } => (
+                "42P01",
+                nearest.as_ref().map(|n| format!("The nearest schema that has one is \"{n}\".")),
+                Some(format!(
+                    "Make it with create_vector_store({}), or see SELECT * FROM vector_tools.vector_stores.",
+                    Literal(schema)
+                )),
+            ),
+            NotAStore { reason, .. } => (
+                "42809",
+                Some(sentence(reason)),
+                Some("Make the store in another schema with create_vector_store(schema).".into()),
+            ),
+            StoreDiffers { found, .. } => (
+                "42P07",
+                Some(sentence(found)),
+                Some("Choose another schema; vectors of two models or types do not fit into one store.".into()),
+            ),
+            UnknownNamespace { namespace, schema, .. } => (
+                "42704",
+                Some("Rows of such namespaces are in the default partition.".into()),
+                Some(format!(
+                    "Remove them with clear_namespace({0}, {1}), or make a partition with create_namespace({0}, {1}).",
+                    Literal(schema),
+                    Literal(namespace)
+                )),
+            ),
+            UnknownCollection { name, schema, nearest } => (
+                "42704",
+                nearest.as_ref().map(|n| format!("The nearest collection is \"{n}\".")),
+                Some(format!("Make it with create_collection({}, {}).", Literal(schema), Literal(name))),
+            ),
+            CollectionExists { .. } => (
+                "42710",
+                Some("A collection is inside one namespace, and its name is unique in the store.".into()),
+                Some("Choose another name, or that namespace.".into()),
+            ),
+            CollectionInUse { name, schema, .. } => (
+                "2BP01",
+                None,
+                Some(format!(
+                    "Call drop_collection({}, {}, delete_embeddings => true) to delete them with it.",
+                    Literal(schema),
+                    Literal(name)
+                )),
+            ),
+            NullElement { .. } => {
+                ("22004", None, Some("Leave such elements out, as array_remove(…, NULL) does.".into()))
+            }
+            TooLong { .. } => (
+                "54000",
+                Some("Models read far less of a text, and PostgreSQL keeps no more of its words.".into()),
+                Some("Split the text, and give the pieces as an array: upsert_document(…, chunks => ARRAY[…]).".into()),
+            ),
+            InvalidVector { .. } => {
+                ("22003", None, Some("Give finite numbers; check what computed the vector.".into()))
+            }
+            DuplicateRow { key } => (
+                "21000",
+                Some(format!("It is {key}.")),
+                Some("Give each chunk once, or in calls of their own.".into()),
             ),
             NotATrigger { .. } => ("39P01", None, Some("Use it in CREATE TRIGGER … EXECUTE FUNCTION.".into())),
             NotOwnerToAudit { .. } => (

@@ -29,4 +29,5 @@ mod rights;
 mod shadows;
 mod standby;
 mod statistics;
+mod store;
 mod threads;

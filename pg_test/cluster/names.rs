@@ -6,7 +6,7 @@ use crate::database::Database;
 use crate::session::Session;
 
 /// Names that would do harm if they ever became part of a statement unquoted.
-fn hostile_names() -> Vec<String> {
+pub fn hostile_names() -> Vec<String> {
     let mut names: Vec<String> = [
         "plain",
         "MixedCase",
@@ -84,19 +84,19 @@ fn quoted(name: &str) -> String {
 }
 
 /// A database with a table that a successful injection would harm.
-fn guarded(name: &str) -> (Database<'static>, Session) {
+pub fn guarded(name: &str) -> (Database<'static>, Session) {
     let database = Database::with_extension(name);
     let mut session = database.connect();
     session.run("CREATE TABLE canary AS SELECT generate_series(1, 3) AS id");
     (database, session)
 }
 
-fn check_canary(session: &mut Session, name: &str) {
+pub fn check_canary(session: &mut Session, name: &str) {
     let found = session.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM canary");
     assert_eq!(found, "1,2,3", "expected the canary to be whole after the name {name:?}");
 }
 
-fn expect_refusal(result: Result<Vec<Option<String>>, Box<DbError>>, allowed: &[&str], name: &str) {
+pub fn expect_refusal(result: Result<Vec<Option<String>>, Box<DbError>>, allowed: &[&str], name: &str) {
     match result {
         Ok(rows) => panic!("expected one of {allowed:?} for the name {name:?}, not {rows:?}"),
         Err(error) => {

@@ -7,6 +7,7 @@ mod keyword;
 mod memories;
 mod models;
 mod search;
+mod store;
 mod textsearch;
 mod vectors;
 

@@ -85,7 +85,9 @@ fn drop_registered(name: &str) -> Result<()> {
     session::forbid_when_read_only(c"drop_model");
     registry::find_model(name)?;
     let users = Spi::get_one_with_args::<String>(
-        "SELECT pg_catalog.string_agg(t.source::pg_catalog.text, ', ') FROM vector_tools.searchable_tables AS t \
+        "SELECT pg_catalog.string_agg(t.source::pg_catalog.text, ', ') FROM (\
+         SELECT source, model FROM vector_tools.searchable_tables UNION ALL \
+         SELECT store, model FROM vector_tools.vector_stores) AS t \
          WHERE t.model OPERATOR(pg_catalog.=) $1",
         &[name.into()],
     );

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use pgrx::{PgRelation, pg_sys};
+use pgrx::{PgRelation, Spi, pg_sys};
 
 use super::{indexes, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
-use crate::search::source::{Column, ColumnKind, EmbeddingTrigger, TableFacts, configuration_in};
+use crate::search::source::{
+    Column, ColumnKind, EmbeddingTrigger, TableFacts, configuration_in, constant_in,
+};
 use crate::search::{Parameter, Statement};
 
 /// The schema that holds the extension's state.
@@ -73,7 +75,8 @@ pub fn read_table(relation: &PgRelation) -> Result<Rc<TableFacts>> {
     if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
         return Ok(known);
     }
-    let facts = Rc::new(read_facts(relation)?);
+    // As new as the look at the catalogue that has opened the table: what is kept must not be older.
+    let facts = Rc::new(spi::with_catalog_snapshot(|| read_facts(relation))?);
     TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&facts)));
     Ok(facts)
 }
@@ -112,6 +115,8 @@ fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
         pgvector_schema: vector::pgvector_schema(),
         vector_indexes: indexes::vector_indexes(relation)?,
         bm25_indexes: indexes::bm25_indexes(relation)?,
+        default_model: default_model(relation),
+        partition_key: if is_partitioned(relation) { partition_key(relation)? } else { vec![] },
         table,
         display,
         columns,
@@ -159,11 +164,66 @@ fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {
     found.into_iter().flatten().collect()
 }
 
+/// The model in the default of a column `embedding_model`.
+fn default_model(relation: &PgRelation) -> Option<String> {
+    relation.tuple_desc().iter().find(|attribute| attribute.name() == "embedding_model")?;
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+         FROM pg_catalog.pg_attrdef AS d \
+         JOIN pg_catalog.pg_attribute AS a \
+           ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
+         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         AND a.attname OPERATOR(pg_catalog.=) 'embedding_model' AND a.attgenerated OPERATOR(pg_catalog.=) ''"
+    ));
+    let found = spi::query(&statement, |row| constant_in(&row.get::<String>(1)?));
+    found.into_iter().flatten().next()
+}
+
+/// The columns by which a table is partitioned; expressions are left out.
+fn partition_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_partitioned_table AS p \
+         JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) p.partrelid \
+           AND a.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[]) \
+         WHERE p.partrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid"
+    ));
+    let names = spi::query(&statement, |row| row.get::<String>(1));
+    names.into_iter().flatten().map(Identifier::new).collect()
+}
+
 /// Whether policies hide rows of a table from the caller.
 pub fn has_hidden_rows(relation: &PgRelation) -> bool {
     // SAFETY: a look-up for the current user; with no_error it raises none.
     let state = unsafe { pg_sys::check_enable_rls(relation.oid(), pg_sys::InvalidOid, true) };
     state == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
+/// The rows of the partitions among some relations, as they were counted last; `None` where none is a
+/// partition or has been counted.
+pub fn rows_of_partitions(relations: &[pg_sys::Oid]) -> Option<f64> {
+    let rows = relations.iter().filter_map(|relation| {
+        // SAFETY: a syscache look-up, released at once; a relation that a plan names is locked.
+        unsafe {
+            let tuple = pg_sys::SearchSysCache1(
+                pg_sys::SysCacheIdentifier::RELOID as i32,
+                pg_sys::Datum::from(*relation),
+            );
+            if tuple.is_null() {
+                return None;
+            }
+            let class = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+            let (is_partition, kind, rows) =
+                ((*class).relispartition, (*class).relkind as u8, (*class).reltuples);
+            pg_sys::ReleaseSysCache(tuple);
+            (is_partition && kind == pg_sys::RELKIND_RELATION && rows >= 0.0).then_some(f64::from(rows))
+        }
+    });
+    let rows: Vec<f64> = rows.collect();
+    (!rows.is_empty()).then(|| rows.iter().sum())
 }
 
 /// Whether a table is partitioned.
@@ -281,4 +341,21 @@ pub(crate) fn owned_text(pointer: *const std::ffi::c_char) -> Option<String> {
     // SAFETY: not null, and all callers hand in C strings.
     let text = unsafe { CStr::from_ptr(pointer) };
     Some(text.to_string_lossy().into_owned())
+}
+
+/// The text search configuration of that name, found through search_path where it has no schema.
+///
+/// # Errors
+/// The server's own (42704) where there is none.
+pub fn find_text_configuration(name: &str) -> Result<QualifiedName> {
+    let part = |column: &str| {
+        let sql = format!(
+            "SELECT {column}::pg_catalog.text FROM pg_catalog.pg_ts_config AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace \
+             WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regconfig"
+        );
+        let found = Spi::get_one_with_args::<String>(&sql, &[name.into()]);
+        Identifier::new(found.ok().flatten().unwrap_or_default())
+    };
+    Ok(QualifiedName { schema: part("n.nspname")?, name: part("c.cfgname")? })
 }

@@ -21,7 +21,7 @@ pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
     statement.push(format_args!(
         "SELECT m.amname::pg_catalog.text, o.opcname::pg_catalog.text, c.attname::pg_catalog.text, \
                 i.indkey[0] OPERATOR(pg_catalog.<>) 0, ic.atttypmod::pg_catalog.int8, \
-                pg_catalog.pg_get_indexdef(i.indexrelid, 1, false) \
+                pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), x.reloptions \
          FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid \
          JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) x.relam \
@@ -53,7 +53,8 @@ pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
             _ => return None,
         };
         let column = Identifier::new(column);
-        Some(column.map(|column| VectorIndex { column, form, metric, is_hnsw: method == "hnsw" }))
+        let options = row.get(7).unwrap_or_default();
+        Some(column.map(|column| VectorIndex { column, form, metric, is_hnsw: method == "hnsw", options }))
     });
     indexes.into_iter().flatten().collect()
 }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::UnboxDatum;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
@@ -38,6 +39,20 @@ impl FromDatum for JsonbText {
             let text: &CStr = direct_function_call(pg_sys::jsonb_out, &[Some(datum)])?;
             Some(JsonbText(text.to_string_lossy().into_owned()))
         }
+    }
+}
+
+// SAFETY: reads a datum that is not null, as from_polymorphic_datum does.
+unsafe impl UnboxDatum for JsonbText {
+    type As<'src> = JsonbText;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> JsonbText
+    where
+        JsonbText: 'src,
+    {
+        // SAFETY: the caller says that the datum is a jsonb.
+        let value = unsafe { JsonbText::from_datum(datum.sans_lifetime(), false) };
+        value.unwrap_or(JsonbText(String::new()))
     }
 }
 

@@ -23,6 +23,7 @@ pub mod statistics;
 pub mod statistics_worker;
 pub mod text_vector;
 pub mod vector;
+pub mod vector_store;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

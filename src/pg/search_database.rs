@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::catalog;
 use super::spi::{self, Row};
 use super::text_vector;
 use super::vector::Vector;
@@ -27,10 +28,10 @@ const SCANNED_ROWS: f64 = 4.0;
 const MAX_SCAN_TUPLES: (f64, f64) = (20_000.0, 1_000_000.0);
 
 /// What the session, its role or its database asks for; zero before pgvector is loaded.
-fn session_ef_search() -> usize {
+fn session_number(setting: &CStr) -> usize {
     // SAFETY: the name is a C string; the value is read before anything can change it.
     let value = unsafe {
-        let value = pg_sys::GetConfigOption(c"hnsw.ef_search".as_ptr(), true, false);
+        let value = pg_sys::GetConfigOption(setting.as_ptr(), true, false);
         if value.is_null() { None } else { CStr::from_ptr(value).to_str().ok() }
     };
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
@@ -41,6 +42,10 @@ fn session_ef_search() -> usize {
 pub struct SessionDatabase {
     /// Whether parallel workers must not take part, since they count scored rows for themselves.
     pub is_counting: bool,
+    /// The least width of an HNSW scan.
+    pub ef_search: usize,
+    /// The least number of lists that an IVFFlat scan begins with.
+    pub probes: usize,
 }
 
 impl SessionDatabase {
@@ -59,7 +64,8 @@ impl SessionDatabase {
             // iterative scan goes on until the leg has its rows. An IVFFlat scan the same by lists.
             let (least, most) = MAX_SCAN_TUPLES;
             let tuples = (SCANNED_ROWS * wanted as f64 / selectivity).clamp(least, most);
-            let width = wanted.max(session_ef_search()).min(LARGEST_EF_SEARCH);
+            let width =
+                wanted.max(session_number(c"hnsw.ef_search")).max(self.ef_search).min(LARGEST_EF_SEARCH);
             settings.extend([
                 (c"hnsw.ef_search", width.to_string()),
                 (c"hnsw.iterative_scan", "relaxed_order".to_owned()),
@@ -70,6 +76,10 @@ impl SessionDatabase {
                 // planner does not, that vectors lie outside of their rows.
                 (c"enable_seqscan", "off".to_owned()),
             ]);
+            if self.probes > 0 {
+                let probes = self.probes.max(session_number(c"ivfflat.probes"));
+                settings.push((c"ivfflat.probes", probes.to_string()));
+            }
         }
         settings
     }
@@ -108,8 +118,8 @@ impl Database for SessionDatabase {
     }
 
     fn estimate(&mut self, statement: &Statement) -> Result<Estimate> {
-        let (rows, cost) = spi::estimate(statement);
-        Ok(Estimate { rows, cost })
+        let (rows, cost, partitions) = spi::estimate(statement);
+        Ok(Estimate { rows, cost, partition_rows: catalog::rows_of_partitions(&partitions) })
     }
 
     fn take_scored(&mut self) -> u64 {

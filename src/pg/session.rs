@@ -13,3 +13,9 @@ pub fn forbid_when_read_only(command: &CStr) {
         pg_sys::PreventCommandDuringRecovery(command.as_ptr());
     }
 }
+
+/// Whether nothing can be written: in a read-only transaction, on a standby, in a parallel worker.
+pub fn is_read_only() -> bool {
+    // SAFETY: variables and flags of this process.
+    unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() || pg_sys::IsInParallelMode() }
+}

@@ -15,6 +15,7 @@ static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDG
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -81,6 +82,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"vector_tools.log_searches",
+        c"Whether search_embeddings writes what it was asked into the store's vector_search_logs.",
+        c"Nothing is written in a read-only transaction or on a standby.",
+        &LOG_SEARCHES,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_string_guc(
         c"vector_tools.onnxruntime_library",
         c"Full path of the ONNX Runtime library.",
@@ -133,6 +142,11 @@ pub fn auto_refresh_statistics() -> bool {
 /// `vector_tools.use_bm25_index`
 pub fn use_bm25_index() -> bool {
     USE_BM25_INDEX.get()
+}
+
+/// `vector_tools.log_searches`
+pub fn log_searches() -> bool {
+    LOG_SEARCHES.get()
 }
 
 /// `vector_tools.onnxruntime_library`, when set.

@@ -56,7 +56,11 @@ impl Row {
 /// current user, and reads each row of its result with `read`.
 ///
 /// One snapshot for all statements of a call: what one of them saw, the next one finds.
-pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T> {
+pub fn query<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Vec<T> {
+    run_reading(statement, true, read)
+}
+
+fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMut(&Row) -> T) -> Vec<T> {
     Spi::connect(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
@@ -65,7 +69,7 @@ pub fn query<T>(statement: &Statement, mut read: impl FnMut(&Row) -> T) -> Vec<T
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {
-            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), true, 0);
+            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
             if status != pg_sys::SPI_OK_SELECT as i32 {
                 pgrx::error!("statement gave status {status}: {}", statement.text);
             }
@@ -104,13 +108,16 @@ pub fn for_each(statement: &Statement, mut read: impl FnMut(&Row)) {
     })
 }
 
-/// What the planner expects of a statement with these very parameters: its rows and total cost.
-pub fn estimate(statement: &Statement) -> (f64, f64) {
+/// What the planner expects of a statement with these very parameters: its rows, its total cost, and
+/// the relations that it reads or names.
+pub fn estimate(statement: &Statement) -> (f64, f64, Vec<pg_sys::Oid>) {
     with_cursor(statement, pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32, |portal| {
         // SAFETY: an open portal of a SELECT has a query description with a plan.
         unsafe {
-            let plan = (*(*(*portal).queryDesc).plannedstmt).planTree;
-            ((*plan).plan_rows, (*plan).total_cost)
+            let planned = (*(*portal).queryDesc).plannedstmt;
+            let plan = (*planned).planTree;
+            let relations = pgrx::PgList::<pg_sys::Oid>::from_pg((*planned).relationOids);
+            ((*plan).plan_rows, (*plan).total_cost, relations.iter_oid().collect())
         }
     })
 }
@@ -137,7 +144,8 @@ pub fn change(statement: &Statement) -> u64 {
     Spi::connect_mut(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
-        let plan = prepared_plan(&statement.text, types, 0);
+        let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
+        let plan = prepared_plan(&statement.text, types, custom as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
         let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
@@ -184,6 +192,11 @@ pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> V
             pgrx::error!("statement gave status {status}: {text}");
         }
     })
+}
+
+/// Reads rows under a snapshot of its own, for what is about to be changed. Like [`query`] otherwise.
+pub fn query_latest<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Vec<T> {
+    run_reading(statement, false, read)
 }
 
 /// Runs statements that change something, one after another.
@@ -256,6 +269,10 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
         Parameter::Number(number) => (pg_sys::FLOAT8OID, number.into_datum()),
         Parameter::Numbers(numbers) => (pg_sys::FLOAT8ARRAYOID, numbers.clone().into_datum()),
         Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),
+        Parameter::Vectors(vectors) => {
+            let vectors: Vec<Vector> = vectors.iter().cloned().map(Vector).collect();
+            (Vec::<Vector>::type_oid(), vectors.into_datum())
+        }
     });
     bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()
 }

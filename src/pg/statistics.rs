@@ -204,7 +204,7 @@ fn count_documents(source: &SearchedColumn, lexemes: &[String]) -> WordStatistic
 }
 
 fn estimate_documents(source: &SearchedColumn, lexemes: &[String]) -> WordStatistics {
-    let (documents, _) = spi::estimate(&documents_of(source));
+    let (documents, ..) = spi::estimate(&documents_of(source));
     let documents = documents.max(1.0);
     let mut sample = Counts::new(lexemes);
     let mut statement = Statement::default();

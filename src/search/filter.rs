@@ -83,6 +83,22 @@ impl Filter {
         self
     }
 
+    /// The conditions that rest on some columns alone: what passes the filter passes them.
+    pub fn on_columns(&self, columns: &[Identifier]) -> Filter {
+        let mut kept = Vec::new();
+        let mut open: Vec<&Condition> = self.conditions.iter().collect();
+        while let Some(condition) = open.pop() {
+            match condition {
+                Condition::All(parts) => open.extend(parts),
+                Condition::Test(Target::Column(column), _) if columns.contains(&column.name) => {
+                    kept.push(condition.clone());
+                }
+                _ => {}
+            }
+        }
+        Filter { conditions: kept }
+    }
+
     /// Whether every row passes.
     pub fn is_empty(&self) -> bool {
         self.conditions.is_empty()

@@ -59,6 +59,8 @@ pub struct Estimate {
     pub rows: f64,
     /// Total cost, in the planner's unit.
     pub cost: f64,
+    /// The rows of the partitions that it reads, where the table is partitioned and they are known.
+    pub partition_rows: Option<f64>,
 }
 
 /// Runs the statements of a search. All of them see one snapshot, so that a [`Location`] read by
@@ -142,6 +144,8 @@ pub struct Search<'a> {
     pub documents: f64,
     /// How matched words are shown, if they are.
     pub highlight: Option<Highlight<'a>>,
+    /// What the filter says of the columns by which the table is partitioned.
+    pub partitions: Option<&'a Filter>,
 }
 
 impl Search<'_> {
@@ -172,6 +176,7 @@ impl Search<'_> {
             embedding: self.question.embedding.as_deref(),
             keywords: self.question.keywords.as_ref(),
             index: self.bm25_index,
+            partitions: self.partitions,
         }
     }
 
@@ -190,7 +195,7 @@ impl Search<'_> {
     }
 
     fn selectivity(&self, matching: Option<Estimate>) -> f64 {
-        matching.map_or(1.0, |matching| (matching.rows / self.documents.max(1.0)).clamp(1e-9, 1.0))
+        share_of(matching, self.documents)
     }
 
     fn find_nearest(
@@ -207,7 +212,9 @@ impl Search<'_> {
         }
         let depth = self.request.depth;
         let question = VectorQuestion { embedding, condition: self.question.condition.as_deref() };
-        let selectivity = self.selectivity(matching);
+        // An index scan walks the partitions that the filter leaves.
+        let walked = matching.and_then(|matching| matching.partition_rows).unwrap_or(self.documents);
+        let selectivity = share_of(matching, walked);
         let mut scan = choose_scan(space, depth, matching, selectivity);
         loop {
             let statement = vector_leg(self.source, space, self.filter, &question, depth, scan);
@@ -355,7 +362,7 @@ impl Search<'_> {
         if request.diversity > 0.0 {
             rows.truncate(request.depth.max(request.last_row()));
             let places: Vec<Location> = rows.iter().map(|row| row.location).collect();
-            let statement = fetch_embeddings(self.source, &places);
+            let statement = fetch_embeddings(self.source, &places, self.partitions);
             let mut embeddings: HashMap<Location, Option<Vec<f32>>> =
                 database.embeddings(&statement)?.into_iter().collect();
             let embeddings: Vec<Option<Vec<f32>>> =
@@ -385,6 +392,11 @@ impl Search<'_> {
         };
         Ok(ranked.into_iter().filter_map(hit).collect())
     }
+}
+
+/// The share of so many rows that pass.
+fn share_of(matching: Option<Estimate>, rows: f64) -> f64 {
+    matching.map_or(1.0, |matching| (matching.rows / rows.max(1.0)).clamp(1e-9, 1.0))
 }
 
 /// Milliseconds that a scan by distance spends on each row that it gives: measured with a million
@@ -431,11 +443,16 @@ mod tests {
     fn few_rows_are_compared_exactly() {
         let mut facts = facts_with(&[("v", ColumnKind::Vector), ("l", ColumnKind::Lexemes)]);
         let column = identifier("v");
-        facts.vector_indexes =
-            vec![VectorIndex { column, form: IndexedForm::Whole, metric: Metric::Cosine, is_hnsw: true }];
+        facts.vector_indexes = vec![VectorIndex {
+            column,
+            form: IndexedForm::Whole,
+            metric: Metric::Cosine,
+            is_hnsw: true,
+            options: vec![],
+        }];
         let space = resolved(facts).vectors.expect("a vector column");
         let scan = |rows: f64| {
-            let matching = Estimate { rows, cost: rows };
+            let matching = Estimate { rows, cost: rows, partition_rows: None };
             choose_scan(&space, 100, Some(matching), rows / 1e6)
         };
         assert_eq!(scan(1_000.0), Scan::Exact);

@@ -5,7 +5,7 @@ use super::bm25_index::Bm25Index;
 use super::candidate::Location;
 use super::keyword_leg::{KeywordQuestion, score_expression};
 use super::lexemes::configuration_expression;
-use super::{Parameter, SearchSource, Statement};
+use super::{Filter, Parameter, SearchSource, Statement};
 
 /// What rows are measured by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +16,9 @@ pub struct Measures<'a> {
     pub keywords: Option<&'a KeywordQuestion>,
     /// The index that scores words instead of the tsvector column.
     pub index: Option<&'a Bm25Index>,
+    /// What the filter says of the columns by which the table is partitioned, so that a statement
+    /// visits only the partitions that the legs have visited.
+    pub partitions: Option<&'a Filter>,
 }
 
 /// How matched words are shown.
@@ -33,19 +36,19 @@ pub fn measure_rows(source: &SearchSource, rows: &[Location], measures: &Measure
     let mut statement = Statement::default();
     let (distance, score) = measure_expressions(&mut statement, source, measures);
     statement.push(format_args!("SELECT t.tableoid, t.ctid, {distance}, {score}"));
-    push_rows(&mut statement, source, rows);
+    push_rows(&mut statement, source, rows, measures.partitions);
     statement
 }
 
 /// The statement that reads the embeddings of rows, in any order, with columns (tableoid, ctid,
 /// embedding as `vector`).
-pub fn fetch_embeddings(source: &SearchSource, rows: &[Location]) -> Statement {
+pub fn fetch_embeddings(source: &SearchSource, rows: &[Location], partitions: Option<&Filter>) -> Statement {
     let mut statement = Statement::default();
     let embedding =
         source.vectors.as_ref().map_or("NULL".to_owned(), |space| format!("t.{}", space.column.name));
     let vector = format!("{}.vector", source.facts.pgvector_schema);
     statement.push(format_args!("SELECT t.tableoid, t.ctid, {embedding}::{vector}"));
-    push_rows(&mut statement, source, rows);
+    push_rows(&mut statement, source, rows, partitions);
     statement
 }
 
@@ -75,7 +78,7 @@ pub fn fetch_rows(
          ({highlight})::pg_catalog.text",
         shown = shown.join(", "),
     ));
-    push_rows(&mut statement, source, rows);
+    push_rows(&mut statement, source, rows, measures.partitions);
     statement
 }
 
@@ -102,7 +105,12 @@ fn measure_expressions(
     (format!("({distance})::pg_catalog.float8"), format!("({score})::pg_catalog.float8"))
 }
 
-fn push_rows(statement: &mut Statement, source: &SearchSource, rows: &[Location]) {
+fn push_rows(
+    statement: &mut Statement,
+    source: &SearchSource,
+    rows: &[Location],
+    partitions: Option<&Filter>,
+) {
     let mut tables: Vec<u32> = rows.iter().map(|row| row.table).collect();
     tables.sort_unstable();
     tables.dedup();
@@ -113,4 +121,9 @@ fn push_rows(statement: &mut Statement, source: &SearchSource, rows: &[Location]
          AND t.tableoid OPERATOR(pg_catalog.=) ANY ({tables}::pg_catalog.oid[])",
         table = source.facts.table,
     ));
+    if let Some(partitions) = partitions {
+        partitions.push_conditions(statement);
+        // A plan for all values would lock the other partitions, and wait for who changes them.
+        statement.depends_on_values = true;
+    }
 }

@@ -56,6 +56,10 @@ pub struct TableFacts {
     pub vector_indexes: Vec<VectorIndex>,
     /// The indexes of pg_textsearch.
     pub bm25_indexes: Vec<Bm25Index>,
+    /// The model that is the default of a column `embedding_model`.
+    pub default_model: Option<String>,
+    /// The columns by whose values the table is partitioned.
+    pub partition_key: Vec<Identifier>,
 }
 
 /// What an embedding trigger keeps true: `embedding` is always the vector of `content`.
@@ -205,7 +209,8 @@ impl SearchSource {
         let model = trigger
             .zip(embedding.as_ref())
             .filter(|(trigger, embedding)| trigger.embedding == embedding.name.as_str())
-            .map(|(trigger, _)| trigger.model.clone());
+            .map(|(trigger, _)| trigger.model.clone())
+            .or_else(|| facts.default_model.clone());
         let vectors = embedding.map(|column| VectorSpace::choose(column, &facts));
         Ok(SearchSource { vectors, lexemes, content, metadata, model, facts })
     }
@@ -226,6 +231,13 @@ pub fn configuration_in(expression: &str) -> Option<String> {
     let rest = &expression[start..];
     let end = rest.find("'::regconfig")?;
     Some(rest[..end].replace("''", "'"))
+}
+
+/// The text in the expression of a default such as `'all-MiniLM-L6-v2'::character varying`. Texts
+/// with quotes in them are none that matters here.
+pub fn constant_in(expression: &str) -> Option<String> {
+    let (text, rest) = expression.strip_prefix('\'')?.split_once('\'')?;
+    rest.starts_with("::").then(|| text.to_owned())
 }
 
 fn metadata_column(facts: &TableFacts) -> Option<Identifier> {
@@ -280,6 +292,8 @@ pub(crate) mod tests {
             embedding_trigger: None,
             vector_indexes: vec![],
             bm25_indexes: vec![],
+            default_model: None,
+            partition_key: vec![],
         }
     }
 
@@ -288,6 +302,14 @@ pub(crate) mod tests {
     }
 
     use ColumnKind::{Json, Lexemes, Other, Text, Vector};
+
+    #[test]
+    fn models_are_read_from_defaults() {
+        assert_eq!(constant_in("'a/b-v2'::character varying").as_deref(), Some("a/b-v2"));
+        for other in ["current_setting('x'::text)", "'it''s'::text", "NULL::text", "7"] {
+            assert_eq!(constant_in(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_only_columns_are_chosen() {

@@ -19,6 +19,8 @@ pub enum Parameter {
     Numbers(Vec<f64>),
     /// `bigint[]`
     Integers(Vec<i64>),
+    /// an array of pgvector's `vector`
+    Vectors(Vec<Vec<f32>>),
 }
 
 /// One SQL statement, `$1` standing for its first parameter.

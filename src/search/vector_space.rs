@@ -81,6 +81,8 @@ pub struct VectorIndex {
     pub metric: Metric,
     /// Whether it is HNSW; else IVFFlat.
     pub is_hnsw: bool,
+    /// Its storage parameters, such as `m=16`.
+    pub options: Vec<String>,
 }
 
 /// A vector column with its metric and index.
@@ -169,6 +171,7 @@ mod tests {
                 form: *form,
                 metric: *metric,
                 is_hnsw: *is_hnsw,
+                options: vec![],
             })
             .collect();
         resolved(facts).vectors.expect("a vector column")

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod memories;
+pub mod store;
 pub mod template;
 #[cfg(feature = "pg")]
 pub mod triggers;

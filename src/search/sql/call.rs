@@ -44,9 +44,46 @@ pub struct SearchCall {
     require_vector: bool,
     highlight: bool,
     bm25: Bm25,
+    ef_search: usize,
+    probes: usize,
 }
 
 impl SearchCall {
+    /// A call of an open table by its own columns, model and text search configuration.
+    pub fn of(relation: PgRelation, query: String, request: SearchRequest) -> SearchCall {
+        SearchCall {
+            relation,
+            query,
+            request,
+            filters: vec![],
+            model: None,
+            text_configuration: None,
+            choice: ColumnChoice::default(),
+            word_match: WordMatch::Any,
+            query_embedding: None,
+            require_vector: false,
+            highlight: false,
+            bm25: Bm25::default(),
+            ef_search: 0,
+            probes: 0,
+        }
+    }
+
+    /// The same for the rows that pass all filters, which are JSON texts.
+    pub fn filtered(self, filters: Vec<String>) -> SearchCall {
+        SearchCall { filters, ..self }
+    }
+
+    /// The same with the embedding of the query, where that is known.
+    pub fn with_embedding(self, query_embedding: Option<Vec<f32>>) -> SearchCall {
+        SearchCall { query_embedding, ..self }
+    }
+
+    /// The same with the least effort of an index scan: the width of HNSW, the lists of IVFFlat.
+    pub fn with_effort(self, ef_search: usize, probes: usize) -> SearchCall {
+        SearchCall { ef_search, probes, ..self }
+    }
+
     /// Reads the arguments in the order of sql/35_search.sql. NULL stands for the default of an
     /// argument; without a table or a query there is no call.
     ///
@@ -84,31 +121,9 @@ impl SearchCall {
             require_vector: arguments.get(19).unwrap_or(false),
             highlight: arguments.get(20).unwrap_or(false),
             bm25: Bm25::new(number(21, default.k1), number(22, default.b))?,
+            ef_search: 0,
+            probes: 0,
         }))
-    }
-
-    /// A call of an open table by its own columns, model and text search configuration, for the
-    /// rows that pass all `filters`.
-    pub fn of_table(
-        relation: PgRelation,
-        query: String,
-        request: SearchRequest,
-        filters: Vec<String>,
-    ) -> SearchCall {
-        SearchCall {
-            relation,
-            query,
-            request,
-            filters,
-            model: None,
-            text_configuration: None,
-            choice: ColumnChoice::default(),
-            word_match: WordMatch::Any,
-            query_embedding: None,
-            require_vector: false,
-            highlight: false,
-            bm25: Bm25::default(),
-        }
     }
 
     /// Answers the call.
@@ -142,6 +157,7 @@ impl SearchCall {
         let configuration = self.configuration(&source);
         let highlight = words.as_deref().map(|words| Highlight { configuration, words });
         let question = Question { embedding, keywords, condition };
+        let partitions = filter.on_columns(&source.facts.partition_key);
         let search = Search {
             source: &source,
             request: &self.request,
@@ -151,6 +167,7 @@ impl SearchCall {
             has_hidden_rows,
             documents,
             highlight,
+            partitions: Some(&partitions).filter(|partitions| !partitions.is_empty()),
         };
         trace.note("request", || {
             json!({
@@ -161,7 +178,9 @@ impl SearchCall {
                 "fusion": self.request.fusion.name(),
             })
         });
-        search.run(&mut SessionDatabase { is_counting: trace.is_wanted() }, trace)
+        let is_counting = trace.is_wanted();
+        let (ef_search, probes) = (self.ef_search, self.probes);
+        search.run(&mut SessionDatabase { is_counting, ef_search, probes }, trace)
     }
 
     fn configuration<'a>(&'a self, source: &'a SearchSource) -> Option<&'a str> {

@@ -13,7 +13,9 @@ use super::{count, delete, search, store, update};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::arguments::Arguments;
-use crate::pg::catalog::{comment_of, extension_schema, has_hidden_rows, open_table, read_table};
+use crate::pg::catalog::{
+    comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, read_table,
+};
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
@@ -152,7 +154,7 @@ fn find_memories(arguments: Arguments) -> Result<Vec<SearchHit>> {
     let own_filter = arguments.get::<JsonbText>(3).map(|filter| filter.0);
     let filters = search::filters(own_filter, arguments.get(5))?;
     let domain = Domain::open(arguments.get(1))?;
-    SearchCall::of_table(domain.relation, query, request, filters).run(&mut Trace::default())
+    SearchCall::of(domain.relation, query, request).filtered(filters).run(&mut Trace::default())
 }
 
 /// A domain's table, open, so that nobody can drop or rename it until the transaction ends.
@@ -248,7 +250,7 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
         dimensions: record.dimensions,
         pgvector_schema: pgvector_schema(),
         extension_schema: extension_schema(),
-        text_configuration: find_configuration(text_configuration)?,
+        text_configuration: find_text_configuration(text_configuration)?,
         new_id: new_id(),
     };
     let exists = |name: &QualifiedName| Error::RelationExists { relation: name.to_string() };
@@ -290,17 +292,4 @@ fn current_schema() -> Result<Identifier> {
     let schema: Option<String> =
         Spi::get_one("SELECT pg_catalog.current_schema()::pg_catalog.text").unwrap_or(None);
     schema.map_or(Err(Error::NoSchema), Identifier::new)
-}
-
-fn find_configuration(name: &str) -> Result<QualifiedName> {
-    let part = |column: &str| {
-        let sql = format!(
-            "SELECT {column}::pg_catalog.text FROM pg_catalog.pg_ts_config AS c \
-             JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace \
-             WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regconfig"
-        );
-        let found = Spi::get_one_with_args::<String>(&sql, &[name.into()]);
-        Identifier::new(found.ok().flatten().unwrap_or_default())
-    };
-    Ok(QualifiedName { schema: part("n.nspname")?, name: part("c.cfgname")? })
 }

@@ -1,0 +1,191 @@
+-- Vector stores. The functions in C read their arguments by place: keep the order of
+-- src/tables/store/sql.
+
+-- The catalogue itself says what a store is, so that it is dumped, renamed and dropped with its table.
+CREATE VIEW vector_tools.vector_stores AS
+SELECT c.oid::pg_catalog.regclass AS store,
+       m.model,
+       e.atttypmod AS dimensions,
+       t.typname::pg_catalog.text AS storage,
+       coalesce(i.kind, 'none') AS index_kind,
+       CASE
+           WHEN i.options OPERATOR(pg_catalog.@>) '{m=8,ef_construction=100}'::pg_catalog.text[] THEN 'dev'
+           WHEN i.options OPERATOR(pg_catalog.@>) '{m=16,ef_construction=200}'::pg_catalog.text[] THEN 'staging'
+           WHEN i.options OPERATOR(pg_catalog.@>) '{m=24,ef_construction=400}'::pg_catalog.text[] THEN 'production'
+       END AS preset,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits AS p
+        WHERE p.inhparent OPERATOR(pg_catalog.=) c.oid) AS partitions
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_attribute AS e
+  ON e.attrelid OPERATOR(pg_catalog.=) c.oid AND e.attname OPERATOR(pg_catalog.=) 'embedding'
+JOIN pg_catalog.pg_type AS t
+  ON t.oid OPERATOR(pg_catalog.=) e.atttypid AND t.typname OPERATOR(pg_catalog.=) ANY ('{vector,halfvec}'::pg_catalog.name[])
+JOIN pg_catalog.pg_attribute AS n
+  ON n.attrelid OPERATOR(pg_catalog.=) c.oid AND n.attname OPERATOR(pg_catalog.=) 'embedding_model'
+JOIN pg_catalog.pg_attrdef AS d
+  ON d.adrelid OPERATOR(pg_catalog.=) c.oid AND d.adnum OPERATOR(pg_catalog.=) n.attnum
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.substring(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '^''([^'']*)''::') AS model
+) AS m
+LEFT JOIN LATERAL (
+    SELECT a.amname::pg_catalog.text AS kind, x.reloptions AS options
+    FROM pg_catalog.pg_index AS k
+    JOIN pg_catalog.pg_class AS x ON x.oid OPERATOR(pg_catalog.=) k.indexrelid
+    JOIN pg_catalog.pg_am AS a ON a.oid OPERATOR(pg_catalog.=) x.relam
+    WHERE k.indrelid OPERATOR(pg_catalog.=) c.oid AND k.indkey[0] OPERATOR(pg_catalog.=) e.attnum
+      AND a.amname OPERATOR(pg_catalog.=) ANY ('{hnsw,ivfflat}'::pg_catalog.name[])
+    LIMIT 1
+) AS i ON true
+WHERE c.relname OPERATOR(pg_catalog.=) 'vector_embeddings'
+  AND c.relkind OPERATOR(pg_catalog.=) 'p'
+  AND m.model IS NOT NULL;
+GRANT SELECT ON vector_tools.vector_stores TO PUBLIC;
+COMMENT ON VIEW vector_tools.vector_stores IS 'vector stores, by their tables of embeddings';
+COMMENT ON COLUMN vector_tools.vector_stores.store IS 'the table of embeddings';
+COMMENT ON COLUMN vector_tools.vector_stores.model IS 'the model that embeds its documents: the default of embedding_model';
+COMMENT ON COLUMN vector_tools.vector_stores.dimensions IS 'numbers in each vector';
+COMMENT ON COLUMN vector_tools.vector_stores.storage IS 'the type of the vectors: vector or halfvec';
+COMMENT ON COLUMN vector_tools.vector_stores.index_kind IS 'hnsw, ivfflat or none';
+COMMENT ON COLUMN vector_tools.vector_stores.preset IS 'the preset of its HNSW index; NULL for other parameters';
+COMMENT ON COLUMN vector_tools.vector_stores.partitions IS 'its partitions, that for all other namespaces included';
+
+CREATE FUNCTION create_vector_store(
+    schema text,
+    model text DEFAULT NULL,
+    preset text DEFAULT 'staging',
+    storage text DEFAULT 'vector',
+    index_kind text DEFAULT 'hnsw',
+    text_configuration text DEFAULT 'english'
+) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'create_vector_store_wrapper';
+COMMENT ON FUNCTION create_vector_store IS 'creates the tables of a vector store in a schema; returns that of the embeddings';
+
+CREATE FUNCTION index_vector_store(schema text, index_kind text DEFAULT 'hnsw', preset text DEFAULT 'staging') RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'index_vector_store_wrapper';
+COMMENT ON FUNCTION index_vector_store IS 'builds the vector index of a store anew: hnsw by a preset, ivfflat with lists for the rows there are, or none';
+
+CREATE FUNCTION create_namespace(schema text, namespace text) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'create_namespace_wrapper';
+COMMENT ON FUNCTION create_namespace IS 'gives a namespace of a store a partition with indexes of its own, and moves its rows there';
+
+CREATE FUNCTION drop_namespace(schema text, namespace text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'drop_namespace_wrapper';
+COMMENT ON FUNCTION drop_namespace IS 'drops the partition of a namespace with its rows, and the collections of the namespace';
+
+CREATE FUNCTION create_collection(
+    schema text,
+    name text,
+    namespace text DEFAULT 'default',
+    description text DEFAULT NULL,
+    metadata jsonb DEFAULT '{}'
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'create_collection_wrapper';
+COMMENT ON FUNCTION create_collection IS 'creates a named group of embeddings inside a namespace; returns its id';
+
+CREATE FUNCTION drop_collection(schema text, name text, delete_embeddings boolean DEFAULT false) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'drop_collection_wrapper';
+COMMENT ON FUNCTION drop_collection IS 'removes a collection, if asked with its embeddings; returns how many of them';
+
+CREATE FUNCTION upsert_document(
+    schema text,
+    source_type text,
+    source_id uuid,
+    content text,
+    namespace text DEFAULT NULL,
+    metadata jsonb DEFAULT '{}',
+    collection text DEFAULT NULL
+) RETURNS TABLE (inserted integer, updated integer, unchanged integer, deleted integer)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
+AS 'MODULE_PATHNAME', 'upsert_text_wrapper';
+COMMENT ON FUNCTION upsert_document(text, text, uuid, text, text, jsonb, text) IS 'makes a text of one chunk a document of a store; embeds it when it has changed';
+
+CREATE FUNCTION upsert_document(
+    schema text,
+    source_type text,
+    source_id uuid,
+    chunks text[],
+    namespace text DEFAULT NULL,
+    metadata jsonb DEFAULT '{}',
+    collection text DEFAULT NULL
+) RETURNS TABLE (inserted integer, updated integer, unchanged integer, deleted integer)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
+AS 'MODULE_PATHNAME', 'upsert_chunks_wrapper';
+COMMENT ON FUNCTION upsert_document(text, text, uuid, text[], text, jsonb, text) IS 'makes chunks a document of a store: embeds what has changed, deletes what is gone';
+
+CREATE FUNCTION upsert_embeddings(
+    schema text,
+    source_types text[],
+    source_ids uuid[],
+    chunk_indexes integer[],
+    contents text[],
+    embeddings vector[],
+    namespaces text[] DEFAULT NULL,
+    metadata jsonb[] DEFAULT NULL,
+    collection text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
+AS 'MODULE_PATHNAME', 'upsert_embeddings_wrapper';
+COMMENT ON FUNCTION upsert_embeddings(text, text[], uuid[], integer[], text[], vector[], text[], jsonb[], text) IS 'writes ready embeddings from parallel arrays; returns how many rows are new or changed';
+
+CREATE FUNCTION upsert_embeddings(schema text, rows jsonb, collection text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
+AS 'MODULE_PATHNAME', 'upsert_embedding_rows_wrapper';
+COMMENT ON FUNCTION upsert_embeddings(text, jsonb, text) IS 'writes ready embeddings from an array of objects; returns how many rows are new or changed';
+
+CREATE FUNCTION delete_document(schema text, source_type text, source_id uuid, namespace text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'delete_document_wrapper';
+COMMENT ON FUNCTION delete_document IS 'deletes the chunks of a document, in one namespace or in all; returns how many';
+
+CREATE FUNCTION clear_namespace(schema text, namespace text) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'clear_namespace_wrapper';
+COMMENT ON FUNCTION clear_namespace IS 'deletes the rows of a namespace; returns how many';
+
+CREATE FUNCTION count_embeddings(
+    schema text,
+    namespace text DEFAULT NULL,
+    source_type text DEFAULT NULL,
+    collection text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000
+AS 'MODULE_PATHNAME', 'count_embeddings_wrapper';
+COMMENT ON FUNCTION count_embeddings IS 'how many embeddings a store, a namespace or a collection has';
+
+-- Volatile, since it may write the log of searches.
+CREATE FUNCTION search_embeddings(
+    schema text,
+    query text DEFAULT NULL,
+    namespace text DEFAULT NULL,
+    top_k integer DEFAULT 10,
+    threshold double precision DEFAULT NULL,
+    source_type text DEFAULT NULL,
+    collection text DEFAULT NULL,
+    metadata jsonb DEFAULT NULL,
+    filter jsonb DEFAULT NULL,
+    fusion text DEFAULT 'rrf',
+    query_embedding vector DEFAULT NULL,
+    vector_weight double precision DEFAULT 1,
+    text_weight double precision DEFAULT 1,
+    user_id uuid DEFAULT NULL
+) RETURNS TABLE (
+    id uuid,
+    source_type text,
+    source_id uuid,
+    chunk_index integer,
+    content_preview text,
+    similarity double precision,
+    score double precision,
+    metadata jsonb,
+    namespace text,
+    content text
+)
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10
+AS 'MODULE_PATHNAME', 'search_embeddings_wrapper';
+COMMENT ON FUNCTION search_embeddings IS 'the top_k chunks of a store that best answer a query, by embedding and by words';

@@ -1,0 +1,239 @@
+//! Vector stores, as the catalogue and their own tables know them.
+
+use std::ffi::CString;
+
+use pgrx::{PgRelation, pg_sys};
+
+use super::regclass::Regclass;
+use super::vector::pgvector_schema;
+use super::{catalog, spi};
+use crate::error::{Error, Result};
+use crate::identifier::{Identifier, QualifiedName};
+use crate::model::name::nearest_name;
+use crate::search::{Parameter, Statement, TableFacts};
+use crate::tables::store::{Store, StoreTables};
+
+/// A store that was looked up. Its table cannot be dropped until the transaction ends.
+pub struct OpenStore {
+    /// What a store is.
+    pub store: Store,
+    /// The table of embeddings.
+    pub relation: PgRelation,
+    /// What the catalogue says about it.
+    pub facts: std::rc::Rc<TableFacts>,
+}
+
+impl OpenStore {
+    /// The store, its table closed so that it can be altered; the lock stays.
+    pub fn close(self) -> Store {
+        self.store
+    }
+}
+
+/// Looks the store of a schema up.
+///
+/// # Errors
+/// [`Error::UnknownStore`] (42P01), [`Error::NotAStore`] (42809), [`Error::InvalidName`] (42602).
+pub fn open(schema: &str) -> Result<OpenStore> {
+    let tables = StoreTables::new(schema)?;
+    let embeddings = tables.embeddings()?;
+    let table = Regclass::find(&embeddings).ok_or_else(|| Error::UnknownStore {
+        schema: schema.to_owned(),
+        nearest: nearest_name(schema, schemas_with_stores().iter().map(String::as_str)),
+    })?;
+    let relation = catalog::open_table(table.0)?;
+    let facts = catalog::read_table(&relation)?;
+    let missing = |reason: &str| Error::NotAStore { table: facts.display.clone(), reason: reason.to_owned() };
+    let column = facts.find("embedding").ok_or_else(|| missing("it has no column embedding"))?;
+    let dimensions = column.dimensions.ok_or_else(|| missing("its column embedding has no dimensions"))?;
+    let model = facts.default_model.clone();
+    let store = Store {
+        table_oid: table.0.to_u32(),
+        model: model.ok_or_else(|| missing("its column embedding_model has no default"))?,
+        dimensions,
+        vector_type: column.type_name.clone(),
+        pgvector_schema: pgvector_schema(),
+        embeddings,
+        tables,
+    };
+    Ok(OpenStore { store, relation, facts })
+}
+
+fn schemas_with_stores() -> Vec<String> {
+    let mut statement = Statement::default();
+    statement.push(
+        "SELECT n.nspname::pg_catalog.text FROM vector_tools.vector_stores AS s \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.store \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+    );
+    spi::query(&statement, |row| row.get(1)).into_iter().flatten().collect()
+}
+
+/// Whether a schema is there.
+pub fn schema_exists(schema: &Identifier) -> bool {
+    let Ok(schema) = CString::new(schema.as_str()) else { return false };
+    // SAFETY: a syscache look-up with a valid C string.
+    unsafe { pg_sys::get_namespace_oid(schema.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
+/// The partition that holds a namespace and nothing else.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn partition_of(store: &Store, namespace: &str) -> Result<Option<QualifiedName>> {
+    // As PostgreSQL writes a bound; the setting says how it writes backslashes.
+    let bound = format!("FOR VALUES IN ('{}')", namespace.replace('\'', "''"));
+    let mut statement = Statement::default();
+    let bound = statement.bind(Parameter::Text(bound));
+    let condition = format!("pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) {bound}");
+    push_partitions(&mut statement, store, &condition);
+    let settings = [(c"standard_conforming_strings", "on".to_owned())];
+    let found = spi::with_settings(&settings, || spi::query_latest(&statement, read_name));
+    found.into_iter().flatten().next().transpose()
+}
+
+/// The partition of all other namespaces, if there still is one.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn default_partition(store: &Store) -> Result<Option<QualifiedName>> {
+    let mut statement = Statement::default();
+    let condition = "pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT'";
+    push_partitions(&mut statement, store, condition);
+    spi::query_latest(&statement, read_name).into_iter().flatten().next().transpose()
+}
+
+/// All partitions.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn partitions(store: &Store) -> Result<Vec<QualifiedName>> {
+    let mut statement = Statement::default();
+    push_partitions(&mut statement, store, "true");
+    spi::query_latest(&statement, read_name).into_iter().flatten().collect()
+}
+
+fn push_partitions(statement: &mut Statement, store: &Store, condition: &str) {
+    let table = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    statement.push(format_args!(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_inherits AS i \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE i.inhparent OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND {condition}"
+    ));
+}
+
+fn read_name(row: &spi::Row) -> Option<Result<QualifiedName>> {
+    let (schema, name): (String, String) = (row.get(1)?, row.get(2)?);
+    let qualified = || Ok(QualifiedName { schema: Identifier::new(schema)?, name: Identifier::new(name)? });
+    Some(qualified())
+}
+
+/// The indexes of a store's embeddings.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn vector_indexes(store: &Store) -> Result<Vec<QualifiedName>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    statement.push(format_args!(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) c.relam \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
+    ));
+    spi::query_latest(&statement, read_name).into_iter().flatten().collect()
+}
+
+/// The columns that rows are copied by: all but the generated ones.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn stored_columns(relation: &PgRelation) -> Result<Vec<Identifier>> {
+    let descriptor = relation.tuple_desc();
+    let columns = descriptor.iter().filter(|column| !column.attisdropped && column.attgenerated == 0);
+    columns.map(|column| Identifier::new(column.name())).collect()
+}
+
+/// The rows of a table, counted.
+pub fn count(table: &QualifiedName) -> f64 {
+    let mut statement = Statement::default();
+    statement.push(format_args!("SELECT pg_catalog.count(*) FROM {table}"));
+    let counts: Vec<Option<i64>> = spi::query_latest(&statement, |row| row.get(1));
+    counts.into_iter().flatten().sum::<i64>() as f64
+}
+
+/// The role that owns a table, where that is not the caller.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn other_owner(relation: &PgRelation) -> Result<Option<Identifier>> {
+    // SAFETY: the relation is open; look-ups of roles that exist, whose names are fresh copies.
+    let (owner, name) = unsafe {
+        let owner = (*relation.rd_rel).relowner;
+        (
+            owner,
+            std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(owner, false)).to_string_lossy().into_owned(),
+        )
+    };
+    // SAFETY: a variable of this process.
+    let is_other = owner != unsafe { pg_sys::GetUserId() };
+    if is_other { Identifier::new(name).map(Some) } else { Ok(None) }
+}
+
+/// A collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Collection {
+    /// Its id, a UUID as text.
+    pub id: String,
+    /// The namespace it is in.
+    pub namespace: String,
+}
+
+/// Looks a collection up.
+///
+/// # Errors
+/// [`Error::UnknownCollection`] (42704).
+pub fn find_collection(store: &Store, name: &str) -> Result<Collection> {
+    let found = collection(store, name)?;
+    found.ok_or_else(|| Error::UnknownCollection {
+        name: name.to_owned(),
+        schema: store.tables.schema.as_str().to_owned(),
+        nearest: nearest_name(name, collection_names(store).iter().map(String::as_str)),
+    })
+}
+
+/// The collection of that name, if there is one.
+///
+/// # Errors
+/// Never in practice: the names are short.
+pub fn collection(store: &Store, name: &str) -> Result<Option<Collection>> {
+    let mut statement = Statement::default();
+    let wanted = statement.bind(Parameter::Text(name.to_owned()));
+    statement.push(format_args!(
+        "SELECT c.id::pg_catalog.text, c.namespace::pg_catalog.text FROM {} AS c \
+         WHERE c.name OPERATOR(pg_catalog.=) {wanted}",
+        store.tables.collections()?
+    ));
+    let found =
+        spi::query_latest(&statement, |row| Some(Collection { id: row.get(1)?, namespace: row.get(2)? }));
+    Ok(found.into_iter().flatten().next())
+}
+
+fn collection_names(store: &Store) -> Vec<String> {
+    let mut statement = Statement::default();
+    let Ok(collections) = store.tables.collections() else { return vec![] };
+    statement.push(format_args!("SELECT c.name::pg_catalog.text FROM {collections} AS c LIMIT 1000"));
+    spi::query(&statement, |row| row.get(1)).into_iter().flatten().collect()
+}
+
+/// The role that the caller is.
+pub fn current_role() -> String {
+    // SAFETY: the current user exists; the name is a fresh copy.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false);
+        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}

@@ -1,0 +1,244 @@
+//! Making stores, namespaces and collections, and dropping them.
+
+use pgrx::Uuid;
+
+use crate::error::{Error, Result};
+use crate::pg::catalog::find_text_configuration;
+use crate::pg::regclass::Regclass;
+use crate::pg::settings::default_model;
+use crate::pg::vector::pgvector_schema;
+use crate::pg::vector_store::{self as catalog, OpenStore};
+use crate::pg::{registry, session, spi};
+use crate::search::{Parameter, Statement};
+use crate::tables::store::creation::NewStore;
+use crate::tables::store::hits::uuid_bytes;
+use crate::tables::store::index::{IndexKind, Preset, Storage, VectorIndexSql};
+use crate::tables::store::partition::NamespacePartition;
+use crate::tables::store::question::check_metadata;
+use crate::tables::store::{
+    DEFAULT_NAMESPACE, Store, StoreTables, check_collection, check_namespace, creation_lock, statements,
+};
+
+pub fn create_store(
+    schema: &str,
+    model: Option<&str>,
+    preset: Option<&str>,
+    storage: Option<&str>,
+    index_kind: Option<&str>,
+    text_configuration: Option<&str>,
+) -> Result<Regclass> {
+    session::forbid_when_read_only(c"create_vector_store");
+    let tables = StoreTables::new(schema)?;
+    let preset = Preset::named(preset.unwrap_or("staging"))?;
+    let storage = Storage::named(storage.unwrap_or("vector"))?;
+    let kind = IndexKind::named(index_kind.unwrap_or("hnsw"))?;
+    // Two calls at once make one store. What the other has made is seen from the next statement on.
+    spi::change(&statements::lock(creation_lock(&tables.schema), false));
+    let record = registry::find_model(&model.map_or_else(default_model, str::to_owned))?;
+    let configuration = find_text_configuration(text_configuration.unwrap_or("english"))?;
+    let embeddings = tables.embeddings()?;
+    if Regclass::find(&embeddings).is_some() {
+        let found = catalog::open(schema)?;
+        check_same(&found, &record.name, storage)?;
+        pgrx::notice!("vector store {embeddings} already exists, skipping");
+        return Ok(Regclass(found.relation.oid()));
+    }
+    if !catalog::schema_exists(&tables.schema) {
+        spi::execute(&format!("CREATE SCHEMA {}", tables.schema));
+    }
+    let new_id = if cfg!(feature = "pg18") { "pg_catalog.uuidv7()" } else { "pg_catalog.gen_random_uuid()" };
+    let pgvector_schema = pgvector_schema();
+    let new = NewStore {
+        tables: &tables,
+        model: &record.name,
+        dimensions: record.dimensions,
+        storage,
+        pgvector_schema: &pgvector_schema,
+        text_configuration: &configuration,
+        new_id,
+    };
+    spi::execute(&new.creation_sql()?);
+    let index = VectorIndexSql { table: &embeddings, pgvector_schema: &pgvector_schema, storage };
+    match kind {
+        IndexKind::Hnsw => spi::execute(&index.hnsw(preset)),
+        IndexKind::IvfFlat => {
+            spi::execute(&index.ivfflat_partition(&tables.default_partition()?, 0.0));
+            spi::execute(&index.ivfflat());
+        }
+        IndexKind::None => {}
+    }
+    Regclass::find(&embeddings).ok_or_else(|| unknown(schema))
+}
+
+fn unknown(schema: &str) -> Error {
+    Error::UnknownStore { schema: schema.to_owned(), nearest: None }
+}
+
+fn check_same(found: &OpenStore, model: &str, storage: Storage) -> Result<()> {
+    let store = &found.store;
+    if store.model == model && storage_of(store) == storage {
+        return Ok(());
+    }
+    Err(Error::StoreDiffers {
+        store: store.display(),
+        found: format!(
+            "its model is \"{}\" and its vectors are stored as {}",
+            store.model, store.vector_type
+        ),
+    })
+}
+
+fn storage_of(store: &Store) -> Storage {
+    if store.vector_type.ends_with("halfvec") { Storage::HalfVector } else { Storage::Vector }
+}
+
+pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
+    session::forbid_when_read_only(c"index_vector_store");
+    let (kind, preset) = (IndexKind::named(index_kind)?, Preset::named(preset)?);
+    let store = catalog::open(schema)?.close();
+    let index = index_sql(&store);
+    let (rename, drop) = index.replacement(&catalog::vector_indexes(&store)?);
+    spi::execute(&rename);
+    match kind {
+        IndexKind::Hnsw => spi::execute(&index.hnsw(preset)),
+        IndexKind::IvfFlat => {
+            for partition in catalog::partitions(&store)? {
+                spi::execute(&index.ivfflat_partition(&partition, catalog::count(&partition)));
+            }
+            spi::execute(&index.ivfflat());
+        }
+        IndexKind::None => {}
+    }
+    spi::execute(&drop);
+    Ok(())
+}
+
+fn index_sql(store: &Store) -> VectorIndexSql<'_> {
+    VectorIndexSql {
+        table: &store.embeddings,
+        pgvector_schema: &store.pgvector_schema,
+        storage: storage_of(store),
+    }
+}
+
+pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
+    session::forbid_when_read_only(c"create_namespace");
+    let OpenStore { store, relation, facts } = catalog::open(schema)?;
+    let new = NamespacePartition::new(&store.tables, namespace)?;
+    let (columns, owner) = (catalog::stored_columns(&relation)?, catalog::other_owner(&relation)?);
+    // A table is not altered while it is open; the lock stays.
+    drop(relation);
+    // Whoever writes into the namespace goes first, or waits.
+    spi::change(&statements::lock(store.namespace_lock(namespace), false));
+    if let Some(existing) = catalog::partition_of(&store, namespace)? {
+        pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
+        return Regclass::find(&existing).ok_or_else(|| unknown(schema));
+    }
+    spi::execute(&new.creation_sql());
+    if let Some(default_partition) = catalog::default_partition(&store)? {
+        spi::execute(&new.move_sql(&default_partition, &columns));
+    }
+    if facts.vector_indexes.iter().any(|index| !index.is_hnsw && index.column.as_str() == "embedding") {
+        spi::execute(&index_sql(&store).ivfflat_partition(&new.partition, catalog::count(&new.partition)));
+    }
+    spi::execute(&new.attach_sql());
+    // A store has one owner, whoever made this partition for it.
+    if let Some(owner) = owner {
+        spi::execute(&format!("ALTER TABLE {} OWNER TO {owner}", new.partition));
+    }
+    Regclass::find(&new.partition).ok_or_else(|| unknown(schema))
+}
+
+pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
+    session::forbid_when_read_only(c"drop_namespace");
+    let store = catalog::open(schema)?.close();
+    spi::change(&statements::lock(store.namespace_lock(namespace), false));
+    let partition = catalog::partition_of(&store, namespace)?;
+    let partition = partition.ok_or_else(|| Error::UnknownNamespace {
+        namespace: namespace.to_owned(),
+        schema: schema.to_owned(),
+        store: store.display(),
+    })?;
+    spi::execute(&format!("DROP TABLE {partition}"));
+    let mut statement = Statement::default();
+    let wanted = statement.bind(Parameter::Text(namespace.to_owned()));
+    statement.push(format_args!(
+        "DELETE FROM {} AS c WHERE c.namespace OPERATOR(pg_catalog.=) {wanted}",
+        store.tables.collections()?
+    ));
+    spi::change(&statement);
+    Ok(())
+}
+
+pub fn create_collection(
+    schema: &str,
+    name: &str,
+    namespace: Option<&str>,
+    description: Option<&str>,
+    metadata: &str,
+) -> Result<Option<Uuid>> {
+    session::forbid_when_read_only(c"create_collection");
+    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+    check_collection(name)?;
+    check_namespace(namespace)?;
+    check_metadata(metadata)?;
+    let OpenStore { store, .. } = catalog::open(schema)?;
+    let mut statement = Statement::default();
+    let values = [
+        ("name", Some(name)),
+        ("namespace", Some(namespace)),
+        ("embedding_model", Some(store.model.as_str())),
+        ("description", description),
+    ];
+    let given: Vec<(&str, String)> = values
+        .into_iter()
+        .filter_map(|(column, value)| Some((column, statement.bind(Parameter::Text(value?.to_owned())))))
+        .collect();
+    let (columns, places): (Vec<&str>, Vec<String>) = given.into_iter().unzip();
+    let dimensions = statement.bind(Parameter::Integer(store.dimensions as i64));
+    let metadata = statement.bind(Parameter::Text(metadata.to_owned()));
+    statement.push(format_args!(
+        "INSERT INTO {} ({}, dimensions, metadata) \
+         VALUES ({}, {dimensions}::pg_catalog.int4, {metadata}::pg_catalog.jsonb) ON CONFLICT (name) DO NOTHING",
+        store.tables.collections()?,
+        columns.join(", "),
+        places.join(", ")
+    ));
+    let is_new = spi::change(&statement) == 1;
+    let found = catalog::find_collection(&store, name)?;
+    if found.namespace != namespace {
+        return Err(Error::CollectionExists { name: name.to_owned(), namespace: found.namespace });
+    }
+    if !is_new {
+        pgrx::notice!("collection \"{name}\" already exists, skipping");
+    }
+    Ok(uuid_bytes(&found.id).map(Uuid::from_bytes))
+}
+
+pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Result<i64> {
+    session::forbid_when_read_only(c"drop_collection");
+    let OpenStore { store, .. } = catalog::open(schema)?;
+    let collection = catalog::find_collection(&store, name)?;
+    spi::change(&statements::lock(store.namespace_lock(&collection.namespace), false));
+    let mut deleted = 0;
+    if delete_embeddings {
+        deleted = spi::change(&statements::delete_collection_rows(&store, &collection.id)) as i64;
+    } else {
+        let counts: Vec<Option<i64>> =
+            spi::query_latest(&statements::count_rows(&store, None, None, Some(&collection.id)), |row| {
+                row.get(1)
+            });
+        let count = counts.into_iter().flatten().sum();
+        if count > 0 {
+            return Err(Error::CollectionInUse { name: name.to_owned(), schema: schema.to_owned(), count });
+        }
+    }
+    let mut statement = Statement::default();
+    let id = statement.bind(Parameter::Text(collection.id));
+    statement.push(format_args!(
+        "DELETE FROM {} AS c WHERE c.id OPERATOR(pg_catalog.=) {id}::pg_catalog.uuid",
+        store.tables.collections()?
+    ));
+    spi::change(&statement);
+    Ok(deleted)
+}

@@ -1,0 +1,133 @@
+//! Searching and counting.
+
+use std::time::Instant;
+
+use pgrx::Uuid;
+
+use crate::error::Result;
+use crate::pg::arguments::Arguments;
+use crate::pg::jsonb::JsonbText;
+use crate::pg::regclass::Regclass;
+use crate::pg::rights::{owner_of, with_rights_of};
+use crate::pg::vector::Vector;
+use crate::pg::vector_store::{self as catalog, OpenStore};
+use crate::pg::{session, settings, spi};
+use crate::search::SearchRequest;
+use crate::search::fusion::{DEFAULT_RRF_K, Weights};
+use crate::search::hybrid::SearchHit;
+use crate::search::sql::call::SearchCall;
+use crate::search::trace::Trace;
+use crate::tables::store::Store;
+use crate::tables::store::embeddings::check_vector;
+use crate::tables::store::hits::{StoreHit, read_hit};
+use crate::tables::store::index::{IVFFLAT_PROBES, Preset};
+use crate::tables::store::question::Scope;
+use crate::tables::store::statements::{self, LoggedSearch};
+
+/// A call of `search_embeddings`, checked.
+pub struct StoreSearch {
+    store: Store,
+    call: SearchCall,
+    log: LoggedSearch,
+}
+
+impl StoreSearch {
+    /// Reads the arguments in the order of sql/54_store.sql. Without a store, or anything to search
+    /// for, there is no search.
+    pub fn read(arguments: Arguments) -> Result<Option<StoreSearch>> {
+        let Some(schema) = arguments.get::<String>(0) else { return Ok(None) };
+        let query: Option<String> = arguments.get(1);
+        let embedding = arguments.get::<Vector>(10).map(|vector| vector.0);
+        if query.is_none() && embedding.is_none() {
+            return Ok(None);
+        }
+        let OpenStore { store, relation, facts } = catalog::open(&schema)?;
+        if let Some(embedding) = &embedding {
+            check_vector(embedding, &store, || "query_embedding".to_owned())?;
+        }
+        let collection: Option<String> = arguments.get(6);
+        let collection = collection.map(|name| catalog::find_collection(&store, &name)).transpose()?;
+        let own = collection.as_ref().map(|collection| collection.namespace.clone());
+        let namespace: Option<String> = arguments.get::<String>(2).or(own);
+        let (top_k, threshold) = (arguments.get(3).unwrap_or(10), arguments.get(4));
+        let scope = Scope {
+            namespace: namespace.clone(),
+            source_type: arguments.get(5),
+            collection: collection.map(|collection| collection.id),
+            metadata: arguments.get::<JsonbText>(7).map(|json| json.0),
+            filter: arguments.get::<JsonbText>(8).map(|json| json.0),
+        };
+        // Without a text there are no words to search for.
+        let text_weight = if query.is_some() { arguments.get(12).unwrap_or(1.0) } else { 0.0 };
+        let weights = Weights { vector: arguments.get(11).unwrap_or(1.0), text: text_weight };
+        let fusion = arguments.get::<String>(9).unwrap_or_else(|| "rrf".to_owned());
+        let request = SearchRequest::new(top_k, 0, None)?
+            .fused(&fusion, DEFAULT_RRF_K, weights)?
+            .limited(threshold, 0.0)?;
+        let index = facts.vector_indexes.iter().find(|index| index.column.as_str() == "embedding");
+        let preset = index.and_then(|index| Preset::of_options(&index.options));
+        let probes = index.map_or(0, |index| if index.is_hnsw { 0 } else { IVFFLAT_PROBES });
+        let call = SearchCall::of(relation, query.clone().unwrap_or_default(), request)
+            .filtered(scope.filter()?.into_iter().collect())
+            .with_embedding(embedding.clone())
+            .with_effort(preset.map_or(0, |preset| preset.ef_search), probes);
+        let log = LoggedSearch {
+            query,
+            embedding,
+            namespace,
+            top_k: i64::from(top_k),
+            threshold,
+            user_id: arguments.get::<Uuid>(13).map(|id| id.to_string()),
+            ..LoggedSearch::default()
+        };
+        Ok(Some(StoreSearch { store, call, log }))
+    }
+
+    pub fn run(self) -> Result<Vec<(SearchHit, StoreHit)>> {
+        let began = Instant::now();
+        let hits = self.call.run(&mut Trace::default())?;
+        let name = self.store.display();
+        let found: Result<Vec<(SearchHit, StoreHit)>> = hits
+            .into_iter()
+            .map(|hit| {
+                let row = read_hit(&hit.fetched.document, hit.fetched.content.as_deref(), &name)?;
+                Ok((hit, row))
+            })
+            .collect();
+        let found = found?;
+        if settings::log_searches() && !session::is_read_only() {
+            let milliseconds = began.elapsed().as_secs_f64() * 1e3;
+            let caller = catalog::current_role();
+            log(&self.store, LoggedSearch { results: found.len(), milliseconds, caller, ..self.log })?;
+        }
+        Ok(found)
+    }
+}
+
+/// Writes a search into the store's log with the rights of the log's owner: who may search need not
+/// be able to read or write what others have searched for. The search has read the store with the
+/// caller's own rights before this, and a log that the store's owner does not own is none of it.
+fn log(store: &Store, search: LoggedSearch) -> Result<()> {
+    let Some(logs) = Regclass::find(&store.tables.search_logs()?) else { return Ok(()) };
+    let owner = owner_of(logs.0);
+    if owner != owner_of(store.table_oid.into()) {
+        return Ok(());
+    }
+    let statement = statements::log_search(store, search)?;
+    with_rights_of(owner, || spi::change(&statement));
+    Ok(())
+}
+
+pub fn count(
+    schema: &str,
+    namespace: Option<&str>,
+    source_type: Option<&str>,
+    collection: Option<&str>,
+) -> Result<i64> {
+    let OpenStore { store, .. } = catalog::open(schema)?;
+    let collection = collection.map(|name| catalog::find_collection(&store, name)).transpose()?;
+    let collection = collection.as_ref().map(|collection| collection.id.as_str());
+    let statement = statements::count_rows(&store, namespace, source_type, collection);
+    let counts: Vec<Option<i64>> = spi::query(&statement, |row| row.get(1));
+    Ok(counts.into_iter().flatten().sum())
+}
