@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn bad_input_is_refused() {
+    fn bad_input_of_a_memory_is_refused() {
         create_startup();
         assert_error("SELECT store_memory(NULL, 'startup')", "22004");
         assert_error("SELECT store_memory('x', '')", "42602");

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn bad_input_is_refused() {
+    fn bad_input_of_a_store_is_refused() {
         create_store();
         let rows = |vector: &str, more: &str| {
             format!(
