@@ -19,23 +19,52 @@ fn run_example(name: &str, database: &Database) -> String {
     said.into_owned()
 }
 
+/// Whether an example says all this; psql pads its columns.
+fn assert_says(said: &str, answers: &[&str]) {
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for answer in answers {
+        assert!(words.contains(answer), "expected this answer:\n{answer}\nin:\n{said}");
+    }
+}
+
+#[test]
+fn action_history() {
+    let database = Database::empty("example_action_history");
+    let first = run_example("action_history", &database);
+    assert_says(
+        &first,
+        &[
+            "12 | 12",
+            "increase_memory_limit | checkout",
+            "scale_deployment | 1 | 0.90",
+            "expand_volume | DiskSpaceLow | 0.92",
+            "12 | Blocked a flood of requests",
+            "12 | The TLS certificate",
+        ],
+    );
+    assert!(
+        !first.contains("delete_old_files"),
+        "expected actions that did not work to be left out:\n{first}"
+    );
+    assert_eq!(run_example("action_history", &database), first, "expected a second run to show the same");
+}
+
 #[test]
 fn domain_memories() {
     let database = Database::empty("example_domain_memories");
     let first = run_example("domain_memories", &database);
-    for answer in [
-        "Series A funding round completed: eight million led by Northwind Ventures",
-        "Allergic to penicillin: rash on both arms within an hour",
-        "Blood pressure: 138/88 after three weeks of little sleep",
-        "Two glasses of wine and then hardly any sleep",
-        "The office lease in Karlstrasse ends on 31 March",
-        "The lease in Karlstrasse was extended by a year | {\"source\": \"mail\", \"importance\": 0.6, \"chunk_index\": 0}",
-        "plain-sql | Payroll runs on the 25th of each month",
-    ] {
-        // psql pads its columns.
-        let said = first.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(said.contains(answer), "expected this answer:\n{answer}\nin:\n{first}");
-    }
+    assert_says(
+        &first,
+        &[
+            "Series A funding round completed: eight million led by Northwind Ventures",
+            "Allergic to penicillin: rash on both arms within an hour",
+            "Blood pressure: 138/88 after three weeks of little sleep",
+            "Two glasses of wine and then hardly any sleep",
+            "The office lease in Karlstrasse ends on 31 March",
+            "The lease in Karlstrasse was extended by a year | {\"source\": \"mail\", \"importance\": 0.6, \"chunk_index\": 0}",
+            "plain-sql | Payroll runs on the 25th of each month",
+        ],
+    );
     let facts = "SELECT domain, memories, embedded FROM vector_tools.domains ORDER BY domain";
     assert_eq!(database.connect().rows(facts), ["health|12|12", "startup|12|12"]);
     let second = run_example("domain_memories", &database);
