@@ -68,7 +68,8 @@ FROM hybrid_search('action_traces', 'no space left on device', k => 3, filter =>
          'effectiveness_score', jsonb_build_object('$gt', 0.7),
          'timestamp', jsonb_build_object('$gte', now() - interval '30 days'),
          'resource_id', jsonb_build_object('$in', (SELECT jsonb_agg(id) FROM resource_references WHERE namespace = 'data')))) AS h
-JOIN action_traces AS a ON a.id = h.id::bigint;
+JOIN action_traces AS a ON a.id = h.id::bigint
+ORDER BY h.score DESC;
 
 \echo 'A row that changes is embedded again in the same statement; an aborted transaction leaves no trace of it.'
 \echo

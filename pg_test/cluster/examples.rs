@@ -50,6 +50,23 @@ fn action_history() {
 }
 
 #[test]
+fn cv_ranking() {
+    let database = Database::empty("example_cv_ranking");
+    let first = run_example("cv_ranking", &database);
+    assert_says(
+        &first,
+        &[
+            "1 | 7 | 1536",
+            "Fraud model | 1.982 | 0.35 | 1 | 1",
+            "exact | 7",
+            "Fraud model | | 1 Mentoring | | 2",
+        ],
+    );
+    assert!(!first.contains("thesis"), "expected nothing of the other person:\n{first}");
+    assert_eq!(run_example("cv_ranking", &database), first, "expected a second run to show the same");
+}
+
+#[test]
 fn domain_memories() {
     let database = Database::empty("example_domain_memories");
     let first = run_example("domain_memories", &database);
