@@ -10,7 +10,7 @@ use super::diversity::diversify;
 use super::fusion::{fuse, merge};
 use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg};
 use super::leg::push_word_condition;
-use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows};
+use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows, order_rows};
 use super::trace::{Trace, passes_json};
 use super::vector_leg::{Scan, VectorQuestion, vector_leg};
 use super::vector_space::VectorSpace;
@@ -274,9 +274,9 @@ impl Search<'_> {
         };
         database.take_scored();
         // Where few rows pass, scoring all of them costs less than finding those with the words.
-        if matching
-            .is_some_and(|matching| matching.milliseconds(SCORE_MILLISECONDS) < question.index_milliseconds())
-        {
+        let selectivity = self.selectivity(matching);
+        let by_index = question.index_milliseconds(depth, selectivity);
+        if matching.is_some_and(|matching| matching.milliseconds(SCORE_MILLISECONDS) < by_index) {
             let statement = keyword_leg(self.source, lexemes, self.filter, question, None, floor, depth);
             let rows = database.candidates(&statement, IndexScan::Plain)?;
             let scored = database.take_scored();
@@ -292,28 +292,28 @@ impl Search<'_> {
             });
             return Ok(rows);
         }
-        let mut scored = Vec::new();
-        let mut text = String::new();
+        let leg = |formula: &str| {
+            keyword_leg(self.source, lexemes, self.filter, question, Some(formula), floor, depth)
+        };
         let (rows, passes) = best_rows(
             question,
             depth,
-            self.selectivity(matching),
-            |formula| keyword_leg(self.source, lexemes, self.filter, question, Some(formula), floor, depth),
+            selectivity,
+            leg,
+            |rows| order_rows(self.source, rows, self.partitions),
             |statement| {
                 let rows = database.candidates(statement, IndexScan::Plain)?;
-                scored.push(database.take_scored());
-                text.clone_from(&statement.text);
-                Ok(rows)
+                Ok((rows, database.take_scored()))
             },
         )?;
         trace.note("keyword_leg", || {
             json!({
-                "sql": text,
+                "sql": leg("").text,
                 "method": "gin",
                 "exact": true,
                 "theta": passes.last().map(|pass| pass.theta),
-                "passes": passes_json(&passes, &scored),
-                "scored": scored.iter().sum::<u64>(),
+                "passes": passes_json(&passes),
+                "scored": passes.iter().map(|pass| pass.scored).sum::<u64>(),
                 "rows": rows.len(),
             })
         });

@@ -1,18 +1,20 @@
 //! The keyword leg: the rows with the highest BM25 scores, exactly, from an ordinary GIN index.
 //!
 //! 1. Guess a threshold that a few rows more than are wanted should reach.
-//! 2. Run the statement whose `tsquery` rules out what cannot reach it (see `threshold`), with the
-//!    scores of what is left.
+//! 2. Run the statement whose `tsquery` rules out what cannot reach it (see `threshold`), and what
+//!    was scored before, with the scores of what is left.
 //! 3. Where the worst row of a full list reaches the threshold, no other row can displace it: done.
 //!    Else that row's score is the next threshold. Where that would leave many rows, or the list
 //!    was not full, the same is done once more with a few rows more, for a better one.
 
+use std::collections::{HashMap, HashSet};
+
 use super::bm25::{Bm25, Collection, QueryWord};
 use super::bm25_index::Bm25Index;
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Location};
 use super::leg::{RowColumns, push_word_condition};
 use super::source::Column;
-use super::threshold::{Expectation, Formula};
+use super::threshold::{Expectation, Formula, share_looked_at};
 use super::vector_space::VectorSpace;
 use super::{Filter, Parameter, SearchSource, Statement};
 use crate::error::Result;
@@ -54,10 +56,10 @@ pub struct Pass {
     pub theta: f64,
     /// The `tsquery`.
     pub formula: String,
+    /// The rows that were scored.
+    pub scored: u64,
     /// The rows in its list.
     pub rows: usize,
-    /// The least score of a full list.
-    pub least_score: Option<f64>,
 }
 
 /// Rows that the first pass may score for each row wanted: few, to learn a threshold cheaply.
@@ -79,33 +81,47 @@ impl KeywordQuestion {
         self.words.iter().map(|word| self.bm25.upper_bound(word)).collect()
     }
 
-    /// A `tsquery` of the rows that can reach `theta` and have enough of the words, where
-    /// `selectivity` is the share of rows that the filter keeps.
-    fn formula(&self, theta: f64, selectivity: f64) -> String {
-        let lexemes: Vec<&str> = self.words.iter().map(|word| word.lexeme.as_str()).collect();
+    /// True of the rows that can reach `theta` and have enough of the words, where `selectivity` is
+    /// the share of rows that the filter keeps.
+    fn formula(&self, theta: f64, selectivity: f64) -> Formula {
         let documents = (self.collection.documents, self.collection.documents * selectivity);
         let reaching = Formula::worth_reaching(&self.bounds(), &self.shares, documents, theta);
-        let formula = match self.minimum {
+        match self.minimum {
             0 | 1 => reaching,
-            minimum => Formula::All(vec![Formula::at_least(minimum, lexemes.len()), reaching]),
-        };
+            minimum => Formula::All(vec![Formula::at_least(minimum, self.words.len()), reaching]),
+        }
+    }
+
+    fn to_tsquery(&self, formula: &Formula) -> String {
+        let lexemes: Vec<&str> = self.words.iter().map(|word| word.lexeme.as_str()).collect();
         formula.to_tsquery(&lexemes).unwrap_or_default()
     }
 }
 
-/// Milliseconds that an index spends on each row that has a word, measured on a million documents.
-const POSTING_MILLISECONDS: f64 = 0.00015;
+/// Milliseconds that an index spends, in all passes, on each row that has a word without which no
+/// others are enough. Measured on a million documents, where single questions took a third of it to
+/// three times as long.
+const POSTING_MILLISECONDS: f64 = 0.0004;
+
+/// Milliseconds for each document, whatever the words.
+const DOCUMENT_MILLISECONDS: f64 = 0.00001;
 
 impl KeywordQuestion {
-    /// Milliseconds that an index is expected to spend on all rows that have any of the words.
-    pub fn index_milliseconds(&self) -> f64 {
-        self.collection.documents * self.shares.iter().sum::<f64>() * POSTING_MILLISECONDS
+    /// Milliseconds that an index is expected to take for the `depth` best rows, where `selectivity`
+    /// is the share of rows that the filter keeps.
+    pub fn index_milliseconds(&self, depth: usize, selectivity: f64) -> f64 {
+        let documents = self.collection.documents;
+        let expected = Expectation::new(&self.bounds(), &self.shares, documents * selectivity);
+        let theta = expected.threshold_for(FIRST_ROWS * depth as f64);
+        let postings = documents * share_looked_at(&self.bounds(), &self.shares, theta);
+        postings * POSTING_MILLISECONDS + documents * DOCUMENT_MILLISECONDS
     }
 }
 
-/// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` runs a
-/// statement with columns (tableoid, ctid, key as text, score); `selectivity` is the share of rows
-/// that the filter keeps, as far as it is known.
+/// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` gives the rows,
+/// and the number of rows scored, of a statement with columns (tableoid, ctid, key as text, score), that of `statement` for a `tsquery`
+/// or that of `in_key_order` for rows that are to be put in the order of their keys; `selectivity`
+/// is the share of rows that the filter keeps, as far as it is known.
 ///
 /// # Errors
 /// Those of `run`.
@@ -113,8 +129,9 @@ pub fn best_rows(
     question: &KeywordQuestion,
     depth: usize,
     selectivity: f64,
-    mut statement: impl FnMut(&str) -> Statement,
-    mut run: impl FnMut(&Statement) -> Result<Vec<Candidate>>,
+    statement: impl Fn(&str) -> Statement,
+    in_key_order: impl Fn(&[Location]) -> Statement,
+    mut run: impl FnMut(&Statement) -> Result<(Vec<Candidate>, u64)>,
 ) -> Result<(Vec<Candidate>, Vec<Pass>)> {
     let documents = question.collection.documents * selectivity;
     let expected = Expectation::new(&question.bounds(), &question.shares, documents);
@@ -123,10 +140,23 @@ pub fn best_rows(
     let mut theta = if is_little { 0.0 } else { expected.threshold_for(wanted) };
     let mut formula = question.formula(theta, selectivity);
     let mut passes = Vec::new();
+    let mut scored = Formula::Never;
+    let mut rows = Vec::new();
     loop {
-        let rows = run(&statement(&formula))?;
+        // Rows of an earlier pass have their score, and those that matter are in the list.
+        let beyond = formula.beyond(&scored);
+        if beyond != Formula::Never {
+            let text = question.to_tsquery(&beyond);
+            let (mut found, scored_rows) = run(&statement(&text))?;
+            passes.push(Pass { theta, formula: text, scored: scored_rows, rows: found.len() });
+            found.retain(|row| rows.iter().all(|known: &Candidate| known.location != row.location));
+            let tied = rows_that_tie(&rows, &found);
+            // Only the database knows the order of keys.
+            let order = if tied.is_empty() { vec![] } else { run(&in_key_order(&tied))?.0 };
+            rows = merge_best(rows, found, &order, depth);
+        }
+        scored = formula.clone();
         let least_score = rows.last().filter(|_| rows.len() == depth).map(|row| row.score);
-        passes.push(Pass { theta, formula: formula.clone(), rows: rows.len(), least_score });
         // No score below this one is among the best.
         let floor = match least_score {
             Some(least) if least >= theta => return Ok((rows, passes)),
@@ -146,6 +176,31 @@ pub fn best_rows(
         (theta, formula) =
             if is_worth_it { (guess, question.formula(guess, selectivity)) } else { (floor, last) };
     }
+}
+
+/// The rows of both lists whose score a row of the other list has, too.
+fn rows_that_tie(known: &[Candidate], found: &[Candidate]) -> Vec<Location> {
+    let scores = |rows: &[Candidate]| rows.iter().map(|row| row.score.to_bits()).collect::<HashSet<u64>>();
+    let shared: HashSet<u64> = scores(known).intersection(&scores(found)).copied().collect();
+    let tied = known.iter().chain(found).filter(|row| shared.contains(&row.score.to_bits()));
+    tied.map(|row| row.location).collect()
+}
+
+/// The best rows of two lists; equal ones in `order`, where it has them, else as they come.
+fn merge_best(
+    known: Vec<Candidate>,
+    found: Vec<Candidate>,
+    order: &[Candidate],
+    depth: usize,
+) -> Vec<Candidate> {
+    let order: HashMap<Location, usize> =
+        order.iter().enumerate().map(|(place, row)| (row.location, place)).collect();
+    let mut rows: Vec<Candidate> = known.into_iter().chain(found).collect();
+    rows.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| order.get(&a.location).cmp(&order.get(&b.location)))
+    });
+    rows.truncate(depth);
+    rows
 }
 
 /// The statement that scores the rows which match `formula`, best first; without one, all rows that

@@ -4,6 +4,7 @@
 use super::bm25_index::Bm25Index;
 use super::candidate::Location;
 use super::keyword_leg::{KeywordQuestion, score_expression};
+use super::leg::RowColumns;
 use super::lexemes::configuration_expression;
 use super::{Filter, Parameter, SearchSource, Statement};
 
@@ -79,6 +80,20 @@ pub fn fetch_rows(
         shown = shown.join(", "),
     ));
     push_rows(&mut statement, source, rows, measures.partitions);
+    statement
+}
+
+/// The statement that puts rows in the order of their keys, with the columns of a leg and no score.
+pub fn order_rows(source: &SearchSource, rows: &[Location], partitions: Option<&Filter>) -> Statement {
+    let columns = RowColumns::of(source);
+    let mut statement = Statement::default();
+    statement.push(format_args!(
+        "SELECT leg.place, leg.row, {key}, 0::pg_catalog.float8 FROM (SELECT {selected}",
+        key = columns.outer_key(source),
+        selected = columns.selected(),
+    ));
+    push_rows(&mut statement, source, rows, partitions);
+    statement.push(format_args!(") AS leg ORDER BY {}", columns.outer_order()));
     statement
 }
 

@@ -61,6 +61,43 @@ impl Formula {
         Formula::any_of(bounds.len())
     }
 
+    /// A formula that holds for every document for which this one holds and `known` does not, and
+    /// for none beyond this one: smaller, and so cheaper to evaluate, than both of them.
+    pub fn beyond(&self, known: &Formula) -> Formula {
+        let known_parts = known.alternatives();
+        if known_parts.contains(self) || known_parts.contains(&Formula::Always) {
+            return Formula::Never;
+        }
+        match self {
+            Formula::Any(parts) => join_any(parts.iter().map(|part| part.beyond(known)).collect()),
+            Formula::All(parts) => {
+                let [lead, rest @ ..] = parts.as_slice() else { return self.clone() };
+                if known_parts.contains(lead) {
+                    return Formula::Never;
+                }
+                let same_lead = known_parts.iter().find_map(|part| match part {
+                    Formula::All(others) if others.first() == Some(lead) => Some(&others[1..]),
+                    _ => None,
+                });
+                match same_lead.map(|others| join_all(rest.to_vec()).beyond(&join_all(others.to_vec()))) {
+                    None => self.clone(),
+                    Some(Formula::Never) => Formula::Never,
+                    Some(Formula::All(more)) => join_all([vec![lead.clone()], more].concat()),
+                    Some(other) => join_all(vec![lead.clone(), other]),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// The parts of which one must hold.
+    fn alternatives(&self) -> &[Formula] {
+        match self {
+            Formula::Any(parts) => parts,
+            other => std::slice::from_ref(other),
+        }
+    }
+
     /// True of the documents that have at least `minimum` of `count` words, or, where that formula
     /// is too large, of more.
     pub fn at_least(minimum: usize, count: usize) -> Formula {
@@ -93,6 +130,30 @@ impl Formula {
     }
 }
 
+fn join_any(parts: Vec<Formula>) -> Formula {
+    let mut joined = Vec::new();
+    for part in parts {
+        match part {
+            Formula::Never => {}
+            Formula::Any(parts) => joined.extend(parts),
+            other => joined.push(other),
+        }
+    }
+    match joined.len() {
+        0 => Formula::Never,
+        1 => joined.remove(0),
+        _ => Formula::Any(joined),
+    }
+}
+
+fn join_all(mut parts: Vec<Formula>) -> Formula {
+    match parts.len() {
+        0 => Formula::Always,
+        1 => parts.remove(0),
+        _ => Formula::All(parts),
+    }
+}
+
 /// A lexeme as `tsquery` and `tsvector` read it.
 pub fn quote_lexeme(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
@@ -116,20 +177,25 @@ struct Costs<'a> {
 
 impl<'a> Costs<'a> {
     fn new(bounds: &[f64], shares: &'a [f64], (all, passing): (f64, f64), theta: f64) -> Costs<'a> {
-        // GIN looks at the postings of the first words, without which no others are enough.
-        let total: f64 = bounds.iter().sum();
-        let mut remaining = total;
-        let mut looked_at = 0.0;
-        for (bound, share) in bounds.iter().zip(shares) {
-            if remaining < theta {
-                break;
-            }
-            remaining -= bound;
-            looked_at += all * share;
-        }
+        let looked_at = all * share_looked_at(bounds, shares, theta);
         let word = looked_at * WORD_NANOSECONDS / DOCUMENT_NANOSECONDS;
         Costs { shares, documents: passing, word }
     }
+}
+
+/// The postings that GIN looks at, as a share of the documents: those of the first words, without
+/// which no others are enough to reach `theta`.
+pub fn share_looked_at(bounds: &[f64], shares: &[f64], theta: f64) -> f64 {
+    let mut remaining: f64 = bounds.iter().sum();
+    let mut looked_at = 0.0;
+    for (bound, share) in bounds.iter().zip(shares) {
+        if remaining < theta {
+            break;
+        }
+        remaining -= bound;
+        looked_at += share;
+    }
+    looked_at
 }
 
 struct Builder<'a> {
@@ -279,6 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_scored_is_left_out() {
+        let bounds = [4.0, 3.0, 2.0, 1.0];
+        let (known, wider) = (Formula::reaching(&bounds, 7.0), Formula::reaching(&bounds, 5.0));
+        let text = |formula: &Formula| formula.to_tsquery(&["a", "b", "c", "d"]);
+        assert_eq!(text(&known).as_deref(), Some("('a' & ('b' | ('c' & 'd')))"));
+        assert_eq!(text(&wider).as_deref(), Some("(('a' & ('b' | 'c' | 'd')) | ('b' & 'c'))"));
+        assert_eq!(text(&wider.beyond(&known)).as_deref(), Some("(('a' & ('c' | 'd')) | ('b' & 'c'))"));
+        assert_eq!(wider.beyond(&wider), Formula::Never);
+        assert_eq!(wider.beyond(&Formula::Never), wider);
+    }
+
+    #[test]
     fn words_that_rule_out_little_are_left_away() {
         let bounds = [4.0, 3.0, 2.0, 1.0];
         let text = |share: f64| {
@@ -345,6 +423,33 @@ mod tests {
                 prop_assert!(sum > 0.0 || !formula.holds(present));
             }
             prop_assert!(nodes(&formula) <= 3 * NODE_BUDGET);
+        }
+
+        #[test]
+        fn what_lies_beyond_a_higher_threshold_is_neither_lost_nor_widened(
+            mut bounds in prop::collection::vec(0.01f64..10.0, 1..10),
+            shares in prop::collection::vec(0.0f64..1.0, 14),
+            thetas in (0.0f64..1.1, 0.0f64..1.1),
+            minimum in 1usize..4,
+            documents in prop::collection::vec(prop::collection::vec(any::<bool>(), 14), 40),
+        ) {
+            bounds.sort_by(|a, b| b.total_cmp(a));
+            let total = bounds.iter().sum::<f64>();
+            let (high, low) = (thetas.0.max(thetas.1) * total, thetas.0.min(thetas.1) * total);
+            let formula = |theta: f64| {
+                let reaching = Formula::worth_reaching(&bounds, &shares, (1e6, 1e6), theta);
+                let enough = Formula::at_least(minimum.min(bounds.len()), bounds.len());
+                if minimum == 1 { reaching } else { Formula::All(vec![enough, reaching]) }
+            };
+            let (known, wider) = (formula(high), formula(low));
+            let beyond = wider.beyond(&known);
+            for present in &documents {
+                if wider.holds(present) && !known.holds(present) {
+                    prop_assert!(beyond.holds(present), "{:?} lost {:?}", beyond, present);
+                }
+                prop_assert!(wider.holds(present) || !beyond.holds(present), "{:?} widened {:?}", beyond, wider);
+            }
+            prop_assert!(nodes(&beyond) <= nodes(&wider));
         }
 
         #[test]

@@ -53,15 +53,14 @@ impl Trace {
 }
 
 /// The passes of the keyword leg as JSON, with the rows that each scored.
-pub fn passes_json(passes: &[Pass], scored: &[u64]) -> Value {
-    let pass = |(pass, scored): (&Pass, &u64)| {
+pub fn passes_json(passes: &[Pass]) -> Value {
+    let pass = |pass: &Pass| {
         json!({
             "theta": pass.theta,
             "formula": pass.formula,
-            "scored": scored,
+            "scored": pass.scored,
             "rows": pass.rows,
-            "least_score": pass.least_score,
         })
     };
-    passes.iter().zip(scored).map(pass).collect()
+    passes.iter().map(pass).collect()
 }
