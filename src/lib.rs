@@ -6,6 +6,7 @@
 pub mod embedding;
 pub mod error;
 pub mod identifier;
+pub mod jobs;
 pub mod model;
 #[cfg(feature = "pg")]
 pub mod pg;

@@ -1,0 +1,312 @@
+//! One batch: the entries of a lease, joined by row, on their way through the steps.
+
+use std::collections::HashMap;
+
+use super::bisection::bisect;
+use super::Failure;
+use crate::error::Result as CrateResult;
+
+/// An entry of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub id: i64,
+    /// The primary key of the row, each column as text.
+    pub key: Vec<String>,
+    /// How often it has failed.
+    pub attempts: u32,
+}
+
+/// A row to embed, with all entries of the queue that ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The primary key of the row, each column as text.
+    pub key: Vec<String>,
+    /// The numbers of its entries.
+    pub ids: Vec<i64>,
+    /// How often it has failed: a newer entry may be of other content.
+    pub attempts: u32,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The chunks of the row are written, so many.
+    Embedded(usize),
+    /// They were true already.
+    Unchanged,
+    /// There is no such row any more.
+    Gone,
+    /// It was not read, since the rows before it were so large.
+    Later,
+    /// The row has other content by now, for which there is another entry, or somebody holds it: the
+    /// entry stays.
+    Overtaken,
+    /// It could not be done.
+    Failed(Failure),
+}
+
+/// A row as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<R> {
+    /// It is to be embedded.
+    New(R),
+    /// What is there is true.
+    Unchanged,
+    /// It is not there.
+    Gone,
+    /// The rows before it were so large that it has to wait.
+    Later,
+}
+
+/// The steps of a batch, which something that knows the database and the model does.
+pub trait Steps {
+    /// A row that was read.
+    type Row;
+    /// The chunks of a row.
+    type Chunks;
+    /// A row's chunks with their embeddings.
+    type Embedded;
+
+    /// Reads rows, in the order of their keys.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<Self::Row>>, Failure>;
+
+    /// Cuts a row.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    fn chunk(&mut self, row: &Self::Row) -> Result<Self::Chunks, Failure>;
+
+    /// Embeds the chunks of rows, all at once.
+    ///
+    /// # Errors
+    /// What the model says.
+    fn embed(&mut self, rows: &[(&Self::Row, Self::Chunks)]) -> Result<Vec<Self::Embedded>, Failure>;
+
+    /// Writes rows, all or none, and says of each how many chunks it has now; `None` where it has
+    /// other content by now.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn write(
+        &mut self,
+        rows: &[(&[String], &Self::Row, &Self::Embedded)],
+    ) -> Result<Vec<Option<usize>>, Failure>;
+
+    /// Called between the steps; an error ends the batch.
+    ///
+    /// # Errors
+    /// A request to cancel, in whatever form.
+    fn checkpoint(&mut self) -> CrateResult<()>;
+}
+
+/// Joins the entries of each row, in the order of the first of them.
+pub fn join_entries(entries: Vec<Entry>) -> Vec<Job> {
+    let mut places: HashMap<Vec<String>, usize> = HashMap::new();
+    let mut jobs: Vec<Job> = Vec::new();
+    for entry in entries {
+        match places.get(&entry.key) {
+            Some(place) => {
+                let job = &mut jobs[*place];
+                job.ids.push(entry.id);
+                job.attempts = job.attempts.min(entry.attempts);
+            }
+            None => {
+                places.insert(entry.key.clone(), jobs.len());
+                jobs.push(Job { key: entry.key, ids: vec![entry.id], attempts: entry.attempts });
+            }
+        }
+    }
+    jobs
+}
+
+/// Takes rows, by their keys, through the steps, and says what became of each.
+///
+/// # Errors
+/// Those of [`Steps::checkpoint`].
+pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec<Outcome>> {
+    let found = bisect(keys, &mut |part: &[&[String]]| steps.read(part));
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(found.len());
+    let mut new: Vec<(usize, S::Row)> = Vec::new();
+    for (place, found) in found.into_iter().enumerate() {
+        outcomes.push(match found {
+            Err(failure) => Outcome::Failed(failure),
+            Ok(Found::Gone) => Outcome::Gone,
+            Ok(Found::Unchanged) => Outcome::Unchanged,
+            Ok(Found::Later) => Outcome::Later,
+            Ok(Found::New(row)) => {
+                new.push((place, row));
+                Outcome::Overtaken
+            }
+        });
+    }
+    let mut chunked: Vec<(usize, (&S::Row, S::Chunks))> = Vec::new();
+    for (place, row) in &new {
+        steps.checkpoint()?;
+        match steps.chunk(row) {
+            Ok(chunks) => chunked.push((*place, (row, chunks))),
+            Err(failure) => outcomes[*place] = Outcome::Failed(failure),
+        }
+    }
+    let (places, chunked): (Vec<usize>, Vec<(&S::Row, S::Chunks)>) = chunked.into_iter().unzip();
+    let embedded = bisect(&chunked, &mut |part: &[(&S::Row, S::Chunks)]| steps.embed(part));
+    let mut written: Vec<(&[String], &S::Row, S::Embedded)> = Vec::new();
+    let mut written_places = Vec::new();
+    for ((place, (row, _)), result) in places.into_iter().zip(&chunked).zip(embedded) {
+        match result {
+            Ok(embedded) => {
+                written.push((keys[place], row, embedded));
+                written_places.push(place);
+            }
+            Err(failure) => outcomes[place] = Outcome::Failed(failure),
+        }
+    }
+    steps.checkpoint()?;
+    let results = bisect(&written, &mut |part: &[(&[String], &S::Row, S::Embedded)]| {
+        let part: Vec<_> = part.iter().map(|(key, row, embedded)| (*key, *row, embedded)).collect();
+        steps.write(&part)
+    });
+    for (place, result) in written_places.into_iter().zip(results) {
+        outcomes[place] = match result {
+            Ok(Some(chunks)) => Outcome::Embedded(chunks),
+            Ok(None) => Outcome::Overtaken,
+            Err(failure) => Outcome::Failed(failure),
+        };
+    }
+    Ok(outcomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Category;
+    use super::*;
+
+    /// Rows are texts; "gone" is not there, "same" is true already, and others fail where they say.
+    #[derive(Default)]
+    struct Texts {
+        embeddings: usize,
+        writes: usize,
+        readable: usize,
+    }
+
+    fn failure(category: Category) -> Failure {
+        Failure { category, is_permanent: false, sqlstate: "22000".into(), message: "poison".into() }
+    }
+
+    fn fail_for<T>(poison: &str, rows: &[&String], results: Vec<T>) -> Result<Vec<T>, Failure> {
+        let is_poisoned = rows.iter().any(|row| row.as_str() == poison);
+        if is_poisoned { Err(failure(Category::Row)) } else { Ok(results) }
+    }
+
+    impl Steps for Texts {
+        type Row = String;
+        type Chunks = usize;
+        type Embedded = usize;
+
+        fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<String>>, Failure> {
+            let found = keys.iter().enumerate().map(|(place, key)| match key[0].as_str() {
+                _ if place >= self.readable => Found::Later,
+                "gone" => Found::Gone,
+                "same" => Found::Unchanged,
+                text => Found::New(text.to_owned()),
+            });
+            if keys.iter().any(|key| key[0] == "no page") {
+                return Err(failure(Category::Row));
+            }
+            Ok(found.collect())
+        }
+
+        fn chunk(&mut self, row: &String) -> Result<usize, Failure> {
+            if row == "no chunks" { Err(failure(Category::Row)) } else { Ok(row.len()) }
+        }
+
+        fn embed(&mut self, rows: &[(&String, usize)]) -> Result<Vec<usize>, Failure> {
+            self.embeddings += 1;
+            if rows.iter().any(|(row, _)| *row == "no model") {
+                return Err(failure(Category::Model));
+            }
+            let texts: Vec<&String> = rows.iter().map(|(row, _)| *row).collect();
+            fail_for("no vector", &texts, rows.iter().map(|(_, chunks)| *chunks).collect())
+        }
+
+        fn write(&mut self, rows: &[(&[String], &String, &usize)]) -> Result<Vec<Option<usize>>, Failure> {
+            self.writes += 1;
+            let texts: Vec<&String> = rows.iter().map(|(_, row, _)| *row).collect();
+            let written = rows.iter().map(|(_, row, chunks)| (row.as_str() != "changed").then_some(**chunks));
+            fail_for("no place", &texts, written.collect())
+        }
+
+        fn checkpoint(&mut self) -> CrateResult<()> {
+            Ok(())
+        }
+    }
+
+    fn run(texts: &[&str], readable: usize) -> (Vec<Outcome>, Texts) {
+        let keys: Vec<Vec<String>> = texts.iter().map(|text| vec![(*text).to_owned()]).collect();
+        let keys: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
+        let mut steps = Texts { readable, ..Texts::default() };
+        (run_batch(&keys, &mut steps).expect("never cancelled"), steps)
+    }
+
+    #[test]
+    fn every_row_has_its_own_end() {
+        let texts = ["a", "gone", "no chunks", "bb", "same", "no vector", "changed", "no place", "ccc"];
+        let (outcomes, _) = run(&texts, 99);
+        let failed = || Outcome::Failed(failure(Category::Row));
+        let expected = [
+            Outcome::Embedded(1),
+            Outcome::Gone,
+            failed(),
+            Outcome::Embedded(2),
+            Outcome::Unchanged,
+            failed(),
+            Outcome::Overtaken,
+            failed(),
+            Outcome::Embedded(3),
+        ];
+        assert_eq!(outcomes, expected);
+    }
+
+    #[test]
+    fn a_batch_without_poison_is_embedded_and_written_at_once() {
+        let (outcomes, steps) = run(&["a", "b", "c"], 99);
+        assert_eq!(outcomes, vec![Outcome::Embedded(1); 3]);
+        assert_eq!((steps.embeddings, steps.writes), (1, 1));
+    }
+
+    #[test]
+    fn a_model_that_is_gone_is_asked_once_and_nothing_is_written() {
+        let (outcomes, steps) = run(&["a", "no model", "c"], 99);
+        assert_eq!(outcomes, vec![Outcome::Failed(failure(Category::Model)); 3]);
+        assert_eq!((steps.embeddings, steps.writes), (1, 0));
+    }
+
+    #[test]
+    fn rows_behind_large_ones_wait() {
+        let expected = [Outcome::Embedded(1), Outcome::Embedded(1), Outcome::Later];
+        assert_eq!(run(&["a", "b", "c"], 2).0, expected);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_alone() {
+        let outcomes = run(&["a", "b", "no page", "c"], 99).0;
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Embedded(1)).count(), 3);
+        assert_eq!(outcomes[2], Outcome::Failed(failure(Category::Row)));
+    }
+
+    #[test]
+    fn entries_of_a_row_are_joined() {
+        let entry = |id, key: &str, attempts| Entry { id, key: vec![key.to_owned()], attempts };
+        let jobs = join_entries(vec![entry(1, "a", 3), entry(2, "b", 0), entry(5, "a", 0)]);
+        assert_eq!(
+            jobs,
+            [
+                Job { key: vec!["a".into()], ids: vec![1, 5], attempts: 0 },
+                Job { key: vec!["b".into()], ids: vec![2], attempts: 0 },
+            ]
+        );
+    }
+}
