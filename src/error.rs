@@ -146,6 +146,24 @@ pub enum Error {
     UnusableAuditLog { table: String, log: String, sqlstate: &'static str, reason: String },
     #[error("only audit triggers write to the audit log {log}")]
     ProtectedAuditLog { log: String },
+    #[error("must be owner of table {table} to make it searchable")]
+    NotOwnerToSearch { table: String },
+    #[error("{subject} cannot be made searchable")]
+    NotEnableable { subject: String, kind: &'static str },
+    #[error("table {table} has no primary key")]
+    NoPrimaryKey { table: String },
+    #[error("table {table} is searched as a partition of another one")]
+    SearchedWithParent { table: String },
+    #[error("table {table} was not made searchable")]
+    NotSearched { table: String },
+    #[error("the companion of table {table} is gone")]
+    CompanionGone { table: String },
+    #[error("{companion}, the companion of table {table}, belongs to another role")]
+    CompanionNotOwned { table: String, companion: String },
+    #[error("relation {relation} already exists and is not the companion of table {table}")]
+    CompanionExists { relation: String, table: String },
+    #[error("row {key} of table {table} could not be embedded")]
+    RowNotEmbedded { key: String, table: String, sqlstate: String, reason: String },
 }
 
 /// The parts of an error report beside its message.
@@ -466,6 +484,49 @@ impl Error {
                 Some("A log is append-only for everyone but its owner.".into()),
                 Some("Have the owner of the log do it, with SET ROLE.".into()),
             ),
+            NotOwnerToSearch { .. } => (
+                "42501",
+                None,
+                Some("Have its owner call the function, or grant yourself the owner's role.".into()),
+            ),
+            NotEnableable { kind, .. } => (
+                "42809",
+                Some(format!("It is {kind}.")),
+                Some("Name an ordinary or partitioned table that is not temporary.".into()),
+            ),
+            NoPrimaryKey { table } => (
+                "42P16",
+                Some("Chunks belong to a row by its primary key.".into()),
+                Some(format!("Add one, as in ALTER TABLE {table} ADD id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.")),
+            ),
+            SearchedWithParent { .. } => {
+                ("55000", None, Some("Name the partitioned table that was made searchable.".into()))
+            }
+            NotSearched { table } => (
+                "55000",
+                None,
+                Some(format!("Call enable_search({}, content => ARRAY[…]) first.", Literal(table))),
+            ),
+            CompanionGone { table } => (
+                "55000",
+                Some("Its triggers are still there.".into()),
+                Some(format!("Call enable_search({0}, …) to make it again, or disable_search({0}).", Literal(table))),
+            ),
+            CompanionNotOwned { companion, .. } => (
+                "42501",
+                Some("A companion is read and written with the rights of its table's owner.".into()),
+                Some(format!("Give it to the owner of the table with ALTER TABLE {companion} OWNER TO ….")),
+            ),
+            CompanionExists { .. } => (
+                "42P07",
+                None,
+                Some("Rename that relation, or move it to another schema.".into()),
+            ),
+            RowNotEmbedded { sqlstate, reason, .. } => (
+                known_sqlstate(sqlstate),
+                Some(sentence(reason)),
+                Some("Correct the row, or call enable_search with mode => 'async' to have such rows recorded in vector_tools.embedding_errors instead.".into()),
+            ),
         };
         Facts { sqlstate, detail, hint }
     }
@@ -481,6 +542,14 @@ impl Error {
             },
         }
     }
+}
+
+/// A SQLSTATE that is the reason of another error, of those that can be; the rest is a data exception.
+fn known_sqlstate(found: &str) -> &'static str {
+    const KNOWN: [&str; 12] = [
+        "22000", "22P02", "22023", "22021", "38000", "42501", "42704", "54000", "55000", "58P01", "53200", "XX001",
+    ];
+    KNOWN.into_iter().find(|known| *known == found).unwrap_or("22000")
 }
 
 /// Makes a reason from another library a sentence fit for DETAIL: one paragraph, a capital, a stop.

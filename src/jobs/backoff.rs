@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Failure;
+use super::{Category, Failure};
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -10,7 +10,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// So many failures are enough.
+/// So many failures of a row are enough. A model or a server may be out of order for longer, and the
+/// row is not to blame.
 pub const MOST_ATTEMPTS: u32 = 10;
 
 /// The share of a wait by which it differs from the next job's, so that jobs that failed together
@@ -29,7 +30,7 @@ pub enum Verdict {
 /// Judges the failure of a job that has been tried `attempts` times, this time included; `chance` is
 /// a number from 0 to 1.
 pub fn judge(failure: &Failure, attempts: u32, chance: f64) -> Verdict {
-    if failure.is_permanent || attempts >= MOST_ATTEMPTS {
+    if failure.is_permanent || (failure.category == Category::Row && attempts >= MOST_ATTEMPTS) {
         return Verdict::Dead;
     }
     let doublings = attempts.saturating_sub(1).min(31);
@@ -40,7 +41,6 @@ pub fn judge(failure: &Failure, attempts: u32, chance: f64) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Category;
     use super::*;
     use proptest::prelude::*;
 
@@ -65,6 +65,8 @@ mod tests {
     fn what_cannot_succeed_is_dead_at_once_and_the_rest_after_a_while() {
         assert_eq!(judge(&failure(true), 1, 0.5), Verdict::Dead);
         assert_eq!(judge(&failure(false), MOST_ATTEMPTS, 0.5), Verdict::Dead);
+        let of_model = Failure { category: Category::Model, ..failure(false) };
+        assert_eq!(judge(&of_model, 1000, 0.5), Verdict::Again(LONGEST_WAIT));
     }
 
     proptest! {

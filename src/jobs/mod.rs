@@ -10,8 +10,10 @@ pub mod backoff;
 pub mod batch;
 pub mod bisection;
 pub mod failure;
+#[cfg(feature = "pg")]
+pub mod sql;
 pub mod statements;
 
 pub use backoff::{Verdict, judge};
-pub use batch::{Entry, Job, Outcome, Steps, join_entries, run_batch};
+pub use batch::{Entry, Found, Job, Outcome, Steps, join_entries, run_batch};
 pub use failure::{Category, Failure};

@@ -69,14 +69,15 @@ pub fn remove(ids: Vec<i64>) -> Statement {
     statement
 }
 
-/// Removes the dead entries of rows that are done now; keys as JSON arrays, as `key_json` makes them.
+/// Removes the dead entries of rows that are done now; keys as JSON arrays.
 pub fn remove_dead(source: u32, keys: Vec<String>) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let keys = statement.bind(Parameter::Texts(keys));
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
-         AND q.is_dead AND pg_catalog.array_to_json(q.key)::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({keys})"
+         AND q.is_dead AND q.category IS NOT NULL \
+         AND pg_catalog.array_to_json(q.key)::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({keys})"
     ));
     statement
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod memories;
+pub mod searchable;
 pub mod store;
 pub mod template;
 #[cfg(feature = "pg")]

@@ -2,13 +2,10 @@
 //!
 //! Row triggers see one row at a time, but one INSERT for each of them would cost more than the
 //! row itself. So changes are collected until the statement whose triggers are running has run
-//! them all, which the hooks in `statements` say. Where none of them is at work (the statement
+//! them all, which the hooks in `pg::statements` say. Where none of them is at work (the statement
 //! that loads this library, the apply worker of logical replication) each change is written at
 //! once.
 //!
-//! Nothing can be forgotten: a statement that ends well passes its hook, and one that fails takes
-//! its changes with it, with the frame it collected them in.
-
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -17,6 +14,7 @@ use pgrx::pg_sys;
 use super::table::AuditedTable;
 use super::writer;
 use crate::error::Result;
+use crate::pg::statements;
 use crate::tables::audit::change::{Operation, is_full};
 
 /// One line of the log.
@@ -60,27 +58,9 @@ struct Moved {
     command: pg_sys::CommandId,
 }
 
-/// Takes the frame away however the statement ends.
-struct FrameGuard {
-    depth: usize,
-}
-
-impl Drop for FrameGuard {
-    fn drop(&mut self) {
-        FRAMES.with_borrow_mut(|frames| frames.truncate(self.depth));
-    }
-}
-
 /// Runs a part of a statement that fires its triggers, and then writes what they collected.
 pub fn in_frame(work: impl FnOnce()) -> Result<()> {
-    let depth = FRAMES.with_borrow_mut(|frames| {
-        frames.push(Frame::default());
-        frames.len() - 1
-    });
-    let _guard = FrameGuard { depth };
-    work();
-    let frame = FRAMES.with_borrow_mut(|frames| frames.get_mut(depth).map(std::mem::take));
-    frame.map_or(Ok(()), Frame::write)
+    statements::in_frame(&FRAMES, work, Frame::write)
 }
 
 /// Notes that a new TRUNCATE begins.
@@ -106,20 +86,8 @@ pub fn record_row(
         new: after.as_ref().map(|row| row.data),
         record_id: after.or(before).and_then(|row| row.key),
     };
-    let collected = FRAMES.with_borrow_mut(|frames| frames.last_mut().map(std::mem::take));
-    match collected {
-        Some(frame) => {
-            // The frame is away meanwhile, since writing may run other triggers.
-            let frame = frame.add(table, change)?;
-            FRAMES.with_borrow_mut(|frames| {
-                if let Some(place) = frames.last_mut() {
-                    *place = frame;
-                }
-            });
-            Ok(())
-        }
-        None => record_alone(table, change, (old, new)),
-    }
+    let alone = statements::add_to_frame(&FRAMES, change, |frame, change| frame.add(table, change))?;
+    alone.map_or(Ok(()), |change| record_alone(table, change, (old, new)))
 }
 
 /// Notes that a table was truncated, unless that is part of truncating a table it is a partition of.

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::{PgRelation, direct_function_call, pg_sys};
 
-use crate::pg::spi::with_settings;
+use crate::pg::lossless::with_lossless_output;
 use crate::pg::vector;
 use crate::tables::audit::change::join_key;
 
@@ -187,25 +187,4 @@ unsafe fn json_function(type_oid: pg_sys::Oid) -> *mut pg_sys::FmgrInfo {
         (*call).fn_expr = expression.cast();
         call
     }
-}
-
-/// Runs `work` so that numbers, dates and intervals are written whole, whatever the session has
-/// set: a log must not lose what its writer would like to hide.
-fn with_lossless_output<T>(work: impl FnOnce() -> T) -> T {
-    const SHORTEST_EXACT: i32 = 1;
-    // SAFETY: variables of this process.
-    let (digits, dates, intervals) =
-        unsafe { (pg_sys::extra_float_digits, pg_sys::DateStyle, pg_sys::IntervalStyle) };
-    let as_wanted = digits >= SHORTEST_EXACT
-        && dates == pg_sys::USE_ISO_DATES as i32
-        && intervals == pg_sys::INTSTYLE_POSTGRES as i32;
-    if as_wanted {
-        return work();
-    }
-    let settings = [
-        (c"extra_float_digits", SHORTEST_EXACT.to_string()),
-        (c"DateStyle", "ISO".to_owned()),
-        (c"IntervalStyle", "postgres".to_owned()),
-    ];
-    with_settings(&settings, work)
 }

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::row::RowEncoder;
-use super::{TriggerCall, arguments_of};
+
 use crate::error::{Error, Result};
-use crate::identifier::{Identifier, QualifiedName};
+use crate::identifier::QualifiedName;
 use crate::pg::spi;
+use crate::pg::trigger_call::{TriggerCall, arguments_of, origin_of};
 use crate::search::{Parameter, Statement};
 use crate::tables::audit::AuditOptions;
 
@@ -106,60 +107,11 @@ pub fn find(call: &TriggerCall) -> Result<Option<Rc<AuditedTable>>> {
     Ok(Some(table))
 }
 
-/// The table that an audit trigger was made for, and whose rights write its log.
-pub struct Origin {
-    /// The table.
-    pub table: pg_sys::Oid,
-    /// Its owner.
-    pub owner: pg_sys::Oid,
-    /// Schema and name.
-    pub name: QualifiedName,
-}
-
-/// Where a trigger comes from: the trigger of a partition is a copy of its parent's; that for
-/// TRUNCATE, of which there are no copies, belongs to the copy with the same arguments.
-///
-/// # Errors
-/// Never in practice: names in the catalogue are valid.
-pub fn origin_of(trigger: pg_sys::Oid) -> Result<Option<Origin>> {
-    let mut statement = Statement::default();
-    let trigger = statement.bind(Parameter::Integer(i64::from(trigger.to_u32())));
-    statement.push(format_args!(
-        "WITH RECURSIVE ancestor AS ( \
-             SELECT t.tgparentid, t.tgrelid FROM pg_catalog.pg_trigger AS f \
-             JOIN pg_catalog.pg_trigger AS t ON t.tgrelid OPERATOR(pg_catalog.=) f.tgrelid \
-              AND t.tgfoid OPERATOR(pg_catalog.=) f.tgfoid AND t.tgargs OPERATOR(pg_catalog.=) f.tgargs \
-             WHERE f.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
-             AND (t.oid OPERATOR(pg_catalog.=) f.oid OR \
-                  (f.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 0) \
-             UNION ALL \
-             SELECT t.tgparentid, t.tgrelid FROM ancestor AS a \
-             JOIN pg_catalog.pg_trigger AS t ON t.oid OPERATOR(pg_catalog.=) a.tgparentid) \
-         SELECT c.oid, c.relowner, n.nspname::pg_catalog.text, c.relname::pg_catalog.text \
-         FROM ancestor AS a \
-         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) a.tgrelid \
-         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-         JOIN pg_catalog.pg_trigger AS f ON f.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
-         WHERE a.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
-         ORDER BY (c.oid OPERATOR(pg_catalog.=) f.tgrelid)::pg_catalog.int4 LIMIT 1"
-    ));
-    let found = spi::with_catalog_snapshot(|| {
-        spi::query(&statement, |row| {
-            Some((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<String>(3)?, row.get(4)?))
-        })
-    });
-    let origin = |(table, owner, schema, name): (_, _, _, String)| -> Result<Origin> {
-        let name = QualifiedName { schema: Identifier::new(schema)?, name: Identifier::new(name)? };
-        Ok(Origin { table, owner, name })
-    };
-    found.into_iter().flatten().next().map(origin).transpose()
-}
-
 fn read(call: &TriggerCall, options: AuditOptions) -> Result<AuditedTable> {
     let gone = || Error::TableGone { table: call.relation().to_u32() };
     let origin = origin_of(call.trigger().tgoid)?.ok_or_else(gone)?;
     // SAFETY: the relation is open while its trigger runs.
-    let relation = unsafe { pgrx::PgRelation::from_pg(call.0.tg_relation) };
+    let relation = unsafe { pgrx::PgRelation::from_pg(call.data().tg_relation) };
     let partition = (origin.table != call.relation()).then(|| relation.name().to_owned());
     Ok(AuditedTable {
         relation: call.relation(),

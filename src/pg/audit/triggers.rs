@@ -2,12 +2,11 @@
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::arguments_of;
-use super::table::{Origin, origin_of};
 use super::writer::{check_opened, is_owned_for};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::regclass::Regclass;
+use crate::pg::trigger_call::{Origin, arguments_of, origin_of, own_triggers};
 use crate::pg::{catalog, rights, spi};
 use crate::search::{Parameter, Statement};
 use crate::tables::audit::AuditOptions;
@@ -182,15 +181,4 @@ fn partition_tree(root: pg_sys::Oid, condition: &str) -> Result<Vec<QualifiedNam
         Ok(QualifiedName { schema: Identifier::new(schema)?, name: Identifier::new(name)? })
     };
     names.into_iter().flatten().map(name).collect()
-}
-
-fn own_triggers<'a>(table: &'a PgRelation, function: &'a str) -> impl Iterator<Item = &'a pg_sys::Trigger> {
-    // SAFETY: the table is open, so its trigger descriptor stays.
-    let triggers = unsafe {
-        match (*table.as_ptr()).trigdesc.as_ref() {
-            Some(found) => std::slice::from_raw_parts(found.triggers, found.numtriggers as usize),
-            None => &[],
-        }
-    };
-    triggers.iter().filter(move |trigger| catalog::is_state_function(trigger.tgfoid, function))
 }

@@ -6,10 +6,11 @@ use pgrx::prelude::*;
 use super::{AuditOptions, drop_sql, history_statement, log_sql, revoke_sql};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
-use crate::pg::audit::{self, TriggerCall, triggers};
+use crate::pg::audit::{self, triggers};
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::{OrReport, raise};
+use crate::pg::trigger_call::TriggerCall;
 use crate::pg::{catalog, rights, session, spi};
 
 const DEFAULT_LOG: &str = "vector_audit_log";

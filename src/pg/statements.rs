@@ -1,9 +1,76 @@
-//! Hooks that say when a statement fires its triggers, and when it has fired them all.
+//! Hooks that say when a statement fires its triggers, and when it has fired them all; and the frames
+//! in which row triggers collect what is written once for the whole statement.
+//!
+//! Nothing can be forgotten: a statement that ends well passes its hook, and one that fails takes
+//! what it collected with it, with the frame it collected it in.
+
+use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use pgrx::pg_sys;
 
-use super::buffer;
-use crate::pg::report::OrReport;
+use super::report::OrReport;
+use super::{audit, queue};
+use crate::error::Result;
+
+/// The frames of the statements that are firing triggers; the innermost is the last.
+pub type Frames<F> = LocalKey<RefCell<Vec<F>>>;
+
+/// Takes the frame away however the statement ends.
+struct FrameGuard<F: 'static> {
+    frames: &'static Frames<F>,
+    depth: usize,
+}
+
+impl<F> Drop for FrameGuard<F> {
+    fn drop(&mut self) {
+        self.frames.with_borrow_mut(|frames| frames.truncate(self.depth));
+    }
+}
+
+/// Runs a part of a statement that fires its triggers, and then writes what they collected.
+pub fn in_frame<F: Default>(
+    frames: &'static Frames<F>,
+    work: impl FnOnce(),
+    write: impl FnOnce(F) -> Result<()>,
+) -> Result<()> {
+    let depth = frames.with_borrow_mut(|frames| {
+        frames.push(F::default());
+        frames.len() - 1
+    });
+    let _guard = FrameGuard { frames, depth };
+    work();
+    let frame = frames.with_borrow_mut(|frames| frames.get_mut(depth).map(std::mem::take));
+    frame.map_or(Ok(()), write)
+}
+
+/// Hands the frame of the innermost statement to `add`, if there is one; it is away meanwhile, since
+/// writing may run other triggers.
+///
+/// # Errors
+/// Those of `add`, and the value itself where no statement is firing triggers.
+pub fn add_to_frame<F: Default, T>(
+    frames: &'static Frames<F>,
+    value: T,
+    add: impl FnOnce(F, T) -> Result<F>,
+) -> Result<Option<T>> {
+    let Some(frame) = frames.with_borrow_mut(|frames| frames.last_mut().map(std::mem::take)) else {
+        return Ok(Some(value));
+    };
+    let frame = add(frame, value)?;
+    frames.with_borrow_mut(|frames| {
+        if let Some(place) = frames.last_mut() {
+            *place = frame;
+        }
+    });
+    Ok(None)
+}
+
+/// Runs a part of a statement in a frame of each kind.
+fn in_frames(work: impl FnOnce()) {
+    let audited = || audit::in_frame(work).or_report();
+    queue::in_frame(audited).or_report();
+}
 
 static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
 static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -29,7 +96,7 @@ unsafe extern "C-unwind" fn finish_statement(query: *mut pg_sys::QueryDesc) {
             None => pg_sys::standard_ExecutorFinish(query),
         }
     };
-    buffer::in_frame(finish).or_report();
+    in_frames(finish);
 }
 
 /// Those of COPY and TRUNCATE run here.
@@ -74,9 +141,9 @@ unsafe extern "C-unwind" fn run_utility(
     };
     // SAFETY: as above.
     match unsafe { (*(*statement).utilityStmt).type_ } {
-        pg_sys::NodeTag::T_CopyStmt => buffer::in_frame(run).or_report(),
+        pg_sys::NodeTag::T_CopyStmt => in_frames(run),
         pg_sys::NodeTag::T_TruncateStmt => {
-            buffer::begin_truncate();
+            audit::begin_truncate();
             run();
         }
         _ => run(),

@@ -1,0 +1,169 @@
+-- Tables made searchable, and the queue of rows to embed. The functions in C read their arguments by place: keep the
+-- order of src/tables/searchable/sql.rs and src/jobs/sql.rs.
+
+-- Writers only add to it, so that none of them ever waits for a worker; entries of one row are joined when they are
+-- leased. A key is the texts of its columns, which every type reads back, where JSON would lose some of them.
+CREATE TABLE vector_tools.queue (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source regclass NOT NULL,
+    key text[] NOT NULL,
+    enqueued_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    attempts integer NOT NULL DEFAULT 0,
+    next_try timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    category text,
+    sqlstate text,
+    last_error text,
+    is_dead boolean NOT NULL DEFAULT false
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
+COMMENT ON TABLE vector_tools.queue IS 'rows to embed; read vector_tools.search_progress and vector_tools.embedding_errors instead';
+CREATE INDEX queue_due ON vector_tools.queue (source, next_try, id) WHERE NOT is_dead;
+CREATE INDEX queue_failed ON vector_tools.queue (source) WHERE category IS NOT NULL;
+
+-- Entries of tables that are gone stay behind.
+SELECT pg_catalog.pg_extension_config_dump('vector_tools.queue',
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid)');
+SELECT pg_catalog.pg_extension_config_dump('vector_tools.queue_id_seq', '');
+
+-- What was done in the last minutes, for the rate that search_progress shows.
+CREATE UNLOGGED TABLE vector_tools.batches (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source regclass NOT NULL,
+    finished_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    rows bigint NOT NULL,
+    seconds double precision NOT NULL
+);
+COMMENT ON TABLE vector_tools.batches IS 'batches embedded in the last minutes; read vector_tools.search_progress instead';
+
+CREATE FUNCTION enable_search(
+    source regclass,
+    content text[],
+    model text DEFAULT NULL,
+    mode text DEFAULT 'async',
+    chunking text DEFAULT NULL,
+    max_tokens integer DEFAULT NULL,
+    overlap integer DEFAULT NULL,
+    text_configuration text DEFAULT NULL,
+    storage text DEFAULT 'vector',
+    index_kind text DEFAULT 'hnsw'
+) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'enable_search_wrapper';
+COMMENT ON FUNCTION enable_search IS 'makes a table searchable: its content is chunked, embedded and indexed in a companion table, which is returned';
+
+CREATE FUNCTION disable_search(source regclass) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'disable_search_wrapper';
+COMMENT ON FUNCTION disable_search IS 'drops the companion and the triggers of a searchable table; returns whether it was one';
+
+CREATE FUNCTION vector_tools.queue_row() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'queue_row_wrapper';
+COMMENT ON FUNCTION vector_tools.queue_row() IS 'row trigger (options, what it watches): queues a row to be embedded, or embeds it where the mode is sync';
+
+CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows integer DEFAULT 256)
+RETURNS TABLE (
+    table_name regclass,
+    embedded bigint,
+    chunks bigint,
+    unchanged bigint,
+    gone bigint,
+    postponed bigint,
+    failed bigint
+)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'run_embedding_batch_wrapper';
+COMMENT ON FUNCTION vector_tools.run_embedding_batch IS 'embeds queued rows of one table of the caller''s, as one batch; no row where none is due';
+
+-- Every batch is committed. Names and operators are qualified, since a procedure that commits cannot set search_path.
+CREATE PROCEDURE run_embedding_jobs(max_seconds double precision DEFAULT NULL, source regclass DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+    began constant timestamptz := pg_catalog.clock_timestamp();
+    told timestamptz := pg_catalog.clock_timestamp();
+    batch record;
+    embedded bigint := 0;
+    failed bigint := 0;
+    seconds double precision;
+BEGIN
+    LOOP
+        SELECT b.* INTO batch FROM vector_tools.run_embedding_batch(source) AS b;
+        EXIT WHEN NOT FOUND;
+        COMMIT;
+        embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
+        failed := failed OPERATOR(pg_catalog.+) batch.failed;
+        seconds := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began);
+        IF (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told) OPERATOR(pg_catalog.>=) '1 second'::pg_catalog.interval THEN
+            RAISE NOTICE '% rows embedded, % failed', embedded, failed;
+            told := pg_catalog.clock_timestamp();
+        END IF;
+        EXIT WHEN seconds OPERATOR(pg_catalog.>=) max_seconds;
+    END LOOP;
+    RAISE NOTICE 'done: % rows embedded, % failed', embedded, failed;
+END
+$$;
+COMMENT ON PROCEDURE run_embedding_jobs IS 'embeds queued rows of the caller''s tables until none is due or the time is over; commits every batch';
+
+CREATE FUNCTION retry_embedding_errors(source regclass, category text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_embedding_errors_wrapper';
+COMMENT ON FUNCTION retry_embedding_errors IS 'has failed rows of a table tried again, those of one category or all; returns how many entries';
+
+-- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
+CREATE VIEW vector_tools.searched_tables AS
+SELECT t.tgrelid::pg_catalog.regclass AS source,
+       f.conrelid::pg_catalog.regclass AS companion,
+       (SELECT pg_catalog.string_agg(c.attname::pg_catalog.text, ', ' ORDER BY o.place)
+        FROM pg_catalog.jsonb_array_elements_text(o.options OPERATOR(pg_catalog.->) 'order')
+             WITH ORDINALITY AS o(number, place)
+        JOIN (SELECT x.attname, pg_catalog.row_number() OVER (ORDER BY x.attnum) AS number
+              FROM pg_catalog.pg_attribute AS x
+              WHERE x.attrelid OPERATOR(pg_catalog.=) t.tgrelid AND x.attnum OPERATOR(pg_catalog.=) ANY (
+                  SELECT d.refobjsubid FROM pg_catalog.pg_depend AS d
+                  WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+                    AND d.objid OPERATOR(pg_catalog.=) t.oid
+                    AND d.refobjid OPERATOR(pg_catalog.=) t.tgrelid
+                    AND d.refobjsubid OPERATOR(pg_catalog.>) 0)) AS c
+          ON c.number OPERATOR(pg_catalog.=) (o.number::pg_catalog.int8 OPERATOR(pg_catalog.+) 1)
+       ) AS content_columns,
+       o.options OPERATOR(pg_catalog.->>) 'model' AS model,
+       o.options OPERATOR(pg_catalog.->>) 'mode' AS mode,
+       CASE
+           WHEN pg_catalog.jsonb_typeof(o.options OPERATOR(pg_catalog.->) 'chunking') OPERATOR(pg_catalog.=) 'object'
+           THEN o.options OPERATOR(pg_catalog.->) 'chunking'
+       END AS chunking,
+       o.options OPERATOR(pg_catalog.->>) 'text_configuration' AS text_configuration,
+       o.options OPERATOR(pg_catalog.->>) 'storage' AS storage,
+       o.options OPERATOR(pg_catalog.->>) 'index_kind' AS index_kind
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+CROSS JOIN LATERAL (
+    -- tgargs holds the arguments one after another, each ended by a zero byte.
+    SELECT pg_catalog.array_agg(
+               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
+               ORDER BY part.place
+           ) AS arguments
+    FROM pg_catalog.unnest(
+             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
+         ) WITH ORDINALITY AS part(escaped, place)
+) AS a
+CROSS JOIN LATERAL (
+    -- Whoever may make a trigger may give it any argument.
+    SELECT CASE WHEN a.arguments[1] IS JSON OBJECT THEN a.arguments[1]::pg_catalog.jsonb END AS options
+) AS o
+LEFT JOIN pg_catalog.pg_constraint AS f
+  ON f.confrelid OPERATOR(pg_catalog.=) t.tgrelid
+ AND f.contype OPERATOR(pg_catalog.=) 'f'
+ AND f.conname OPERATOR(pg_catalog.=) 'vector_tools_search'
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
+  AND p.proname OPERATOR(pg_catalog.=) 'queue_row'
+  AND a.arguments[2] OPERATOR(pg_catalog.=) 'content'
+  AND pg_catalog.jsonb_typeof(o.options OPERATOR(pg_catalog.->) 'order') OPERATOR(pg_catalog.=) 'array'
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
+COMMENT ON VIEW vector_tools.searched_tables IS 'tables made searchable by enable_search, by their triggers';
+COMMENT ON COLUMN vector_tools.searched_tables.source IS 'the table';
+COMMENT ON COLUMN vector_tools.searched_tables.companion IS 'the table of its chunks';
+COMMENT ON COLUMN vector_tools.searched_tables.content_columns IS 'the columns that are searched, in the order in which they are joined';
+COMMENT ON COLUMN vector_tools.searched_tables.model IS 'the model that embeds it';
+COMMENT ON COLUMN vector_tools.searched_tables.mode IS 'when rows are embedded: sync, async or manual';
+COMMENT ON COLUMN vector_tools.searched_tables.chunking IS 'how rows become chunks; NULL for one chunk a row';
+COMMENT ON COLUMN vector_tools.searched_tables.text_configuration IS 'how words are read; NULL where a column says it';
+COMMENT ON COLUMN vector_tools.searched_tables.storage IS 'the type of the vectors';
+COMMENT ON COLUMN vector_tools.searched_tables.index_kind IS 'the index by distance';
+GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;

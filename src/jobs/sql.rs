@@ -1,0 +1,85 @@
+//! The SQL functions that drive the queue. Their declarations are in sql/58_pipeline.sql.
+
+use pgrx::prelude::*;
+
+use super::{Category, statements};
+use crate::error::{Error, Result};
+use crate::pg::jobs::run_queued_batch;
+use crate::pg::queue::{self, with_rights_of_queue};
+use crate::pg::report::OrReport;
+use crate::pg::trigger_call::TriggerCall;
+use crate::pg::{catalog, rights, session, spi};
+
+/// Rows of a batch unless asked otherwise: a few seconds of work, which is what a crash costs.
+const DEFAULT_ROWS: i32 = 256;
+
+/// Trigger (options, what it watches). What an AFTER trigger gives back is ignored, but must not be
+/// NULL.
+#[pg_extern(sql = false)]
+fn queue_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
+    let call = TriggerCall::new(fcinfo, "queue_row", "a search's").or_report();
+    queue::record(call).or_report();
+    0
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
+fn run_embedding_batch(
+    source: Option<pg_sys::Oid>,
+    max_rows: Option<i32>,
+) -> TableIterator<
+    'static,
+    (
+        // A regclass is passed as the oid it is.
+        name!(table_name, Option<pg_sys::Oid>),
+        name!(embedded, i64),
+        name!(chunks, i64),
+        name!(unchanged, i64),
+        name!(gone, i64),
+        name!(postponed, i64),
+        name!(failed, i64),
+    ),
+> {
+    session::forbid_when_read_only(c"run_embedding_batch");
+    let run = || run_queued_batch(source, rows_asked_for(max_rows)?);
+    let report = run().or_report();
+    TableIterator::new(report.into_iter().map(|report| {
+        let (embedded, chunks) = report.embedded;
+        (report.source, embedded, chunks, report.unchanged, report.gone, report.postponed, report.failed)
+    }))
+}
+
+fn rows_asked_for(max_rows: Option<i32>) -> Result<usize> {
+    let rows = max_rows.unwrap_or(DEFAULT_ROWS);
+    if (1..=10_000).contains(&rows) {
+        return Ok(rows as usize);
+    }
+    Err(Error::InvalidArgument {
+        argument: "max_rows",
+        expected: "between 1 and 10000".to_owned(),
+        found: rows.to_string(),
+    })
+}
+
+#[pg_extern(sql = false)]
+fn retry_embedding_errors(source: Option<pg_sys::Oid>, category: Option<&str>) -> Option<i64> {
+    session::forbid_when_read_only(c"retry_embedding_errors");
+    Some(retry(source?, category).or_report())
+}
+
+fn retry(source: pg_sys::Oid, category: Option<&str>) -> Result<i64> {
+    let table = catalog::open_table(source)?;
+    if !rights::is_owner(&table) {
+        return Err(Error::NotOwnerToSearch { table: catalog::display_name(&table) });
+    }
+    let read = |name: &str| {
+        Category::from_name(name).ok_or_else(|| Error::InvalidArgument {
+            argument: "category",
+            expected: "'row', 'model' or 'resource'".to_owned(),
+            found: format!("'{name}'"),
+        })
+    };
+    let category = category.map(read).transpose()?;
+    let changed = with_rights_of_queue(|| spi::change(&statements::retry(source.to_u32(), category)));
+    Ok(changed as i64)
+}

@@ -1,0 +1,312 @@
+//! Embedding the rows of searched tables: the steps of a batch, and what becomes of its entries.
+//!
+//! Rows are read and written with the rights of the table's owner, the queue with those of its own;
+//! whoever calls needs neither.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+
+use super::embedders::{check_interrupts, with_embedder};
+use super::queue::{enqueue_keys, with_rights_of_queue};
+use super::searched_tables::{self, Searched};
+use super::spi::{self, Row};
+use super::subtransaction::attempt;
+use super::{catalog, rights};
+use crate::embedding::{Embedder, Purpose};
+use crate::error::{Error, Result};
+use crate::jobs::statements::{
+    due_sources, lease, note_batch, postpone, record_failure, remove, remove_dead, remove_source,
+};
+use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, Verdict, join_entries, judge, run_batch};
+use crate::search::Statement;
+use crate::tables::searchable::statements::{NewChunk, NewRow};
+
+/// How long an entry waits whose row somebody else holds or has changed meanwhile.
+const HELD_WAIT: Duration = Duration::from_secs(1);
+
+/// What a batch has done.
+#[derive(Debug, Clone, Default)]
+pub struct BatchReport {
+    /// The table.
+    pub source: Option<pg_sys::Oid>,
+    /// Rows embedded, and their chunks.
+    pub embedded: (i64, i64),
+    /// Rows whose chunks were true already.
+    pub unchanged: i64,
+    /// Rows that were not there any more.
+    pub gone: i64,
+    /// Rows left for later.
+    pub postponed: i64,
+    /// Rows that could not be embedded.
+    pub failed: i64,
+}
+
+/// Embeds queued rows of one table that the caller owns, of `source` where it is given; `None` where
+/// no entry is due.
+///
+/// # Errors
+/// [`Error::NotOwnerToSearch`] (42501) for a table of somebody else's.
+pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<Option<BatchReport>> {
+    let sources = match source {
+        Some(source) => {
+            let relation = catalog::open_table(source)?;
+            if !rights::is_owner(&relation) {
+                return Err(Error::NotOwnerToSearch { table: catalog::display_name(&relation) });
+            }
+            vec![source]
+        }
+        None => {
+            let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+            due.into_iter().flatten().collect()
+        }
+    };
+    for source in sources {
+        let Ok(relation) = catalog::open_table(source) else {
+            with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+            continue;
+        };
+        if !rights::is_owner(&relation) {
+            continue;
+        }
+        // Entries of a table that is not searched stay: a restore may bring its triggers later.
+        let Some(searched) = searched_tables::find(&relation)? else { continue };
+        let entries = with_rights_of_queue(|| spi::query_latest(&lease(source.to_u32(), most_rows), read_entry));
+        let entries: Vec<Entry> = entries.into_iter().flatten().collect();
+        if !entries.is_empty() {
+            return run_entries(&searched, entries).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn read_entry(row: &Row) -> Option<Entry> {
+    let attempts = row.get::<i32>(3)?;
+    Some(Entry { id: row.get(1)?, key: row.get(2)?, attempts: u32::try_from(attempts).unwrap_or(0) })
+}
+
+fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchReport> {
+    let began = Instant::now();
+    let jobs = join_entries(entries);
+    let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
+    let outcomes = match lock_companion(searched) {
+        Ok(()) => run_batch(&keys, &mut TableSteps { searched })?,
+        Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
+    };
+    let report = settle(searched, &jobs, &outcomes);
+    let (source, done) = (searched.source.to_u32(), report.embedded.0 as usize);
+    if done > 0 {
+        with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
+    }
+    Ok(report)
+}
+
+/// Removes, puts off or marks the entries of a batch.
+fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchReport {
+    let mut report = BatchReport { source: Some(searched.source), ..BatchReport::default() };
+    let (mut done, mut held, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut keys = Vec::new();
+    for (job, outcome) in jobs.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Embedded(chunks) => {
+                report.embedded.0 += 1;
+                report.embedded.1 += *chunks as i64;
+            }
+            Outcome::Unchanged => report.unchanged += 1,
+            Outcome::Gone => report.gone += 1,
+            Outcome::Later => report.postponed += 1,
+            Outcome::Overtaken => {
+                report.postponed += 1;
+                held.extend(&job.ids);
+            }
+            Outcome::Failed(failure) => {
+                report.failed += 1;
+                failed.push((job, failure));
+            }
+        }
+        if matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone) {
+            done.extend(&job.ids);
+            keys.push(serde_json::to_string(&job.key).unwrap_or_default());
+        }
+    }
+    with_rights_of_queue(|| {
+        if !done.is_empty() {
+            spi::change(&remove(done));
+            spi::change(&remove_dead(searched.source.to_u32(), keys));
+        }
+        if !held.is_empty() {
+            spi::change(&postpone(held, HELD_WAIT));
+        }
+        for (job, failure) in failed {
+            let attempts = job.attempts + 1;
+            let wait = match judge(failure, attempts, chance()) {
+                Verdict::Again(wait) => Some(wait),
+                Verdict::Dead => None,
+            };
+            spi::change(&record_failure(job.ids.clone(), attempts, failure, wait));
+        }
+    });
+    report
+}
+
+/// Embeds rows at once, as a statement in sync mode does.
+///
+/// # Errors
+/// [`Error::RowNotEmbedded`] for the first row that cannot be, and those of the model.
+pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
+    let relation = catalog::open_table(source)?;
+    let Some(searched) = searched_tables::find(&relation)? else {
+        return Err(Error::NotSearched { table: catalog::display_name(&relation) });
+    };
+    lock_companion(&searched)?;
+    let mut rest: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
+    while !rest.is_empty() {
+        let outcomes = run_batch(&rest, &mut TableSteps { searched: &searched })?;
+        let mut later = Vec::new();
+        for (key, outcome) in rest.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone => {}
+                Outcome::Later => later.push(key),
+                // Nobody else can hold a row that this transaction has changed; whatever it is, the
+                // queue will see to it.
+                Outcome::Overtaken => enqueue_keys(source, &[key.to_vec()]),
+                Outcome::Failed(failure) => {
+                    return Err(Error::RowNotEmbedded {
+                        key: shown_key(key),
+                        table: searched.table.source.to_string(),
+                        sqlstate: failure.sqlstate,
+                        reason: failure.message,
+                    });
+                }
+            }
+        }
+        rest = later;
+    }
+    Ok(())
+}
+
+/// A key as searches show it.
+fn shown_key(key: &[String]) -> String {
+    match key {
+        [only] => only.clone(),
+        several => format!("({})", several.join(", ")),
+    }
+}
+
+/// Makes sure that nobody changes the companion's columns until the transaction ends, so that what
+/// the triggers say now stays true.
+fn lock_companion(searched: &Searched) -> Result<()> {
+    let companion = searched.companion()?;
+    // SAFETY: a lock by number; a table that is gone is found to be so below.
+    unsafe { pg_sys::LockRelationOid(companion, pg_sys::RowExclusiveLock as i32) };
+    catalog::open_table(companion).map(|_| ())
+}
+
+fn chance() -> f64 {
+    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+}
+
+/// A row of a source.
+struct SourceRow {
+    content: String,
+    hash: String,
+}
+
+/// The chunks of a row, and which of them are embedded.
+struct RowChunks {
+    chunks: Vec<NewChunk>,
+    embedded: Vec<usize>,
+}
+
+struct TableSteps<'a> {
+    searched: &'a Searched,
+}
+
+impl TableSteps<'_> {
+    /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
+    fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
+        let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
+        attempt(|| {
+            spi::with_settings(&settings, || {
+                rights::with_rights_of(self.searched.owner, || spi::query_latest(statement, read))
+            })
+        })
+    }
+}
+
+impl Steps for TableSteps<'_> {
+    type Row = SourceRow;
+    type Chunks = RowChunks;
+    type Embedded = Vec<NewChunk>;
+
+    fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<SourceRow>>, Failure> {
+        self.run(&self.searched.table.read_rows(keys), |row| {
+            let is_true = |column| row.get::<bool>(column).unwrap_or(false);
+            match (is_true(1), is_true(2), is_true(5)) {
+                (false, ..) => Found::Gone,
+                (true, false, _) => Found::Later,
+                (true, true, true) => Found::Unchanged,
+                (true, true, false) => Found::New(SourceRow {
+                    content: row.get(3).unwrap_or_default(),
+                    hash: row.get(4).unwrap_or_default(),
+                }),
+            }
+        })
+    }
+
+    fn chunk(&mut self, row: &SourceRow) -> Result<RowChunks, Failure> {
+        let characters = i32::try_from(row.content.chars().count()).unwrap_or(i32::MAX);
+        let is_blank = row.content.trim().is_empty();
+        let model = &self.searched.table.options.model;
+        let count = || with_embedder(model, |embedder| embedder.count_tokens(&row.content, &mut check_interrupts));
+        let tokens = if is_blank { 0 } else { count().map_err(|error| Failure::from_error(&error))? };
+        let chunk = NewChunk {
+            content: row.content.clone(),
+            offsets: (0, characters),
+            token_count: i32::try_from(tokens).unwrap_or(i32::MAX),
+            parent: None,
+            embedding: None,
+        };
+        Ok(RowChunks { chunks: vec![chunk], embedded: if is_blank { vec![] } else { vec![0] } })
+    }
+
+    fn embed(&mut self, rows: &[(&SourceRow, RowChunks)]) -> Result<Vec<Vec<NewChunk>>, Failure> {
+        let texts: Vec<&str> = rows
+            .iter()
+            .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
+            .collect();
+        let model = &self.searched.table.options.model;
+        let embed = |embedder: &mut crate::embedding::LocalEmbedder| {
+            embedder.embed(&texts, Purpose::Passage, &mut check_interrupts)
+        };
+        let embeddings = with_embedder(model, embed).map_err(|error| Failure::from_error(&error))?;
+        let mut vectors = embeddings.iter();
+        let fill = |(_, row): &(&SourceRow, RowChunks)| {
+            let mut chunks = row.chunks.clone();
+            for place in &row.embedded {
+                chunks[*place].embedding = vectors.next().map(<[f32]>::to_vec);
+            }
+            chunks
+        };
+        Ok(rows.iter().map(fill).collect())
+    }
+
+    fn write(
+        &mut self,
+        rows: &[(&[String], &SourceRow, &Vec<NewChunk>)],
+    ) -> Result<Vec<Option<usize>>, Failure> {
+        let new: Vec<NewRow> =
+            rows.iter().map(|(key, row, chunks)| NewRow { key, hash: &row.hash, chunks }).collect();
+        let written = self.run(&self.searched.table.write_rows(&new), |row| row.get::<i64>(1))?;
+        let written: std::collections::HashSet<i64> = written.into_iter().flatten().collect();
+        let chunks = |(place, row): (usize, &NewRow)| written.contains(&(place as i64 + 1)).then_some(row.chunks.len());
+        Ok(new.iter().enumerate().map(chunks).collect())
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        check_interrupts()
+    }
+}

@@ -1,0 +1,127 @@
+//! The queue of rows to embed: how triggers fill it, and what the table of it is.
+//!
+//! Row triggers see one row at a time, but one INSERT for each of them would cost more than the row
+//! itself. So keys are collected, and written once for a statement (see `pg::statements`). In sync
+//! mode the rows are embedded at that moment instead, in batches.
+
+mod table;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use table::{QueuedTable, forget};
+
+use pgrx::pg_sys;
+
+use super::catalog::STATE_SCHEMA;
+use super::trigger_call::TriggerCall;
+use super::{jobs, rights, spi, statements};
+use crate::error::{Error, Result};
+use crate::jobs::statements::enqueue;
+use crate::tables::searchable::Mode;
+
+/// So many keys are written at once at most.
+const MOST_KEYS: usize = 10_000;
+
+/// So many rows are embedded at once at most, in sync mode.
+const MOST_ROWS: usize = 256;
+
+/// The rows that a statement has changed, all of one table.
+#[derive(Default)]
+pub struct Frame {
+    table: Option<Rc<QueuedTable>>,
+    keys: Vec<Vec<String>>,
+}
+
+thread_local! {
+    /// The innermost statement is the last.
+    static FRAMES: RefCell<Vec<Frame>> = RefCell::default();
+}
+
+/// Runs a part of a statement that fires its triggers, and then queues or embeds what they collected.
+pub fn in_frame(work: impl FnOnce()) -> Result<()> {
+    statements::in_frame(&FRAMES, work, Frame::write)
+}
+
+/// Notes the row that fired a trigger.
+///
+/// # Errors
+/// [`Error::NotATrigger`] (39P01), and in sync mode those of embedding.
+pub fn record(call: TriggerCall) -> Result<()> {
+    const EXPECTED: &str = "AFTER INSERT OR UPDATE … FOR EACH ROW (options, what it watches)";
+    let wrong = || Error::NotATrigger { function: "queue_row", expected: EXPECTED };
+    let data = call.data();
+    let row = match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+        _ if !call.has_timing(pg_sys::TRIGGER_EVENT_AFTER | pg_sys::TRIGGER_EVENT_ROW) => return Err(wrong()),
+        pg_sys::TRIGGER_EVENT_INSERT => data.tg_trigtuple,
+        pg_sys::TRIGGER_EVENT_UPDATE => data.tg_newtuple,
+        _ => return Err(wrong()),
+    };
+    let table = table::find(&call)?.ok_or_else(wrong)?;
+    // SAFETY: the row is that of the trigger's table, which is open while the trigger runs.
+    let key = unsafe { table.key_of(row, (*data.tg_relation).rd_att) };
+    let alone = statements::add_to_frame(&FRAMES, key, |frame, key| frame.add(&table, key))?;
+    match alone {
+        Some(key) => Frame { table: Some(table), keys: vec![key] }.write(),
+        None => Ok(()),
+    }
+}
+
+impl Frame {
+    fn add(mut self, table: &Rc<QueuedTable>, key: Vec<String>) -> Result<Frame> {
+        if self.table.as_ref().is_some_and(|known| !known.is_queued_with(table)) {
+            std::mem::take(&mut self).write()?;
+        }
+        if self.table.is_none() {
+            self.table = Some(Rc::clone(table));
+        }
+        // One row fires several triggers where content and key change.
+        if self.keys.last() != Some(&key) {
+            self.keys.push(key);
+        }
+        let most = if table.mode == Mode::Sync { MOST_ROWS } else { MOST_KEYS };
+        if self.keys.len() >= most {
+            std::mem::take(&mut self).write()?;
+        }
+        Ok(self)
+    }
+
+    fn write(self) -> Result<()> {
+        match self.table {
+            Some(table) if self.keys.is_empty() => {
+                drop(table);
+                Ok(())
+            }
+            Some(table) if table.mode == Mode::Sync => jobs::embed_now(table.root, &self.keys),
+            Some(table) => {
+                enqueue_keys(table.root, &self.keys);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Adds rows to the queue.
+pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
+    let width = keys.first().map_or(0, Vec::len);
+    if width == 0 {
+        return;
+    }
+    let columns =
+        (0..width).map(|place| keys.iter().filter_map(|key| key.get(place).cloned()).collect()).collect();
+    with_rights_of_queue(|| spi::change(&enqueue(source.to_u32(), columns)));
+}
+
+/// Runs a fixed statement over the queue with the rights of its owner.
+pub fn with_rights_of_queue<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: syscache look-ups with valid C strings.
+    let queue = unsafe {
+        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
+    };
+    if queue == pg_sys::InvalidOid {
+        pgrx::error!("the extension vector_tools has not been created in this database");
+    }
+    rights::with_rights_of(rights::owner_of(queue), work)
+}

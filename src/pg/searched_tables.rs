@@ -1,0 +1,289 @@
+//! The tables made searchable, as the catalogue has them: their triggers say what was asked for, and a
+//! foreign key which table is the companion.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::{PgRelation, pg_sys};
+
+use super::trigger_call::{arguments_of, own_triggers};
+use super::{catalog, queue, spi, vector};
+use crate::error::{Error, Result};
+use crate::identifier::{Identifier, QualifiedName};
+use crate::search::{Parameter, Statement};
+use crate::tables::searchable::companion::{FOREIGN_KEY, Watched, key_names};
+use crate::tables::searchable::{Configuration, KeyColumn, SearchOptions, SearchedTable};
+
+/// The function of the triggers.
+const FUNCTION: &str = "queue_row";
+
+/// A table made searchable.
+pub struct Searched {
+    /// Its number.
+    pub source: pg_sys::Oid,
+    /// Its owner, whose rights read it and write its companion.
+    pub owner: pg_sys::Oid,
+    /// The companion's number; `None` where it is gone.
+    pub companion: Option<pg_sys::Oid>,
+    /// Whether the companion belongs to the source's owner.
+    pub is_owned_alike: bool,
+    /// What the statements need to know.
+    pub table: SearchedTable,
+    /// Its triggers.
+    pub triggers: Vec<Identifier>,
+    /// Whether they are copies, in a partition of the table that was made searchable.
+    pub is_copy: bool,
+}
+
+impl Searched {
+    /// The companion, which must be there and belong to the source's owner.
+    ///
+    /// # Errors
+    /// [`Error::CompanionGone`] (55000), [`Error::CompanionNotOwned`] (42501).
+    pub fn companion(&self) -> Result<pg_sys::Oid> {
+        let source = self.table.source.to_string();
+        match self.companion {
+            None => Err(Error::CompanionGone { table: source }),
+            Some(_) if !self.is_owned_alike => {
+                Err(Error::CompanionNotOwned { table: source, companion: self.table.companion.to_string() })
+            }
+            Some(companion) => Ok(companion),
+        }
+    }
+}
+
+thread_local! {
+    /// By the source; dropped when PostgreSQL says that it may be outdated.
+    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Searched>>> = RefCell::default();
+}
+
+/// Asks PostgreSQL to say when a table, or something that its description depends on, has changed.
+pub fn watch() {
+    // SAFETY: the callbacks are plain functions that only forget what is kept.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), pg_sys::Datum::from(0));
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), pg_sys::Datum::from(0));
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    queue::forget(relation);
+    TABLES.with_borrow_mut(|tables| match relation {
+        // All relations.
+        pg_sys::InvalidOid => tables.clear(),
+        relation => tables.retain(|source, table| *source != relation && table.companion != Some(relation)),
+    });
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    queue::forget(pg_sys::InvalidOid);
+    TABLES.with_borrow_mut(HashMap::clear);
+}
+
+/// What a table was made searchable with, if it was.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn find(relation: &PgRelation) -> Result<Option<Rc<Searched>>> {
+    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
+        return Ok(Some(known));
+    }
+    let Some(found) = spi::with_catalog_snapshot(|| read(relation))? else {
+        return Ok(None);
+    };
+    let found = Rc::new(found);
+    TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&found)));
+    Ok(Some(found))
+}
+
+fn read(relation: &PgRelation) -> Result<Option<Searched>> {
+    let mut options = None;
+    let mut triggers = Vec::new();
+    let mut watching = HashMap::new();
+    let mut is_copy = false;
+    for trigger in own_triggers(relation, FUNCTION) {
+        let Some((found, watched)) = read_arguments(&arguments_of(trigger)) else {
+            continue;
+        };
+        triggers.push(Identifier::new(catalog::owned_text(trigger.tgname).unwrap_or_default())?);
+        is_copy |= trigger.tgisclone;
+        watching.insert(watched.name(), trigger.tgoid);
+        if watched == Watched::Content {
+            options = Some(found);
+        }
+    }
+    let (Some(options), Some(content)) = (options, watching.get(Watched::Content.name())) else {
+        return Ok(None);
+    };
+    let columns = watched_columns(relation, *content)?;
+    let content = options.order.iter().filter_map(|place| columns.get(*place).cloned()).collect();
+    let configuration = match (&options.text_configuration, watching.get(Watched::Configuration.name())) {
+        (Some(name), _) => Configuration::Constant(parse_qualified(name)?),
+        (None, Some(trigger)) => match watched_columns(relation, *trigger)?.into_iter().next() {
+            Some(column) => Configuration::Column(column),
+            None => return Ok(None),
+        },
+        (None, None) => return Ok(None),
+    };
+    let mut keys = key_columns(relation)?;
+    let companion = find_companion(relation, &mut keys)?;
+    // SAFETY: the relation is open, so its pg_class row is there.
+    let owner = unsafe { (*relation.rd_rel).relowner };
+    let source = catalog::qualified_name(relation)?;
+    let dimensions = companion.as_ref().map_or(0, |(.., dimensions)| *dimensions);
+    Ok(Some(Searched {
+        source: relation.oid(),
+        owner,
+        companion: companion.as_ref().map(|(oid, ..)| *oid),
+        is_owned_alike: companion.as_ref().is_some_and(|(_, found, ..)| *found == owner),
+        table: SearchedTable {
+            companion: companion.map_or_else(|| source.clone(), |(_, _, name, _)| name),
+            source,
+            is_partitioned: catalog::is_partitioned(relation),
+            keys,
+            content,
+            configuration,
+            options,
+            pgvector_schema: vector::pgvector_schema(),
+            dimensions,
+        },
+        triggers,
+        is_copy,
+    }))
+}
+
+/// What the arguments of a trigger say.
+pub fn read_arguments(arguments: &[String]) -> Option<(SearchOptions, Watched)> {
+    let [options, watched] = arguments else {
+        return None;
+    };
+    Some((SearchOptions::from_json(options)?, Watched::from_name(watched)?))
+}
+
+/// The columns in the condition of a trigger, in the order of the table's.
+fn watched_columns(relation: &PgRelation, trigger: pg_sys::Oid) -> Result<Vec<Identifier>> {
+    let mut statement = Statement::default();
+    let trigger = statement.bind(Parameter::Integer(i64::from(trigger.to_u32())));
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND a.attnum OPERATOR(pg_catalog.=) ANY ( \
+             SELECT d.refobjsubid FROM pg_catalog.pg_depend AS d \
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass \
+             AND d.objid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
+             AND d.refobjid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+             AND d.refobjsubid OPERATOR(pg_catalog.>) 0) ORDER BY a.attnum"
+    ));
+    let names = spi::query(&statement, |row| row.get::<String>(1));
+    names.into_iter().flatten().map(Identifier::new).collect()
+}
+
+/// The primary key, with the names that a new companion gives its columns.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, -1), \
+                pg_catalog.concat(pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                    CASE WHEN l.oid IS NOT NULL THEN pg_catalog.format(' COLLATE %I.%I', ln.nspname, l.collname) END), \
+                pg_catalog.format('OPERATOR(%I.%s)', os.nspname, o.oprname) \
+         FROM pg_catalog.pg_index AS i \
+         CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]), \
+              pg_catalog.unnest(i.indclass::pg_catalog.oid[])) AS k(number, class) \
+         JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
+          AND a.attnum OPERATOR(pg_catalog.=) k.number \
+         JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+         JOIN pg_catalog.pg_opclass AS c ON c.oid OPERATOR(pg_catalog.=) k.class \
+         JOIN pg_catalog.pg_amop AS m ON m.amopfamily OPERATOR(pg_catalog.=) c.opcfamily \
+          AND m.amopstrategy OPERATOR(pg_catalog.=) 3 AND m.amoplefttype OPERATOR(pg_catalog.=) c.opcintype \
+          AND m.amoprighttype OPERATOR(pg_catalog.=) c.opcintype \
+         JOIN pg_catalog.pg_operator AS o ON o.oid OPERATOR(pg_catalog.=) m.amopopr \
+         JOIN pg_catalog.pg_namespace AS os ON os.oid OPERATOR(pg_catalog.=) o.oprnamespace \
+         LEFT JOIN pg_catalog.pg_collation AS l ON l.oid OPERATOR(pg_catalog.=) a.attcollation \
+          AND a.attcollation OPERATOR(pg_catalog.<>) t.typcollation \
+         LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid OPERATOR(pg_catalog.=) l.collnamespace \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisprimary ORDER BY a.attnum"
+    ));
+    // With this path types of pg_catalog alone have no schema, as in the statements they are for.
+    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
+    let found = spi::with_settings(&settings, || {
+        spi::query(&statement, |row| [1, 2, 3, 4].map(|column| row.get::<String>(column).unwrap_or_default()))
+    });
+    let names = found.iter().map(|[name, ..]| Identifier::new(name)).collect::<Result<Vec<_>>>()?;
+    let companions = key_names(&names)?;
+    let keys = found.into_iter().zip(names).zip(companions);
+    Ok(keys
+        .map(|(([_, type_name, definition, equality], name), companion)| KeyColumn {
+            name,
+            companion,
+            type_name,
+            definition,
+            equality,
+        })
+        .collect())
+}
+
+/// The companion of a table, its owner, name and dimensions.
+type Companion = (pg_sys::Oid, pg_sys::Oid, QualifiedName, usize);
+
+/// The companion of a table, and in `keys` the columns of its key.
+fn find_companion(relation: &PgRelation, keys: &mut [KeyColumn]) -> Result<Option<Companion>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let name = statement.bind(Parameter::Text(FOREIGN_KEY.to_owned()));
+    // Whoever may reference a table may call a foreign key anything: the owner's comes first.
+    statement.push(format_args!(
+        "SELECT f.conrelid, c.relowner, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \
+                s.attname::pg_catalog.text, a.attname::pg_catalog.text, \
+                (SELECT e.atttypmod::pg_catalog.int8 FROM pg_catalog.pg_attribute AS e \
+                 WHERE e.attrelid OPERATOR(pg_catalog.=) f.conrelid \
+                 AND e.attname OPERATOR(pg_catalog.=) 'embedding') \
+         FROM (SELECT f.* FROM pg_catalog.pg_constraint AS f \
+               JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) f.conrelid \
+               JOIN pg_catalog.pg_class AS s ON s.oid OPERATOR(pg_catalog.=) f.confrelid \
+               WHERE f.confrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+               AND f.contype OPERATOR(pg_catalog.=) 'f' AND f.conname OPERATOR(pg_catalog.=) {name}::pg_catalog.name \
+               AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
+               ORDER BY c.relowner OPERATOR(pg_catalog.<>) s.relowner, f.oid LIMIT 1) AS f \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) f.conrelid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(f.confkey), pg_catalog.unnest(f.conkey)) AS k(source, own) \
+         JOIN pg_catalog.pg_attribute AS s ON s.attrelid OPERATOR(pg_catalog.=) f.confrelid \
+          AND s.attnum OPERATOR(pg_catalog.=) k.source \
+         JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid \
+          AND a.attnum OPERATOR(pg_catalog.=) k.own"
+    ));
+    let found = spi::query(&statement, |row| {
+        let text = |column| row.get::<String>(column).unwrap_or_default();
+        let oid = |column| row.get::<pg_sys::Oid>(column).unwrap_or(pg_sys::InvalidOid);
+        let dimensions = row.get::<i64>(7).and_then(|number| usize::try_from(number).ok());
+        (oid(1), oid(2), [3, 4, 5, 6].map(text), dimensions.unwrap_or(0))
+    });
+    for (_, _, [_, _, source, own], _) in &found {
+        if let Some(key) = keys.iter_mut().find(|key| key.name.as_str() == source) {
+            key.companion = Identifier::new(own)?;
+        }
+    }
+    let Some((oid, owner, [schema, name, ..], dimensions)) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    let name = QualifiedName { schema: Identifier::new(schema)?, name: Identifier::new(name)? };
+    Ok(Some((oid, owner, name, dimensions)))
+}
+
+/// Reads back what `Display` of a qualified name wrote.
+fn parse_qualified(text: &str) -> Result<QualifiedName> {
+    let invalid = || Error::InvalidName { name: text.to_owned(), reason: "it has no schema".to_owned() };
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(invalid)?;
+    let (schema, name) = inner.split_once("\".\"").ok_or_else(invalid)?;
+    let unquoted = |part: &str| Identifier::new(part.replace("\"\"", "\""));
+    Ok(QualifiedName { schema: unquoted(schema)?, name: unquoted(name)? })
+}

@@ -1,0 +1,56 @@
+//! Work that may fail without ending the transaction around it.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, pg_sys};
+
+use crate::jobs::Failure;
+
+/// Runs `work` in a subtransaction, which is rolled back where it raises an error. Requests to cancel
+/// and to end the session pass.
+///
+/// # Errors
+/// What `work` raised.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: the subtransaction that is begun here ends below, or with the transaction where an error
+    // passes; context and owner are those that were there before.
+    let (context, owner) = unsafe {
+        let kept = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(kept.0);
+        kept
+    };
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|caught| match failure_of(&caught) {
+            Some(failure) => Err(failure),
+            None => caught.rethrow(),
+        })
+        .execute();
+    // SAFETY: as above.
+    unsafe {
+        match &result {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    result
+}
+
+/// What an error says of the work; `None` for one that is no answer to it.
+fn failure_of(caught: &CaughtError) -> Option<Failure> {
+    let (CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) = caught else {
+        return None;
+    };
+    let sqlstate = decode_sqlstate(report.sql_error_code() as i32);
+    // Cancelled, or the server goes down; without memory nothing can be recorded either.
+    let must_pass = sqlstate.starts_with("57");
+    (!must_pass).then(|| Failure::from_sqlstate(&sqlstate, report.message()))
+}
+
+/// PostgreSQL's UNPACK_SQL_STATE.
+fn decode_sqlstate(code: i32) -> String {
+    (0..5).map(|place| char::from((((code >> (6 * place)) & 0x3F) as u8) + b'0')).collect()
+}
