@@ -40,7 +40,8 @@ CREATE FUNCTION hybrid_search(
     require_vector boolean DEFAULT false,
     highlight boolean DEFAULT false,
     k1 double precision DEFAULT 1.2,
-    b double precision DEFAULT 0.75
+    b double precision DEFAULT 0.75,
+    chunks text DEFAULT 'best'
 ) RETURNS TABLE (
     id text,
     score double precision,
@@ -78,7 +79,8 @@ CREATE FUNCTION explain_search(
     require_vector boolean DEFAULT false,
     highlight boolean DEFAULT false,
     k1 double precision DEFAULT 1.2,
-    b double precision DEFAULT 0.75
+    b double precision DEFAULT 0.75,
+    chunks text DEFAULT 'best'
 ) RETURNS jsonb
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000
 AS 'MODULE_PATHNAME', 'explain_search_wrapper';
@@ -96,7 +98,8 @@ CREATE FUNCTION semantic_search(
     depth integer DEFAULT NULL,
     min_similarity double precision DEFAULT NULL,
     diversity double precision DEFAULT 0,
-    query_embedding vector DEFAULT NULL
+    query_embedding vector DEFAULT NULL,
+    chunks text DEFAULT 'best'
 ) RETURNS TABLE (
     id text,
     score double precision,
@@ -115,7 +118,7 @@ AS $$
         source, query, k, filter,
         text_weight => 0, model => model, vector_column => vector_column, content_column => content_column,
         skip => skip, depth => depth, min_similarity => min_similarity, diversity => diversity,
-        query_embedding => query_embedding, require_vector => true
+        query_embedding => query_embedding, require_vector => true, chunks => chunks
     ) AS h
 $$;
 
@@ -132,7 +135,8 @@ CREATE FUNCTION keyword_search(
     match vector_tools.word_match DEFAULT 'any',
     highlight boolean DEFAULT false,
     k1 double precision DEFAULT 1.2,
-    b double precision DEFAULT 0.75
+    b double precision DEFAULT 0.75,
+    chunks text DEFAULT 'best'
 ) RETURNS TABLE (
     id text,
     score double precision,
@@ -151,7 +155,7 @@ AS $$
         source, query, k, filter,
         vector_weight => 0, text_configuration => text_configuration, text_column => text_column,
         content_column => content_column, skip => skip, depth => depth, match => match, highlight => highlight,
-        k1 => k1, b => b
+        k1 => k1, b => b, chunks => chunks
     ) AS h
 $$;
 

@@ -167,3 +167,125 @@ COMMENT ON COLUMN vector_tools.searched_tables.text_configuration IS 'how words 
 COMMENT ON COLUMN vector_tools.searched_tables.storage IS 'the type of the vectors';
 COMMENT ON COLUMN vector_tools.searched_tables.index_kind IS 'the index by distance';
 GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
+
+-- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion.
+CREATE OR REPLACE VIEW vector_tools.searchable_tables AS
+SELECT t.tgrelid::pg_catalog.regclass AS source,
+       a.arguments[1] AS content_column,
+       a.arguments[2] AS embedding_column,
+       a.arguments[3] AS model,
+       NULL::pg_catalog.regclass AS companion,
+       'sync'::pg_catalog.text AS mode
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(
+               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
+               ORDER BY part.place
+           ) AS arguments
+    FROM pg_catalog.unnest(
+             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
+         ) WITH ORDINALITY AS part(escaped, place)
+) AS a
+WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
+  AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
+  AND NOT t.tgisinternal
+UNION ALL
+SELECT s.source, s.content_columns, NULL, s.model, s.companion, s.mode
+FROM vector_tools.searched_tables AS s;
+COMMENT ON VIEW vector_tools.searchable_tables IS 'tables whose rows are embedded by triggers: their own, or those of enable_search';
+COMMENT ON COLUMN vector_tools.searchable_tables.content_column IS 'the column that is embedded, or the columns';
+COMMENT ON COLUMN vector_tools.searchable_tables.embedding_column IS 'the column that holds the embedding; NULL where the companion does';
+COMMENT ON COLUMN vector_tools.searchable_tables.companion IS 'the table of its chunks, where enable_search made one';
+COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded: sync, async or manual';
+
+-- A message may quote the row, so that the owner alone reads it.
+CREATE VIEW vector_tools.embedding_errors AS
+SELECT q.source,
+       CASE
+           WHEN pg_catalog.cardinality(q.key) OPERATOR(pg_catalog.=) 1 THEN q.key[1]
+           ELSE pg_catalog.array_to_json(q.key)::pg_catalog.text
+       END AS id,
+       q.category,
+       q.sqlstate,
+       q.last_error AS message,
+       q.attempts,
+       CASE WHEN NOT q.is_dead THEN q.next_try END AS next_try,
+       q.is_dead,
+       q.enqueued_at
+FROM vector_tools.queue AS q
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) q.source::pg_catalog.oid
+WHERE q.category IS NOT NULL
+  AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW vector_tools.embedding_errors IS 'rows of the caller''s tables that could not be embedded';
+COMMENT ON COLUMN vector_tools.embedding_errors.source IS 'the table';
+COMMENT ON COLUMN vector_tools.embedding_errors.id IS 'the primary key; a JSON array of texts where it has several columns';
+COMMENT ON COLUMN vector_tools.embedding_errors.category IS 'where the reason lies: row, model or resource';
+COMMENT ON COLUMN vector_tools.embedding_errors.sqlstate IS 'SQLSTATE of the last error';
+COMMENT ON COLUMN vector_tools.embedding_errors.message IS 'its message';
+COMMENT ON COLUMN vector_tools.embedding_errors.attempts IS 'how often it was tried';
+COMMENT ON COLUMN vector_tools.embedding_errors.next_try IS 'when it is tried again, NULL where it is not';
+COMMENT ON COLUMN vector_tools.embedding_errors.is_dead IS 'whether it waits for a change of the row or for retry_embedding_errors';
+COMMENT ON COLUMN vector_tools.embedding_errors.enqueued_at IS 'when the row was queued';
+GRANT SELECT ON vector_tools.embedding_errors TO PUBLIC;
+
+-- Behind vector_tools.search_progress.
+CREATE FUNCTION vector_tools.count_search_rows(source regclass) RETURNS TABLE (total bigint, embedded bigint)
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1 AS 'MODULE_PATHNAME', 'count_search_rows_wrapper';
+COMMENT ON FUNCTION vector_tools.count_search_rows IS 'rows of a searchable table, and those with chunks; nothing where the caller may not read them all';
+
+CREATE VIEW vector_tools.search_progress AS
+SELECT s.source AS table_name,
+       n.total,
+       n.embedded,
+       CASE
+           WHEN n.total IS NOT NULL
+           THEN GREATEST(w.pending OPERATOR(pg_catalog.+) w.failed
+                         OPERATOR(pg_catalog.-) (n.total OPERATOR(pg_catalog.-) n.embedded), 0)
+       END AS stale,
+       CASE WHEN n.total IS NOT NULL THEN w.pending END AS pending,
+       CASE WHEN n.total IS NOT NULL THEN w.failed END AS failed,
+       CASE WHEN n.total IS NOT NULL THEN pg_catalog.round(r.rate::pg_catalog.numeric, 1) END AS rows_per_second,
+       CASE
+           WHEN n.total IS NOT NULL AND r.rate OPERATOR(pg_catalog.>) 0
+           THEN pg_catalog.date_trunc('second',
+                    (w.pending OPERATOR(pg_catalog./) r.rate) OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval)
+       END AS eta,
+       CASE WHEN n.total IS NOT NULL THEN w.oldest END AS oldest_pending,
+       CASE
+           WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE')
+           THEN (SELECT q.last_error FROM vector_tools.queue AS q
+                 WHERE q.source OPERATOR(pg_catalog.=) s.source AND q.category IS NOT NULL ORDER BY q.id DESC LIMIT 1)
+       END AS last_error
+FROM vector_tools.searched_tables AS s
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source::pg_catalog.oid
+LEFT JOIN LATERAL vector_tools.count_search_rows(s.source) AS n ON true
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) FILTER (WHERE q.category IS NULL) AS pending,
+           pg_catalog.count(*) FILTER (WHERE q.category IS NOT NULL) AS failed,
+           pg_catalog.min(q.enqueued_at) FILTER (WHERE q.category IS NULL) AS oldest
+    FROM vector_tools.queue AS q
+    WHERE q.source OPERATOR(pg_catalog.=) s.source
+) AS w
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.sum(b.rows)::pg_catalog.float8 OPERATOR(pg_catalog./) GREATEST(
+               pg_catalog.date_part('epoch', pg_catalog.max(b.finished_at) OPERATOR(pg_catalog.-) pg_catalog.min(
+                   b.finished_at OPERATOR(pg_catalog.-) (b.seconds OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval))),
+               0.001) AS rate
+    FROM vector_tools.batches AS b
+    WHERE b.source OPERATOR(pg_catalog.=) s.source
+      AND b.finished_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval)
+) AS r;
+COMMENT ON VIEW vector_tools.search_progress IS 'how far the embedding of each searchable table is; NULL where the caller may not read the table';
+COMMENT ON COLUMN vector_tools.search_progress.table_name IS 'the table';
+COMMENT ON COLUMN vector_tools.search_progress.total IS 'its rows, counted';
+COMMENT ON COLUMN vector_tools.search_progress.embedded IS 'rows that have chunks, true or stale';
+COMMENT ON COLUMN vector_tools.search_progress.stale IS 'rows whose chunks wait to be renewed, as far as the queue tells';
+COMMENT ON COLUMN vector_tools.search_progress.pending IS 'entries of the queue that have not failed';
+COMMENT ON COLUMN vector_tools.search_progress.failed IS 'entries that have; see vector_tools.embedding_errors';
+COMMENT ON COLUMN vector_tools.search_progress.rows_per_second IS 'rows embedded in the last minute, while batches ran';
+COMMENT ON COLUMN vector_tools.search_progress.eta IS 'time until nothing is pending, at that rate';
+COMMENT ON COLUMN vector_tools.search_progress.oldest_pending IS 'when the oldest pending row was queued';
+COMMENT ON COLUMN vector_tools.search_progress.last_error IS 'message of the newest failure, for the owner';
+GRANT SELECT ON vector_tools.search_progress TO PUBLIC;

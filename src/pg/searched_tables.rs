@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::{PgRelation, pg_sys};
 
 use super::trigger_call::{arguments_of, own_triggers};
-use super::{catalog, queue, spi, vector};
+use super::{catalog, queue, rights, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::search::{Parameter, Statement};
@@ -155,6 +155,20 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
         triggers,
         is_copy,
     }))
+}
+
+/// Whether the caller may read key and content of all rows of a table.
+pub fn may_read_all(relation: &PgRelation, table: &SearchedTable) -> bool {
+    let mut needed = table.keys.iter().map(|key| &key.name).chain(&table.content);
+    rights::may_use_schema(relation)
+        && needed.all(|column| may_read(relation, column))
+        && !catalog::has_hidden_rows(relation)
+}
+
+/// Whether the caller may read a column.
+pub fn may_read(relation: &PgRelation, column: &Identifier) -> bool {
+    let name = std::ffi::CString::new(column.as_str());
+    name.is_ok_and(|name| rights::may_read_named(relation, &name))
 }
 
 /// What the arguments of a trigger say.

@@ -104,10 +104,30 @@ impl Filter {
         self.conditions.is_empty()
     }
 
+    /// The columns that it looks at.
+    pub fn columns(&self) -> Vec<&Identifier> {
+        let mut columns = Vec::new();
+        let mut open: Vec<&Condition> = self.conditions.iter().collect();
+        while let Some(condition) = open.pop() {
+            match condition {
+                Condition::All(parts) | Condition::Any(parts) => open.extend(parts),
+                Condition::Not(part) => open.push(part),
+                Condition::Test(Target::Column(column), _) => columns.push(&column.name),
+                Condition::Test(Target::Path(column, _), _) => columns.push(column),
+            }
+        }
+        columns
+    }
+
     /// Appends ` AND …` for each condition to a statement whose row is called `t`.
     pub fn push_conditions(&self, statement: &mut Statement) {
+        self.push_conditions_on("t", statement);
+    }
+
+    /// The same for a row of that name.
+    pub fn push_conditions_on(&self, row: &str, statement: &mut Statement) {
         for condition in &self.conditions {
-            let text = condition.to_sql(statement);
+            let text = condition.to_sql(row, statement);
             statement.push(" AND ").push(text);
         }
     }
@@ -261,59 +281,70 @@ fn text_of(column: &Column, value: &Value) -> String {
 }
 
 impl Condition {
-    fn to_sql(&self, statement: &mut Statement) -> String {
+    fn to_sql(&self, row: &str, statement: &mut Statement) -> String {
         match self {
-            Condition::All(conditions) => joined(conditions, " AND ", "true", statement),
-            Condition::Any(conditions) => joined(conditions, " OR ", "false", statement),
+            Condition::All(conditions) => joined(conditions, (" AND ", "true"), row, statement),
+            Condition::Any(conditions) => joined(conditions, (" OR ", "false"), row, statement),
             // A row without the value passes the negation, as in the peers of this language.
-            Condition::Not(condition) => format!("(({}) IS NOT TRUE)", condition.to_sql(statement)),
-            Condition::Test(Target::Column(column), test) => column_test(column, test, statement),
-            Condition::Test(Target::Path(column, path), test) => path_test(column, path, test, statement),
+            Condition::Not(condition) => format!("(({}) IS NOT TRUE)", condition.to_sql(row, statement)),
+            Condition::Test(Target::Column(column), test) => column_test(column, test, row, statement),
+            Condition::Test(Target::Path(column, path), test) => path_test(column, path, test, row, statement),
         }
     }
 }
 
-fn joined(conditions: &[Condition], operator: &str, empty: &str, statement: &mut Statement) -> String {
+fn joined(
+    conditions: &[Condition],
+    (operator, empty): (&str, &str),
+    row: &str,
+    statement: &mut Statement,
+) -> String {
     if conditions.is_empty() {
         return empty.to_owned();
     }
-    let parts: Vec<String> = conditions.iter().map(|condition| condition.to_sql(statement)).collect();
+    let parts: Vec<String> = conditions.iter().map(|condition| condition.to_sql(row, statement)).collect();
     format!("({})", parts.join(operator))
 }
 
-fn column_test(column: &Column, test: &Test, statement: &mut Statement) -> String {
+fn column_test(column: &Column, test: &Test, row: &str, statement: &mut Statement) -> String {
     let (name, type_name) = (&column.name, &column.type_name);
     let text_of = |value: &Value| text_of(column, value);
     match test {
         Test::Equal(value) if column.kind == ColumnKind::Json && value.is_object() => {
             let value = statement.bind(Parameter::Text(value.to_string()));
-            format!("t.{name} OPERATOR(pg_catalog.@>) {value}::pg_catalog.jsonb")
+            format!("{row}.{name} OPERATOR(pg_catalog.@>) {value}::pg_catalog.jsonb")
         }
         Test::Equal(value) => {
             let value = statement.bind(Parameter::Text(text_of(value)));
-            format!("t.{name} OPERATOR(pg_catalog.=) {value}::{type_name}")
+            format!("{row}.{name} OPERATOR(pg_catalog.=) {value}::{type_name}")
         }
         Test::Compare(operator, value) => {
             let value = statement.bind(Parameter::Text(text_of(value)));
-            format!("t.{name} OPERATOR(pg_catalog.{operator}) {value}::{type_name}")
+            format!("{row}.{name} OPERATOR(pg_catalog.{operator}) {value}::{type_name}")
         }
         Test::In(values) => {
             let values = statement.bind(Parameter::Texts(values.iter().map(text_of).collect()));
-            format!("t.{name} OPERATOR(pg_catalog.=) ANY ({values}::{type_name}[])")
+            format!("{row}.{name} OPERATOR(pg_catalog.=) ANY ({values}::{type_name}[])")
         }
         Test::Like(pattern) => {
             let pattern = statement.bind(Parameter::Text(pattern.clone()));
-            format!("t.{name}::pg_catalog.text OPERATOR(pg_catalog.~~) {pattern}")
+            format!("{row}.{name}::pg_catalog.text OPERATOR(pg_catalog.~~) {pattern}")
         }
-        Test::Exists => format!("t.{name} IS NOT NULL"),
-        Test::Null => format!("t.{name} IS NULL"),
+        Test::Exists => format!("{row}.{name} IS NOT NULL"),
+        Test::Null => format!("{row}.{name} IS NULL"),
     }
 }
 
-fn path_test(column: &Identifier, path: &[String], test: &Test, statement: &mut Statement) -> String {
+fn path_test(
+    column: &Identifier,
+    path: &[String],
+    test: &Test,
+    row: &str,
+    statement: &mut Statement,
+) -> String {
     let at_path = |operator: &str, statement: &mut Statement| {
         let path = statement.bind(Parameter::Texts(path.to_vec()));
-        format!("(t.{column} OPERATOR(pg_catalog.{operator}) {path})")
+        format!("({row}.{column} OPERATOR(pg_catalog.{operator}) {path})")
     };
     match test {
         // Containment, because a GIN index serves it; for a scalar it is the same as equality.
@@ -323,7 +354,7 @@ fn path_test(column: &Identifier, path: &[String], test: &Test, statement: &mut 
                 .rev()
                 .fold(value.clone(), |inner, key| Value::Object(Map::from_iter([(key.clone(), inner)])));
             let nested = statement.bind(Parameter::Text(nested.to_string()));
-            format!("t.{column} OPERATOR(pg_catalog.@>) {nested}::pg_catalog.jsonb")
+            format!("{row}.{column} OPERATOR(pg_catalog.@>) {nested}::pg_catalog.jsonb")
         }
         Test::Equal(value) => {
             let found = at_path("#>", statement);

@@ -1,6 +1,6 @@
 //! Hybrid search: both legs, their fusion, and the rows that won.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use super::diversity::diversify;
 use super::fusion::{fuse, merge};
 use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg};
 use super::leg::push_word_condition;
+use super::request::{ChunkChoice, MOST_DEPTH};
 use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows, order_rows};
 use super::trace::{Trace, passes_json};
 use super::vector_leg::{Scan, VectorQuestion, vector_leg};
@@ -155,14 +156,34 @@ impl Search<'_> {
     /// Whatever `database` reports.
     pub fn run(&self, database: &mut dyn Database, trace: &mut Trace) -> Result<Vec<SearchHit>> {
         let matching = trace.time("estimate", |trace| self.estimate_matching(database, trace))?;
-        let nearest = trace.time("vector_leg", |trace| self.find_nearest(database, matching, trace))?;
-        let worded = trace.time("keyword_leg", |trace| self.find_worded(database, matching, trace))?;
-        let mut rows = merge(nearest, worded);
-        if self.has_both_legs() && self.request.fusion.needs_scores() {
-            trace.time("completion", |trace| self.complete(database, &mut rows, trace))?;
+        let mut depth = self.request.depth;
+        loop {
+            let nearest =
+                trace.time("vector_leg", |trace| self.find_nearest(database, matching, depth, trace))?;
+            let worded =
+                trace.time("keyword_leg", |trace| self.find_worded(database, matching, depth, trace))?;
+            let is_all = nearest.len() < depth && worded.len() < self.keyword_depth(depth);
+            let mut rows = merge(nearest, worded);
+            if self.has_both_legs() && self.request.fusion.needs_scores() {
+                trace.time("completion", |trace| self.complete(database, &mut rows, trace))?;
+            }
+            let rows = trace.time("fusion", |_| self.rank(database, rows))?;
+            // Many chunks of few rows: the legs have to look further for the others.
+            if rows.len() < self.request.k && self.joins_chunks() && !is_all && depth < MOST_DEPTH {
+                depth = (depth * 4).min(MOST_DEPTH);
+                continue;
+            }
+            return trace.time("fetch", |trace| self.fetch(database, rows, trace));
         }
-        let rows = trace.time("fusion", |_| self.rank(database, rows))?;
-        trace.time("fetch", |trace| self.fetch(database, rows, trace))
+    }
+
+    /// Whether one row stands for several candidates.
+    fn joins_chunks(&self) -> bool {
+        self.source.origin.as_ref().is_some_and(|origin| origin.chunks != ChunkChoice::All)
+    }
+
+    fn keyword_depth(&self, depth: usize) -> usize {
+        if depth == self.request.depth { self.request.keyword_depth() } else { depth }
     }
 
     fn has_both_legs(&self) -> bool {
@@ -187,7 +208,7 @@ impl Search<'_> {
         }
         let mut statement = Statement::default();
         statement.push(format_args!("SELECT FROM {} AS t WHERE true", self.source.facts.table));
-        self.filter.push_conditions(&mut statement);
+        self.source.push_filter(self.filter, &mut statement);
         push_word_condition(&mut statement, self.source, self.question.condition.as_deref());
         let estimate = database.estimate(&statement)?;
         trace.note("matching_rows_expected", || json!(estimate.rows));
@@ -202,6 +223,7 @@ impl Search<'_> {
         &self,
         database: &mut dyn Database,
         matching: Option<Estimate>,
+        depth: usize,
         trace: &mut Trace,
     ) -> Result<Vec<Candidate>> {
         let (Some(embedding), Some(space)) = (&self.question.embedding, &self.source.vectors) else {
@@ -210,7 +232,7 @@ impl Search<'_> {
         if self.request.weights.vector == 0.0 {
             return Ok(vec![]);
         }
-        let depth = self.request.depth;
+        let least_rows = if depth == self.request.depth { self.request.last_row() } else { depth };
         let question = VectorQuestion { embedding, condition: self.question.condition.as_deref() };
         // An index scan walks the partitions that the filter leaves.
         let walked = matching.and_then(|matching| matching.partition_rows).unwrap_or(self.documents);
@@ -224,7 +246,7 @@ impl Search<'_> {
             };
             let mut rows = database.candidates(&statement, index_scan)?;
             // An index scan may end early; the exact distances find what it missed.
-            if scan == Scan::Index && rows.len() < self.request.last_row() {
+            if scan == Scan::Index && rows.len() < least_rows {
                 scan = Scan::Exact;
                 continue;
             }
@@ -251,12 +273,13 @@ impl Search<'_> {
         &self,
         database: &mut dyn Database,
         matching: Option<Estimate>,
+        depth: usize,
         trace: &mut Trace,
     ) -> Result<Vec<Candidate>> {
         let Some(question) = &self.question.keywords else {
             return Ok(vec![]);
         };
-        let depth = self.request.keyword_depth();
+        let depth = self.keyword_depth(depth);
         let floor = self.similarity_floor();
         if let Some(index) = self.bm25_index {
             let statement = indexed_keyword_leg(self.source, index, self.filter, question, floor, depth);
@@ -359,6 +382,10 @@ impl Search<'_> {
         let request = self.request;
         let dimensions = self.question.embedding.as_ref().map_or(0, Vec::len);
         fuse(&mut rows, request.fusion, request.rrf_k, request.weights, dimensions);
+        if self.joins_chunks() {
+            let mut seen = HashSet::new();
+            rows.retain(|row| seen.insert(row.key.clone()));
+        }
         if request.diversity > 0.0 {
             rows.truncate(request.depth.max(request.last_row()));
             let places: Vec<Location> = rows.iter().map(|row| row.location).collect();

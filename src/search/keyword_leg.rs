@@ -266,7 +266,7 @@ fn push_leg(
         selected = columns.selected(),
         table = source.facts.table,
     ));
-    filter.push_conditions(statement);
+    source.push_filter(filter, statement);
     push_word_condition(statement, source, question.condition.as_deref());
     if let Some(floor) = floor {
         let query = statement.bind(Parameter::Vector(floor.embedding.to_vec()));

@@ -31,10 +31,13 @@ impl RowColumns {
 
     /// The key as one text, in the outer statement: a JSON array where it has several columns.
     pub fn outer_key(&self, source: &SearchSource) -> String {
-        match source.facts.primary_key.len() {
+        match source.shown_key_columns() {
             0 => "pg_catalog.concat(leg.place, leg.row)".to_owned(),
             1 => "leg.key_0::pg_catalog.text".to_owned(),
-            _ => format!("pg_catalog.jsonb_build_array({})::pg_catalog.text", self.outer_order()),
+            count => {
+                let columns: Vec<String> = (0..count).map(|index| format!("leg.key_{index}")).collect();
+                format!("pg_catalog.jsonb_build_array({})::pg_catalog.text", columns.join(", "))
+            }
         }
     }
 }

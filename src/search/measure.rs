@@ -6,6 +6,8 @@ use super::candidate::Location;
 use super::keyword_leg::{KeywordQuestion, score_expression};
 use super::leg::RowColumns;
 use super::lexemes::configuration_expression;
+use super::request::ChunkChoice;
+use super::source::Origin;
 use super::{Filter, Parameter, SearchSource, Statement};
 
 /// What rows are measured by.
@@ -65,7 +67,18 @@ pub fn fetch_rows(
     let mut statement = Statement::default();
     let (distance, score) = measure_expressions(&mut statement, source, measures);
     let content = source.content.as_ref().map_or("NULL".to_owned(), |column| format!("t.{column}"));
-    let shown: Vec<String> = source.facts.shown_columns().map(|column| format!("t.{column}")).collect();
+    let document = match &source.origin {
+        None => {
+            let shown: Vec<String> =
+                source.facts.shown_columns().map(|column| format!("t.{column}")).collect();
+            format!("SELECT pg_catalog.to_jsonb(d.*) FROM (SELECT {}) AS d", shown.join(", "))
+        }
+        Some(origin) => row_of_chunk(origin),
+    };
+    let content = match &source.origin {
+        Some(origin) if origin.chunks == ChunkChoice::Parent => text_of_parent(origin),
+        _ => content,
+    };
     let highlight = highlight.filter(|_| source.content.is_some()).map_or("NULL".to_owned(), |highlight| {
         let configuration = configuration_expression(&mut statement, highlight.configuration);
         let words = statement.bind(Parameter::Text(highlight.words.to_owned()));
@@ -75,12 +88,38 @@ pub fn fetch_rows(
     });
     statement.push(format_args!(
         "SELECT t.tableoid, t.ctid, {distance}, {score}, ({content})::pg_catalog.text, \
-         (SELECT pg_catalog.to_jsonb(d.*) FROM (SELECT {shown}) AS d)::pg_catalog.text, \
-         ({highlight})::pg_catalog.text",
-        shown = shown.join(", "),
+         ({document})::pg_catalog.text, ({highlight})::pg_catalog.text",
     ));
     push_rows(&mut statement, source, rows, measures.partitions);
     statement
+}
+
+/// The row that the chunk `t` is of, as JSON, and the chunk's place in it.
+fn row_of_chunk(origin: &Origin) -> String {
+    let table = &origin.table;
+    let shown: Vec<String> = origin.shown.iter().map(|column| format!("s.{column}")).collect();
+    format!(
+        "SELECT pg_catalog.to_jsonb(d.*) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('_chunk', \
+             pg_catalog.jsonb_build_object('index', t.chunk_index, 'start', t.start_offset, 'end', t.end_offset, \
+             'parent', t.parent_index)) \
+         FROM (SELECT {} FROM {} AS s WHERE {}) AS d",
+        shown.join(", "),
+        table.from_source(),
+        table.same_row("s", "t"),
+    )
+}
+
+/// The text of the chunk that the chunk `t` is a part of, else its own.
+fn text_of_parent(origin: &Origin) -> String {
+    let same = origin.table.keys.iter().map(|key| {
+        format!("p.{0} {1} t.{0}", key.companion, key.equality)
+    });
+    format!(
+        "coalesce((SELECT p.content FROM {} AS p WHERE {} \
+         AND p.chunk_index OPERATOR(pg_catalog.=) t.parent_index), t.content)",
+        origin.table.companion,
+        same.collect::<Vec<_>>().join(" AND "),
+    )
 }
 
 /// The statement that puts rows in the order of their keys, with the columns of a leg and no score.

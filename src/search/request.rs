@@ -9,6 +9,9 @@ pub const MAX_K: i32 = 10_000;
 /// The most rows a search passes over before the first one that it returns.
 pub const MAX_SKIP: i32 = 100_000;
 
+/// The most candidates that each leg gives.
+pub const MOST_DEPTH: usize = 4 * (MAX_K + MAX_SKIP) as usize;
+
 /// The least number of candidates that each leg gives.
 const LEAST_DEPTH: usize = 100;
 
@@ -43,6 +46,33 @@ pub enum WordMatch {
     All,
     /// So many; all, where the query has no more.
     AtLeast(usize),
+}
+
+/// Which chunks of a row are answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChunkChoice {
+    /// The best one.
+    #[default]
+    Best,
+    /// All of them.
+    All,
+    /// The best one, shown by the text of its parent where it has one.
+    Parent,
+}
+
+impl ChunkChoice {
+    /// Reads 'best', 'all' or 'parent'.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] (22023) for anything else.
+    pub fn parse(text: &str) -> Result<ChunkChoice> {
+        match text {
+            "best" => Ok(ChunkChoice::Best),
+            "all" => Ok(ChunkChoice::All),
+            "parent" => Ok(ChunkChoice::Parent),
+            _ => Err(invalid("chunks", "'best', 'all' or 'parent'".into(), format!("'{text}'"))),
+        }
+    }
 }
 
 impl WordMatch {

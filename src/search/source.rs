@@ -3,7 +3,10 @@
 use super::bm25_index::Bm25Index;
 use super::vector_space::{VectorIndex, VectorSpace};
 use crate::error::{Error, Result};
+use super::request::ChunkChoice;
+use super::{Filter, Statement};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::tables::searchable::SearchedTable;
 
 /// The types a search tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,21 @@ pub struct SearchSource {
     pub metadata: Option<Identifier>,
     /// The model that embedded the rows, where the table says so.
     pub model: Option<String>,
+    /// The table whose chunks these are, where it is a companion.
+    pub origin: Option<Origin>,
+}
+
+/// The table that a companion holds the chunks of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Both tables.
+    pub table: SearchedTable,
+    /// The columns that an answer shows: those that the caller may read.
+    pub shown: Vec<Identifier>,
+    /// Whether each chunk counts only where the caller may read its row.
+    pub is_checked: bool,
+    /// Which chunks of a row are answers.
+    pub chunks: ChunkChoice,
 }
 
 /// Columns that hold the content when none is named, best first.
@@ -212,7 +230,35 @@ impl SearchSource {
             .map(|(trigger, _)| trigger.model.clone())
             .or_else(|| facts.default_model.clone());
         let vectors = embedding.map(|column| VectorSpace::choose(column, &facts));
-        Ok(SearchSource { vectors, lexemes, content, metadata, model, facts })
+        Ok(SearchSource { vectors, lexemes, content, metadata, model, facts, origin: None })
+    }
+
+    /// Appends the conditions of a filter to a statement whose row is called `t`. The columns of a
+    /// companion's filter are those of its table.
+    pub fn push_filter(&self, filter: &Filter, statement: &mut Statement) {
+        let Some(origin) = &self.origin else {
+            return filter.push_conditions(statement);
+        };
+        if filter.is_empty() && !origin.is_checked {
+            return;
+        }
+        let table = &origin.table;
+        // What must be readable is named.
+        let needed = table.keys.iter().map(|key| &key.name).chain(&table.content);
+        let needed: Vec<String> = needed.map(|column| format!("s.{column}")).collect();
+        statement.push(format_args!(
+            " AND EXISTS (SELECT {} FROM {} AS s WHERE {}",
+            needed.join(", "),
+            table.from_source(),
+            table.same_row("s", "t"),
+        ));
+        filter.push_conditions_on("s", statement);
+        statement.push(")");
+    }
+
+    /// How many columns of the key name a row to the caller: of a chunk, all but its place.
+    pub fn shown_key_columns(&self) -> usize {
+        self.origin.as_ref().map_or(self.facts.primary_key.len(), |origin| origin.table.keys.len())
     }
 
     /// The columns of the primary key of the row `t`; without a primary key, its place.

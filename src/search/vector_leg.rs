@@ -49,7 +49,7 @@ pub fn vector_leg(
         table = source.facts.table,
         column = space.column.name,
     ));
-    filter.push_conditions(&mut statement);
+    source.push_filter(filter, &mut statement);
     push_word_condition(&mut statement, source, question.condition);
     match scan {
         Scan::Index => {

@@ -6,12 +6,15 @@ use serde_json::json;
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
+use crate::identifier::Identifier;
 use crate::pg::arguments::Arguments;
 use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
 use crate::pg::column_types::ServerTypes;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
+use crate::pg::rights;
 use crate::pg::search_database::{SessionDatabase, query_lexemes};
+use crate::pg::searched_tables::{self, Searched};
 use crate::pg::settings::{default_model, use_bm25_index};
 use crate::pg::statistics::{SearchedColumn, word_statistics};
 use crate::pg::text_vector::Scorer;
@@ -24,11 +27,12 @@ use crate::search::keyword_leg::KeywordQuestion;
 use crate::search::lexemes::{MOST_WORDS, any_word_query};
 use crate::search::measure::Highlight;
 use crate::search::query_text::QueryText;
-use crate::search::request::WordMatch;
-use crate::search::source::{ColumnChoice, Legs};
+use crate::search::request::{ChunkChoice, WordMatch};
+use crate::search::source::{ColumnChoice, Legs, Origin};
 use crate::search::trace::Trace;
 use crate::search::vector_space::VectorSpace;
 use crate::search::{Filter, SearchRequest, SearchSource};
+use crate::tables::searchable::Configuration;
 
 /// The arguments of `hybrid_search` and `explain_search`, checked.
 pub struct SearchCall {
@@ -46,6 +50,7 @@ pub struct SearchCall {
     bm25: Bm25,
     ef_search: usize,
     probes: usize,
+    chunks: ChunkChoice,
 }
 
 impl SearchCall {
@@ -66,6 +71,7 @@ impl SearchCall {
             bm25: Bm25::default(),
             ef_search: 0,
             probes: 0,
+            chunks: ChunkChoice::Best,
         }
     }
 
@@ -123,22 +129,75 @@ impl SearchCall {
             bm25: Bm25::new(number(21, default.k1), number(22, default.b))?,
             ef_search: 0,
             probes: 0,
+            chunks: arguments.get::<String>(23).map_or(Ok(ChunkChoice::Best), |text| ChunkChoice::parse(&text))?,
         }))
     }
 
-    /// Answers the call.
+    /// Answers the call: from the table's own columns, or from its companion where it was made
+    /// searchable and no column is named.
     ///
     /// # Errors
     /// Those of the table, the filter, the model, and whatever the server reports.
     pub fn run(&self, trace: &mut Trace) -> Result<Vec<SearchHit>> {
         let weights = self.request.weights;
         let legs = Legs { vector: weights.vector > 0.0, keyword: weights.text > 0.0 };
-        let facts = read_table(&self.relation)?;
-        let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
-        let mut filter = Filter::default();
-        for part in &self.filters {
-            filter = filter.and(Filter::parse(part, &source, &ServerTypes)?);
+        let names_columns = self.choice != ColumnChoice::default();
+        match searched_tables::find(&self.relation)?.filter(|_| !names_columns) {
+            Some(searched) => self.run_on_companion(&searched, legs, trace),
+            None => {
+                let facts = read_table(&self.relation)?;
+                let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
+                let filter = self.read_filter(&source)?;
+                let has_hidden_rows = has_hidden_rows(&self.relation);
+                self.run_on(&self.relation, source, &filter, legs, has_hidden_rows, trace)
+            }
         }
+    }
+
+    /// Answers from the chunks of a table. Policies would keep PostgreSQL from using the index of
+    /// words, so that whoever may read all rows is answered with the rights of the companion's owner;
+    /// all others with their own, and each chunk counts only where they may read its row.
+    fn run_on_companion(&self, searched: &Searched, legs: Legs, trace: &mut Trace) -> Result<Vec<SearchHit>> {
+        let companion = open_table(searched.companion()?)?;
+        let source_facts = read_table(&self.relation)?;
+        let no_legs = Legs { vector: false, keyword: false };
+        let origin = SearchSource::resolve((*source_facts).clone(), &ColumnChoice::default(), no_legs)?;
+        let filter = self.read_filter(&origin)?;
+        let table = &searched.table;
+        let is_readable = |column: &Identifier| searched_tables::may_read(&self.relation, column);
+        let may_read_all = searched_tables::may_read_all(&self.relation, table)
+            && filter.columns().into_iter().all(is_readable);
+        let facts = read_table(&companion)?;
+        let mut source = SearchSource::resolve((*facts).clone(), &ColumnChoice::default(), legs)?;
+        source.model = Some(table.options.model.clone());
+        if let (Some(lexemes), Configuration::Constant(name)) = (&mut source.lexemes, &table.configuration) {
+            lexemes.configuration = Some(name.to_string());
+        }
+        source.origin = Some(Origin {
+            table: table.clone(),
+            shown: source_facts.shown_columns().filter(|column| is_readable(column)).cloned().collect(),
+            is_checked: !may_read_all,
+            chunks: self.chunks,
+        });
+        let run = || self.run_on(&companion, source, &filter, legs, !may_read_all, trace);
+        if may_read_all { rights::with_rights_of(searched.owner, run) } else { run() }
+    }
+
+    fn read_filter(&self, source: &SearchSource) -> Result<Filter> {
+        self.filters.iter().try_fold(Filter::default(), |filter, part| {
+            Ok(filter.and(Filter::parse(part, source, &ServerTypes)?))
+        })
+    }
+
+    fn run_on(
+        &self,
+        relation: &PgRelation,
+        source: SearchSource,
+        filter: &Filter,
+        legs: Legs,
+        has_hidden_rows: bool,
+        trace: &mut Trace,
+    ) -> Result<Vec<SearchHit>> {
         let text = match legs.keyword {
             true => QueryText::parse(&self.query),
             // The syntax of conditions belongs to words.
@@ -146,11 +205,10 @@ impl SearchCall {
         };
         let embedding = trace.time("embedding", |_| self.embedding(&source, &text, legs))?;
         let (keywords, condition) =
-            trace.time("statistics", |trace| self.keywords(&source, &text, legs, trace))?;
-        let has_hidden_rows = has_hidden_rows(&self.relation);
+            trace.time("statistics", |trace| self.keywords(relation, &source, &text, legs, trace))?;
         let documents = match &keywords {
             Some(keywords) => keywords.collection.documents,
-            None => f64::from(self.relation.reltuples().unwrap_or(0.0)),
+            None => f64::from(relation.reltuples().unwrap_or(0.0)),
         };
         let words = keywords.iter().flat_map(|keywords| &keywords.words).map(|word| word.lexeme.as_str());
         let words = if self.highlight { any_word_query(words) } else { None };
@@ -161,9 +219,9 @@ impl SearchCall {
         let search = Search {
             source: &source,
             request: &self.request,
-            filter: &filter,
+            filter,
             question: &question,
-            bm25_index: self.bm25_index(&source, has_hidden_rows),
+            bm25_index: self.bm25_index(relation, &source, has_hidden_rows),
             has_hidden_rows,
             documents,
             highlight,
@@ -221,6 +279,7 @@ impl SearchCall {
 
     fn keywords(
         &self,
+        relation: &PgRelation,
         source: &SearchSource,
         text: &QueryText,
         legs: Legs,
@@ -234,7 +293,7 @@ impl SearchCall {
         if found.lexemes.is_empty() {
             return Ok((None, found.condition));
         }
-        let column = SearchedColumn { relation: &self.relation, facts: &source.facts, column };
+        let column = SearchedColumn { relation, facts: &source.facts, column };
         let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
         let statistics = word_statistics(&column, &lexemes)?;
         let collection = statistics.collection;
@@ -275,11 +334,16 @@ impl SearchCall {
 
     /// The index of pg_textsearch that can serve this call. It counts all rows, whoever may see
     /// them, and those of each partition for themselves, and any word is enough for it.
-    fn bm25_index<'a>(&self, source: &'a SearchSource, has_hidden_rows: bool) -> Option<&'a Bm25Index> {
+    fn bm25_index<'a>(
+        &self,
+        relation: &PgRelation,
+        source: &'a SearchSource,
+        has_hidden_rows: bool,
+    ) -> Option<&'a Bm25Index> {
         let is_fit = use_bm25_index()
             && !has_hidden_rows
             && self.word_match == WordMatch::Any
-            && !is_partitioned(&self.relation);
+            && !is_partitioned(relation);
         let content = source.content.as_ref().filter(|_| is_fit)?;
         source.facts.bm25_indexes.iter().find(|index| index.column == *content && index.bm25 == self.bm25)
     }

@@ -67,7 +67,7 @@ fn explain_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<JsonB> {
 }
 
 fn read_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<SearchCall> {
-    Arguments(fcinfo).checked(23).and_then(SearchCall::read).or_report()
+    Arguments(fcinfo).checked(24).and_then(SearchCall::read).or_report()
 }
 
 #[pg_extern(sql = false)]

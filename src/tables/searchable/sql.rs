@@ -41,6 +41,32 @@ fn disable_search(source: Option<pg_sys::Oid>) -> Option<bool> {
     Some(disable(source?).or_report())
 }
 
+/// Rows, and rows with chunks, where the caller may read them all.
+#[pg_extern(sql = false)]
+fn count_search_rows(
+    source: Option<pg_sys::Oid>,
+) -> TableIterator<'static, (name!(total, Option<i64>), name!(embedded, Option<i64>))> {
+    let counts = source.map_or(Ok(None), count).or_report();
+    TableIterator::new(counts)
+}
+
+fn count(source: pg_sys::Oid) -> Result<Option<(Option<i64>, Option<i64>)>> {
+    // Whoever only looks at the list must not stumble over a table that is being dropped.
+    let Ok(relation) = open_table(source) else {
+        return Ok(None);
+    };
+    let Some(searched) = searched_tables::find(&relation)? else {
+        return Ok(None);
+    };
+    if searched.companion().is_err() || !searched_tables::may_read_all(&relation, &searched.table) {
+        return Ok(None);
+    }
+    let statement = searched.table.count_rows();
+    let counts =
+        rights::with_rights_of(searched.owner, || spi::query(&statement, |row| (row.get(1), row.get(2))));
+    Ok(counts.into_iter().next())
+}
+
 fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
     let relation = open_own(source)?;
     let before = searched_tables::find(&relation)?;
