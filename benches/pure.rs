@@ -1,10 +1,13 @@
-//! Times of the code around a model: tokenizing, planning batches, pooling, fusing, and the
-//! formula of a keyword leg.
+//! Times of the code around a model: tokenizing, cutting texts into chunks, planning batches,
+//! pooling, fusing, and the formula of a keyword leg.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use text_splitter::{ChunkConfig, TextSplitter};
+use vector_tools::chunking::{Options, PassageTokens, Strategy, chunk};
 use vector_tools::embedding::batch::plan_batches;
 use vector_tools::embedding::local::DEFAULT_TOKEN_BUDGET;
 use vector_tools::model::pooling::normalize;
@@ -14,10 +17,11 @@ use vector_tools::search::fusion::{DEFAULT_RRF_K, Fusion, Weights, fuse, merge};
 use vector_tools::search::threshold::Formula;
 
 const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.local/models/all-MiniLM-L6-v2/tokenizer.json");
+const COLLECTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/eval/scifact/corpus.jsonl.gz");
 const MAX_TOKENS: usize = 256;
 const DIMENSIONS: usize = 384;
 
-criterion_group!(pure, tokenizing, planning, pooling, fusing, ruling_out);
+criterion_group!(pure, tokenizing, cutting, planning, pooling, fusing, ruling_out);
 criterion_main!(pure);
 
 fn tokenizing(criterion: &mut Criterion) {
@@ -37,6 +41,58 @@ fn tokenizing(criterion: &mut Criterion) {
     criterion.bench_function("count the tokens of 64 kB", |bencher| {
         bencher.iter(|| tokenizer.count(black_box(&long), &mut || Ok(())));
     });
+}
+
+/// Cutting a text of 200 kB, beside text-splitter with the same tokenizer as it is.
+fn cutting(criterion: &mut Criterion) {
+    let (Ok(json), Ok(mut plain)) = (std::fs::read(TOKENIZER), tokenizers::Tokenizer::from_file(TOKENIZER))
+    else {
+        eprintln!("skipped: cutting, because the models are not there (`make test-pure` brings them)");
+        return;
+    };
+    plain.with_padding(None);
+    plain.with_truncation(None).expect("a tokenizer need not truncate");
+    let tokenizer = TextTokenizer::from_json(&json, MAX_TOKENS).expect("the model's own tokenizer loads");
+    let text = prose(200_000);
+    let mut group = criterion.benchmark_group("cut 200 kB");
+    group.sample_size(10).throughput(Throughput::Bytes(text.len() as u64));
+    for strategy in Strategy::ALL {
+        let options = Options { strategy, max_tokens: None, overlap: None };
+        let tokens = PassageTokens { tokenizer: &tokenizer, prefix: "" };
+        group.bench_function(strategy.name(), |bencher| {
+            bencher.iter(|| chunk(black_box(&text), &options, &tokens, &mut || Ok(())));
+        });
+    }
+    let tokens = PassageTokens { tokenizer: &tokenizer, prefix: "passage:" };
+    let options = Options { strategy: Strategy::Semantic, max_tokens: None, overlap: None };
+    group.bench_function("semantic, every chunk counted again", |bencher| {
+        bencher.iter(|| chunk(black_box(&text), &options, &tokens, &mut || Ok(())));
+    });
+    group.bench_function("text-splitter alone", |bencher| {
+        let splitter = TextSplitter::new(ChunkConfig::new(MAX_TOKENS - 2).with_sizer(&plain));
+        bencher.iter(|| splitter.chunks(black_box(&text)).count());
+    });
+    group.bench_function("finding the tokens alone", |bencher| {
+        bencher.iter(|| tokenizer.locate(black_box(&text)));
+    });
+    group.finish();
+}
+
+/// Abstracts of scientific papers, each a paragraph; without them one sentence, repeated.
+fn prose(bytes: usize) -> String {
+    let lines = Command::new("gzip").args(["-dc", COLLECTION]).output().map(|output| output.stdout);
+    let lines = String::from_utf8(lines.unwrap_or_default()).unwrap_or_default();
+    let text: String = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|document| Some(format!("{}\n\n", document["text"].as_str()?)))
+        .collect();
+    let text = if text.is_empty() {
+        "A pump moves water from one place to another, and needs power.\n".repeat(bytes / 60)
+    } else {
+        text
+    };
+    text[..text.floor_char_boundary(bytes)].to_owned()
 }
 
 fn planning(criterion: &mut Criterion) {
