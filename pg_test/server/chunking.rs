@@ -165,7 +165,7 @@ mod tests {
         // A model registered anew under its name is loaded anew.
         run("SELECT drop_model('short')");
         assert_error("SELECT chunk_text('x')", "42704");
-        run("SELECT register_model('short', 'all-MiniLM-L6-v2-int8', options => '{\"max_tokens\": 64}')");
+        run("SELECT register_model('short', 'all-MiniLM-L6-v2-int8', options => '{\"max_tokens\": 40}')");
         assert_eq!(chunks(), 2);
     }
 
