@@ -44,8 +44,9 @@ pub fn trimmed(text: &str, bytes: Range<usize>) -> Range<usize> {
     start..start + part.trim().len()
 }
 
-/// Cuts a text of more than one character in two, as near to its middle as a boundary allows.
-pub fn middle(text: &str) -> usize {
+/// Where to cut a text in two, as near to its middle as a boundary allows; nowhere when it is one
+/// character.
+pub fn middle(text: &str) -> Option<usize> {
     let half = text.len() / 2;
     let is_inside = |place: &usize| (1..text.len()).contains(place);
     let nearest = |places: &mut dyn Iterator<Item = usize>| {
@@ -54,7 +55,6 @@ pub fn middle(text: &str) -> usize {
     nearest(&mut words(text).into_iter())
         .or_else(|| nearest(&mut graphemes(text)))
         .or_else(|| nearest(&mut characters(text)))
-        .unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_near_its_middle() {
-        assert_eq!(middle("one two"), 4);
-        assert_eq!(middle("abcd"), 2);
+        assert_eq!(middle("one two"), Some(4));
+        assert_eq!(middle("abcd"), Some(2));
         // A family of four is one grapheme of several characters.
         let family = "👨‍👩‍👧‍👦";
-        assert_eq!(middle(&format!("{family}{family}")), family.len());
-        assert!(family.is_char_boundary(middle(family)));
-        assert_eq!(middle("a"), 1);
+        assert_eq!(middle(&format!("{family}{family}")), Some(family.len()));
+        assert!(middle(family).is_some_and(|place| family.is_char_boundary(place)));
+        assert_eq!(middle("a"), None);
     }
 
     #[test]

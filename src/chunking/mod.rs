@@ -85,15 +85,15 @@ struct Chunker<'a> {
 
 impl Chunker<'_> {
     fn run(&self, checkpoint: Checkpoint) -> Result<Vec<Chunk>> {
-        let keeps_indentation = self.strategy == Strategy::Markdown;
+        let is_markdown = self.strategy == Strategy::Markdown;
         let mut characters = Characters::new(self.text);
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut fence = None;
         let mut covered = 0;
-        let mut start = next_content(self.text, 0, keeps_indentation);
+        let mut start = next_content(self.text, 0, is_markdown);
         while start < self.text.len() {
             checkpoint()?;
-            let end = if self.strategy == Strategy::Markdown {
+            let end = if is_markdown {
                 let (end, open) = markdown_end(self.text, start, self.stretch_bytes, fence);
                 fence = open;
                 end
@@ -103,8 +103,7 @@ impl Chunker<'_> {
             let stretch = &self.text[start..end];
             let table = TokenTable::new(stretch, &self.tokens.locate(stretch)?);
             checkpoint()?;
-            // Markdown is cut for good.
-            let is_complete = end == self.text.len() || self.strategy == Strategy::Markdown;
+            let is_complete = end == self.text.len() || is_markdown;
             let mut place = |chunks: &mut Vec<Chunk>, (bytes, tokens): &Sized, parent: Option<usize>| {
                 let bytes = start + bytes.start..start + bytes.end;
                 let characters = characters.range(&bytes);
@@ -122,12 +121,13 @@ impl Chunker<'_> {
                     place(&mut chunks, &child, Some(parent));
                 }
             }
-            start = next_content(self.text, start + next, keeps_indentation);
+            start = next_content(self.text, start + next, is_markdown);
         }
         Ok(chunks)
     }
 
-    /// The chunks of a stretch that what follows it cannot change, and where the next one begins.
+    /// The chunks of a stretch that what follows it cannot change, all of them where it is complete,
+    /// and where the next stretch begins.
     fn pieces(
         &self,
         table: &TokenTable,
@@ -196,36 +196,41 @@ impl Chunker<'_> {
                 spare = (spare + excess).max(2 * spare).min(room / 8);
                 continue;
             }
-            let mut fitting = Vec::with_capacity(pieces.len());
-            for (piece, count) in pieces.into_iter().zip(counts) {
-                self.cut(table.text(), piece, count, limit, &mut fitting)?;
-            }
-            return Ok(fitting);
+            let sized: Vec<Sized> = pieces.into_iter().zip(counts).collect();
+            return if too_large == 0 {
+                Ok(sized)
+            } else {
+                self.halved(table.text(), sized, limit, checkpoint)
+            };
         }
     }
 
-    /// Adds a piece of `count` tokens to `fitting`, cut in two until its parts are small enough.
-    fn cut(
+    /// The pieces, those of more than `limit` tokens cut in two until their parts are small enough.
+    fn halved(
         &self,
         text: &str,
-        piece: Range<usize>,
-        count: usize,
+        mut pieces: Vec<Sized>,
         limit: usize,
-        fitting: &mut Vec<Sized>,
-    ) -> Result<()> {
-        let middle = piece.start + middle(&text[piece.clone()]);
-        if count <= limit || middle == piece.end {
-            add(fitting, piece, count);
-            return Ok(());
-        }
-        for half in [piece.start..middle, middle..piece.end] {
-            let half = trimmed(text, half);
-            if !half.is_empty() {
-                let count = self.tokens.count(&[&text[half.clone()]])?.into_iter().sum();
-                self.cut(text, half, count, limit, fitting)?;
+        checkpoint: Checkpoint,
+    ) -> Result<Vec<Sized>> {
+        let mut fitting = Vec::with_capacity(pieces.len());
+        pieces.reverse();
+        while let Some((piece, count)) = pieces.pop() {
+            let cut = if count > limit { middle(&text[piece.clone()]) } else { None };
+            let Some(middle) = cut.map(|place| piece.start + place) else {
+                add(&mut fitting, piece, count);
+                continue;
+            };
+            checkpoint()?;
+            for half in [middle..piece.end, piece.start..middle] {
+                let half = trimmed(text, half);
+                if !half.is_empty() {
+                    let count = self.tokens.count(&[&text[half.clone()]])?.into_iter().sum();
+                    pieces.push((half, count));
+                }
             }
         }
-        Ok(())
+        Ok(fitting)
     }
 
     /// How many tokens the model reads of each piece.
@@ -246,8 +251,8 @@ impl Chunker<'_> {
     }
 }
 
-/// Adds a piece, so that both ends of all pieces keep their order: with an overlap, a part of a
-/// piece may hold the one before it, or be held by it.
+/// Adds a piece so that both ends of all pieces keep their order: with an overlap, a part of a piece
+/// may hold the one before it, or be held by it.
 fn add(pieces: &mut Vec<Sized>, piece: Range<usize>, count: usize) {
     if pieces.last().is_some_and(|(last, _)| piece.end <= last.end) {
         return;
