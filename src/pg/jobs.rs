@@ -3,6 +3,7 @@
 //! Rows are read and written with the rights of the table's owner, the queue with those of its own;
 //! whoever calls needs neither.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
@@ -15,7 +16,10 @@ use super::queue::{enqueue_keys, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
+use super::tokenizers::passage_tokenizer;
 use super::{catalog, rights};
+use crate::chunking::sql::{chunks, read_options};
+use crate::chunking::{Chunk, Options};
 use crate::embedding::{Embedder, Purpose};
 use crate::error::{Error, Result};
 use crate::jobs::statements::{
@@ -23,6 +27,7 @@ use crate::jobs::statements::{
 };
 use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, Verdict, join_entries, judge, run_batch};
 use crate::search::Statement;
+use crate::tables::searchable::options::Chunking;
 use crate::tables::searchable::statements::{NewChunk, NewRow};
 
 /// How long an entry waits whose row somebody else holds or has changed meanwhile.
@@ -92,8 +97,8 @@ fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchRepo
     let began = Instant::now();
     let jobs = join_entries(entries);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
-    let outcomes = match lock_companion(searched) {
-        Ok(()) => run_batch(&keys, &mut TableSteps { searched })?,
+    let outcomes = match lock_companion(searched).and_then(|()| TableSteps::new(searched)) {
+        Ok(mut steps) => run_batch(&keys, &mut steps)?,
         Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
     };
     let report = settle(searched, &jobs, &outcomes);
@@ -164,7 +169,7 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
     lock_companion(&searched)?;
     let mut rest: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
     while !rest.is_empty() {
-        let outcomes = run_batch(&rest, &mut TableSteps { searched: &searched })?;
+        let outcomes = run_batch(&rest, &mut TableSteps::new(&searched)?)?;
         let mut later = Vec::new();
         for (key, outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
@@ -221,11 +226,61 @@ struct RowChunks {
     embedded: Vec<usize>,
 }
 
-struct TableSteps<'a> {
-    searched: &'a Searched,
+/// Text without a word: nothing to find, but the row is done.
+fn blank(row: &SourceRow) -> RowChunks {
+    let chunk = NewChunk {
+        content: row.content.clone(),
+        offsets: (0, number(row.content.chars().count())),
+        token_count: 0,
+        parent: None,
+        embedding: None,
+    };
+    RowChunks { chunks: vec![chunk], embedded: vec![] }
 }
 
-impl TableSteps<'_> {
+/// The chunks of a row. One that has parts is shown, not searched.
+fn in_chunks(row: &SourceRow, found: &[Chunk]) -> RowChunks {
+    let chunk = |chunk: &Chunk| NewChunk {
+        content: row.content[chunk.bytes.clone()].to_owned(),
+        offsets: (number(chunk.characters.start), number(chunk.characters.end)),
+        token_count: number(chunk.tokens),
+        parent: chunk.parent.map(number),
+        embedding: None,
+    };
+    let parents: HashSet<usize> = found.iter().filter_map(|chunk| chunk.parent).collect();
+    let embedded = (0..found.len()).filter(|place| !parents.contains(place)).collect();
+    RowChunks { chunks: found.iter().map(chunk).collect(), embedded }
+}
+
+fn number(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+struct TableSteps<'a> {
+    searched: &'a Searched,
+    chunking: Option<Options>,
+}
+
+impl<'a> TableSteps<'a> {
+    fn new(searched: &'a Searched) -> Result<TableSteps<'a>> {
+        let read = |chunking: &Chunking| {
+            read_options(Some(&chunking.strategy), chunking.max_tokens, chunking.overlap)
+        };
+        let chunking = searched.table.options.chunking.as_ref().map(read).transpose()?;
+        Ok(TableSteps { searched, chunking })
+    }
+
+    /// A row as one chunk, however long it is: what the model does not read is in its words.
+    fn whole(&self, row: &SourceRow) -> Result<RowChunks> {
+        let tokenizer = passage_tokenizer(&self.searched.table.options.model)?;
+        let tokens = tokenizer.tokens();
+        let passage = format!("{}{}", tokens.prefix, row.content);
+        let token_count = number(tokens.tokenizer.count(&passage, &mut check_interrupts)?);
+        let mut chunks = blank(row);
+        chunks.chunks[0].token_count = token_count;
+        Ok(RowChunks { embedded: vec![0], ..chunks })
+    }
+
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
     fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
         let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
@@ -258,19 +313,15 @@ impl Steps for TableSteps<'_> {
     }
 
     fn chunk(&mut self, row: &SourceRow) -> Result<RowChunks, Failure> {
-        let characters = i32::try_from(row.content.chars().count()).unwrap_or(i32::MAX);
-        let is_blank = row.content.trim().is_empty();
-        let model = &self.searched.table.options.model;
-        let count = || with_embedder(model, |embedder| embedder.count_tokens(&row.content, &mut check_interrupts));
-        let tokens = if is_blank { 0 } else { count().map_err(|error| Failure::from_error(&error))? };
-        let chunk = NewChunk {
-            content: row.content.clone(),
-            offsets: (0, characters),
-            token_count: i32::try_from(tokens).unwrap_or(i32::MAX),
-            parent: None,
-            embedding: None,
+        let chunks = match &self.chunking {
+            _ if row.content.trim().is_empty() => return Ok(blank(row)),
+            None => self.whole(row),
+            Some(options) => {
+                let model = &self.searched.table.options.model;
+                chunks(&row.content, options, model).map(|found| in_chunks(row, &found))
+            }
         };
-        Ok(RowChunks { chunks: vec![chunk], embedded: if is_blank { vec![] } else { vec![0] } })
+        chunks.map_err(|error| Failure::from_error(&error))
     }
 
     fn embed(&mut self, rows: &[(&SourceRow, RowChunks)]) -> Result<Vec<Vec<NewChunk>>, Failure> {
@@ -301,7 +352,7 @@ impl Steps for TableSteps<'_> {
         let new: Vec<NewRow> =
             rows.iter().map(|(key, row, chunks)| NewRow { key, hash: &row.hash, chunks }).collect();
         let written = self.run(&self.searched.table.write_rows(&new), |row| row.get::<i64>(1))?;
-        let written: std::collections::HashSet<i64> = written.into_iter().flatten().collect();
+        let written: HashSet<i64> = written.into_iter().flatten().collect();
         let chunks = |(place, row): (usize, &NewRow)| written.contains(&(place as i64 + 1)).then_some(row.chunks.len());
         Ok(new.iter().enumerate().map(chunks).collect())
     }

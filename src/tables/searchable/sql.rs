@@ -4,8 +4,9 @@ use pgrx::prelude::*;
 use pgrx::{Array, PgRelation, Spi};
 
 use super::companion::{Creation, companion_name};
-use super::options::Changes;
+use super::options::{Changes, Chunking};
 use super::{Configuration, IndexKind, Mode, SearchOptions, SearchedTable, Storage};
+use crate::chunking::sql::{chunks, read_options};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::jobs::statements::remove_source;
@@ -103,11 +104,7 @@ fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTab
     let display = catalog::display_name(relation);
     let text = |place, default: &str| arguments.get::<String>(place).unwrap_or_else(|| default.to_owned());
     let record = registry::find_model(&arguments.get::<String>(2).unwrap_or_else(default_model))?;
-    let chunking: Option<String> = arguments.get(4);
-    if let Some(found) = chunking {
-        let expected = "NULL, which makes one chunk of each row".to_owned();
-        return Err(Error::InvalidArgument { argument: "chunking", expected, found: format!("'{found}'") });
-    }
+    let chunking = read_chunking(&record.name, arguments)?;
     let keys = key_columns(relation)?;
     if keys.is_empty() {
         return Err(Error::NoPrimaryKey { table: display });
@@ -118,7 +115,7 @@ fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTab
     let options = SearchOptions {
         model: record.name.clone(),
         mode: Mode::from_name(&text(3, "async"))?,
-        chunking: None,
+        chunking,
         text_configuration: match &configuration {
             Configuration::Constant(name) => Some(name.to_string()),
             Configuration::Column(_) => None,
@@ -140,6 +137,30 @@ fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTab
         pgvector_schema: pgvector_schema(),
         dimensions: record.dimensions,
     })
+}
+
+/// How rows become chunks, checked by cutting a text.
+fn read_chunking(model: &str, arguments: Arguments) -> Result<Option<Chunking>> {
+    let (max_tokens, overlap) = (arguments.get::<i32>(5), arguments.get::<i32>(6));
+    let Some(strategy) = arguments.get::<String>(4) else {
+        let given = [("max_tokens", max_tokens), ("overlap", overlap)];
+        return match given.into_iter().find_map(|(argument, given)| Some((argument, given?))) {
+            None => Ok(None),
+            Some((argument, given)) => Err(Error::InvalidArgument {
+                argument,
+                expected: "NULL where chunking is NULL".to_owned(),
+                found: given.to_string(),
+            }),
+        };
+    };
+    let options = read_options(Some(&strategy), max_tokens, overlap).map_err(|error| match error {
+        Error::InvalidArgument { expected, found, .. } => {
+            Error::InvalidArgument { argument: "chunking", expected: format!("NULL or {expected}"), found }
+        }
+        other => other,
+    })?;
+    chunks("a", &options, model)?;
+    Ok(Some(Chunking { strategy, max_tokens, overlap }))
 }
 
 /// The content columns, and the place of each in the order of the table's columns.
