@@ -74,12 +74,12 @@ COMMENT ON FUNCTION vector_tools.run_embedding_batch IS 'embeds queued rows of o
 CREATE PROCEDURE run_embedding_jobs(max_seconds double precision DEFAULT NULL, source regclass DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
-    began constant timestamptz := pg_catalog.clock_timestamp();
-    told timestamptz := pg_catalog.clock_timestamp();
+    began constant pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    told pg_catalog.timestamptz := pg_catalog.clock_timestamp();
     batch record;
-    embedded bigint := 0;
-    failed bigint := 0;
-    seconds double precision;
+    embedded pg_catalog.int8 := 0;
+    failed pg_catalog.int8 := 0;
+    seconds pg_catalog.float8;
 BEGIN
     LOOP
         SELECT b.* INTO batch FROM vector_tools.run_embedding_batch(source) AS b;

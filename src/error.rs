@@ -547,7 +547,8 @@ impl Error {
 /// A SQLSTATE that is the reason of another error, of those that can be; the rest is a data exception.
 fn known_sqlstate(found: &str) -> &'static str {
     const KNOWN: [&str; 12] = [
-        "22000", "22P02", "22023", "22021", "38000", "42501", "42704", "54000", "55000", "58P01", "53200", "XX001",
+        "22000", "22P02", "22023", "22021", "38000", "42501", "42704", "54000", "55000", "58P01", "53200",
+        "XX001",
     ];
     KNOWN.into_iter().find(|known| *known == found).unwrap_or("22000")
 }

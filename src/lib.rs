@@ -31,7 +31,11 @@ mod extension {
     extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema"]);
     extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["schema", "views"]);
     extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["schema"]);
-    extension_sql_file!("../sql/58_pipeline.sql", name = "pipeline", requires = ["schema", "views", "memories"]);
+    extension_sql_file!(
+        "../sql/58_pipeline.sql",
+        name = "pipeline",
+        requires = ["schema", "views", "memories"]
+    );
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 
     /// Runs when a session or the postmaster loads the library: settings and a cache callback,

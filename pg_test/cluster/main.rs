@@ -24,6 +24,8 @@ mod memories;
 mod names;
 mod objects;
 mod parallel;
+mod pipeline;
+mod pipeline_rights;
 mod registry;
 mod rights;
 mod shadows;

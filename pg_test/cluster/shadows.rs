@@ -101,6 +101,11 @@ const QUESTIONS: [&str; 12] = [
      RETURNING embedding, updated_at OPERATOR(pg_catalog.>) created_at",
 ];
 
+/// Makes the schema `evil`.
+pub fn make_evil(session: &mut Session) {
+    session.run(EVIL);
+}
+
 /// The answer to each question: rows, or the error with the shadow that raised it.
 fn answers(session: &mut Session) -> Vec<Vec<String>> {
     let mut answer = |question: &&str| {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::bisection::bisect;
 use super::Failure;
+use super::bisection::bisect;
 use crate::error::Result as CrateResult;
 
 /// An entry of the queue.

@@ -65,7 +65,8 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
             vec![source]
         }
         None => {
-            let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+            let due =
+                with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
             due.into_iter().flatten().collect()
         }
     };
@@ -79,7 +80,8 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
         }
         // Entries of a table that is not searched stay: a restore may bring its triggers later.
         let Some(searched) = searched_tables::find(&relation)? else { continue };
-        let entries = with_rights_of_queue(|| spi::query_latest(&lease(source.to_u32(), most_rows), read_entry));
+        let entries =
+            with_rights_of_queue(|| spi::query_latest(&lease(source.to_u32(), most_rows), read_entry));
         let entries: Vec<Entry> = entries.into_iter().flatten().collect();
         if !entries.is_empty() {
             return run_entries(&searched, entries).map(Some);
@@ -353,7 +355,9 @@ impl Steps for TableSteps<'_> {
             rows.iter().map(|(key, row, chunks)| NewRow { key, hash: &row.hash, chunks }).collect();
         let written = self.run(&self.searched.table.write_rows(&new), |row| row.get::<i64>(1))?;
         let written: HashSet<i64> = written.into_iter().flatten().collect();
-        let chunks = |(place, row): (usize, &NewRow)| written.contains(&(place as i64 + 1)).then_some(row.chunks.len());
+        let chunks = |(place, row): (usize, &NewRow)| {
+            written.contains(&(place as i64 + 1)).then_some(row.chunks.len())
+        };
         Ok(new.iter().enumerate().map(chunks).collect())
     }
 

@@ -56,7 +56,6 @@ impl TriggerCall<'_> {
         let mask = pg_sys::TRIGGER_EVENT_TIMINGMASK | pg_sys::TRIGGER_EVENT_ROW;
         self.0.tg_event & mask == wanted
     }
-
 }
 
 /// The arguments of a trigger.
@@ -116,7 +115,10 @@ pub fn origin_of(trigger: pg_sys::Oid) -> Result<Option<Origin>> {
 }
 
 /// The triggers of a table that call a function of the extension's state.
-pub fn own_triggers<'a>(table: &'a PgRelation, function: &'a str) -> impl Iterator<Item = &'a pg_sys::Trigger> {
+pub fn own_triggers<'a>(
+    table: &'a PgRelation,
+    function: &'a str,
+) -> impl Iterator<Item = &'a pg_sys::Trigger> {
     // SAFETY: the table is open, so its trigger descriptor stays.
     let triggers = unsafe {
         match (*table.as_ptr()).trigdesc.as_ref() {

@@ -288,7 +288,9 @@ impl Condition {
             // A row without the value passes the negation, as in the peers of this language.
             Condition::Not(condition) => format!("(({}) IS NOT TRUE)", condition.to_sql(row, statement)),
             Condition::Test(Target::Column(column), test) => column_test(column, test, row, statement),
-            Condition::Test(Target::Path(column, path), test) => path_test(column, path, test, row, statement),
+            Condition::Test(Target::Path(column, path), test) => {
+                path_test(column, path, test, row, statement)
+            }
         }
     }
 }

@@ -111,9 +111,7 @@ fn row_of_chunk(origin: &Origin) -> String {
 
 /// The text of the chunk that the chunk `t` is a part of, else its own.
 fn text_of_parent(origin: &Origin) -> String {
-    let same = origin.table.keys.iter().map(|key| {
-        format!("p.{0} {1} t.{0}", key.companion, key.equality)
-    });
+    let same = origin.table.keys.iter().map(|key| format!("p.{0} {1} t.{0}", key.companion, key.equality));
     format!(
         "coalesce((SELECT p.content FROM {} AS p WHERE {} \
          AND p.chunk_index OPERATOR(pg_catalog.=) t.parent_index), t.content)",

@@ -1,10 +1,10 @@
 //! Which columns of a table a search reads.
 
 use super::bm25_index::Bm25Index;
-use super::vector_space::{VectorIndex, VectorSpace};
-use crate::error::{Error, Result};
 use super::request::ChunkChoice;
+use super::vector_space::{VectorIndex, VectorSpace};
 use super::{Filter, Statement};
+use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::tables::searchable::SearchedTable;
 

@@ -24,9 +24,7 @@ fn change(call: &TriggerCall) -> Option<(Operation, pg_sys::HeapTuple, pg_sys::H
     let statement = call.has_timing(pg_sys::TRIGGER_EVENT_AFTER);
     match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_INSERT if row => Some((Operation::Insert, nothing, data.tg_trigtuple)),
-        pg_sys::TRIGGER_EVENT_UPDATE if row => {
-            Some((Operation::Update, data.tg_trigtuple, data.tg_newtuple))
-        }
+        pg_sys::TRIGGER_EVENT_UPDATE if row => Some((Operation::Update, data.tg_trigtuple, data.tg_newtuple)),
         pg_sys::TRIGGER_EVENT_DELETE if row => {
             // SAFETY: a DELETE has its row, whose header says whether it went to another partition.
             let moved =

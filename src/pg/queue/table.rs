@@ -63,7 +63,8 @@ fn read(call: &TriggerCall, mode: Mode) -> Result<QueuedTable> {
     let keys = key_columns(&catalog::open_table(origin.table)?)?;
     let columns = relation.tuple_desc();
     let key = keys.iter().filter_map(|key| {
-        let place = columns.iter().position(|column| !column.attisdropped && column.name() == key.name.as_str())?;
+        let place =
+            columns.iter().position(|column| !column.attisdropped && column.name() == key.name.as_str())?;
         Some((place, output_function(columns.get(place)?.atttypid)))
     });
     Ok(QueuedTable { relation: call.relation(), root: origin.table, mode, key: key.collect() })

@@ -129,7 +129,9 @@ impl SearchCall {
             bm25: Bm25::new(number(21, default.k1), number(22, default.b))?,
             ef_search: 0,
             probes: 0,
-            chunks: arguments.get::<String>(23).map_or(Ok(ChunkChoice::Best), |text| ChunkChoice::parse(&text))?,
+            chunks: arguments
+                .get::<String>(23)
+                .map_or(Ok(ChunkChoice::Best), |text| ChunkChoice::parse(&text))?,
         }))
     }
 

@@ -124,7 +124,10 @@ impl SearchedTable {
                 ("{companion}", self.companion.to_string()),
                 ("{source}", self.source.to_string()),
                 ("{from_source}", self.from_source()),
-                ("{columns}", keys(&|key| format!("{} {} NOT NULL", key.companion, key.definition), ",\n    ")),
+                (
+                    "{columns}",
+                    keys(&|key| format!("{} {} NOT NULL", key.companion, key.definition), ",\n    "),
+                ),
                 ("{key}", keys(&|key| key.companion.to_string(), ", ")),
                 ("{source_key}", keys(&|key| key.name.to_string(), ", ")),
                 ("{watched}", watched.join(", ")),

@@ -66,9 +66,8 @@ impl SearchedTable {
 
     /// The condition that the row `source` has the key of the row `companion`.
     pub fn same_row(&self, source: &str, companion: &str) -> String {
-        let equal = |key: &KeyColumn| {
-            format!("{source}.{} {} {companion}.{}", key.name, key.equality, key.companion)
-        };
+        let equal =
+            |key: &KeyColumn| format!("{source}.{} {} {companion}.{}", key.name, key.equality, key.companion);
         self.keys.iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
 }

@@ -110,8 +110,11 @@ impl SearchOptions {
     /// What decides the chunks of a row beside its content, so that a hash of both tells whether they
     /// are still true.
     pub fn signature(&self) -> String {
-        let Chunking { strategy, max_tokens, overlap } =
-            self.chunking.clone().unwrap_or(Chunking { strategy: String::new(), max_tokens: None, overlap: None });
+        let Chunking { strategy, max_tokens, overlap } = self.chunking.clone().unwrap_or(Chunking {
+            strategy: String::new(),
+            max_tokens: None,
+            overlap: None,
+        });
         let number = |number: Option<i32>| number.map_or(String::new(), |number| number.to_string());
         format!("{}\n{strategy}\n{}\n{}\n", self.model, number(max_tokens), number(overlap))
     }
@@ -156,11 +159,7 @@ impl SearchOptions {
 }
 
 /// Reads one of the words of an argument.
-fn read_word<T: for<'de> Deserialize<'de>>(
-    argument: &'static str,
-    expected: &str,
-    found: &str,
-) -> Result<T> {
+fn read_word<T: for<'de> Deserialize<'de>>(argument: &'static str, expected: &str, found: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(found.to_owned())).map_err(|_| Error::InvalidArgument {
         argument,
         expected: expected.to_owned(),

@@ -124,8 +124,7 @@ fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTab
         index_kind: IndexKind::from_name(&text(9, "hnsw"))?,
         order,
     };
-    let companion =
-        QualifiedName { schema: source.schema.clone(), name: companion_name(&source.name)? };
+    let companion = QualifiedName { schema: source.schema.clone(), name: companion_name(&source.name)? };
     Ok(SearchedTable {
         source,
         is_partitioned: catalog::is_partitioned(relation),
@@ -223,7 +222,9 @@ fn read_configuration(relation: &PgRelation, name: Option<String>) -> Result<Con
         let own = Spi::get_one::<String>(
             "SELECT pg_catalog.get_current_ts_config()::pg_catalog.regconfig::pg_catalog.text",
         );
-        return Ok(Configuration::Constant(find_text_configuration(&own.ok().flatten().unwrap_or_default())?));
+        return Ok(Configuration::Constant(find_text_configuration(
+            &own.ok().flatten().unwrap_or_default(),
+        )?));
     };
     let is_column = relation.tuple_desc().iter().any(|column| {
         let holds_names = [pg_sys::REGCONFIGOID, pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::NAMEOID];
@@ -243,7 +244,8 @@ fn execute(sql: &str) {
 
 fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
     let companion = &table.companion;
-    let taken = || Error::CompanionExists { relation: companion.to_string(), table: table.source.to_string() };
+    let taken =
+        || Error::CompanionExists { relation: companion.to_string(), table: table.source.to_string() };
     if Regclass::find(companion).is_some() {
         return Err(taken());
     }
@@ -253,7 +255,9 @@ fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oi
     for grantee in grantees_of(created.0)?.into_iter().flatten() {
         execute(&format!("REVOKE ALL ON TABLE {companion} FROM {grantee}"));
     }
-    execute(&format!("REVOKE ALL ON TABLE {companion} FROM PUBLIC; GRANT SELECT ON TABLE {companion} TO PUBLIC"));
+    execute(&format!(
+        "REVOKE ALL ON TABLE {companion} FROM PUBLIC; GRANT SELECT ON TABLE {companion} TO PUBLIC"
+    ));
     if rights::owner_of(created.0) != owner {
         let owner = Identifier::new(rights::role_name(owner))?;
         execute(&format!("ALTER TABLE {companion} OWNER TO {owner}"));
@@ -324,9 +328,8 @@ fn distance_indexes(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
     let names = spi::query_latest(&statement, |row| row.get::<String>(1));
-    let name = |name: String| {
-        Ok(QualifiedName { schema: companion.schema.clone(), name: Identifier::new(name)? })
-    };
+    let name =
+        |name: String| Ok(QualifiedName { schema: companion.schema.clone(), name: Identifier::new(name)? });
     names.into_iter().flatten().map(name).collect()
 }
 

@@ -43,8 +43,11 @@ impl SearchedTable {
         let signature = statement.bind(Parameter::Text(self.options.signature()));
         let most = statement.bind(Parameter::Integer(MOST_BYTES));
         let columns: Vec<String> = self.content.iter().map(|column| format!("s.{column}")).collect();
-        let renamed: Vec<String> =
-            columns.iter().enumerate().map(|(place, column)| format!("{column} AS content_{place}")).collect();
+        let renamed: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(place, column)| format!("{column} AS content_{place}"))
+            .collect();
         // What a row holds is looked up outside of the table's own compressed storage only once it is
         // known to be read.
         let bytes: Vec<String> = columns
@@ -56,10 +59,9 @@ impl SearchedTable {
             Configuration::Constant(name) => Literal(&name.to_string()).to_string(),
             Configuration::Column(column) => format!("s.{column}::pg_catalog.text"),
         };
-        let companion_keys =
-            self.keys.iter().enumerate().map(|(place, key)| {
-                format!("c.{} {} k.key_{place}::{}", key.companion, key.equality, key.type_name)
-            });
+        let companion_keys = self.keys.iter().enumerate().map(|(place, key)| {
+            format!("c.{} {} k.key_{place}::{}", key.companion, key.equality, key.type_name)
+        });
         statement.push(format_args!(
             "SELECT n.is_there, n.is_read, n.content, n.hash, n.known IS NOT NULL \
                  AND pg_catalog.encode(n.known, 'hex') OPERATOR(pg_catalog.=) n.hash \
@@ -285,12 +287,9 @@ mod tests {
         let key = [hostile.to_owned(), "7".to_owned()];
         let chunks = [chunk(Some(vec![0.0])), chunk(None)];
         let row = NewRow { key: &key, hash: hostile, chunks: &chunks };
-        for statement in [
-            table.read_rows(&[&key]),
-            table.write_rows(&[row]),
-            table.list_keys(false),
-            table.count_rows(),
-        ] {
+        for statement in
+            [table.read_rows(&[&key]), table.write_rows(&[row]), table.list_keys(false), table.count_rows()]
+        {
             assert!(!statement.text.contains("x\"; DROP"), "{}", statement.text);
             assert!(statement.text.contains(r#""x""; DROP TABLE y; --""#), "{}", statement.text);
         }
