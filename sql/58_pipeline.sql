@@ -16,6 +16,7 @@ CREATE TABLE vector_tools.queue (
     is_dead boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
 COMMENT ON TABLE vector_tools.queue IS 'rows to embed; read vector_tools.search_progress and vector_tools.embedding_errors instead';
+COMMENT ON SEQUENCE vector_tools.queue_id_seq IS 'numbers of the entries of the queue';
 CREATE INDEX queue_due ON vector_tools.queue (source, next_try, id) WHERE NOT is_dead;
 CREATE INDEX queue_failed ON vector_tools.queue (source) WHERE category IS NOT NULL;
 
@@ -33,6 +34,7 @@ CREATE UNLOGGED TABLE vector_tools.batches (
     seconds double precision NOT NULL
 );
 COMMENT ON TABLE vector_tools.batches IS 'batches embedded in the last minutes; read vector_tools.search_progress instead';
+COMMENT ON SEQUENCE vector_tools.batches_id_seq IS 'numbers of the batches';
 
 CREATE FUNCTION enable_search(
     source regclass,
@@ -88,7 +90,7 @@ BEGIN
         embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
         failed := failed OPERATOR(pg_catalog.+) batch.failed;
         seconds := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began);
-        IF (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told) OPERATOR(pg_catalog.>=) '1 second'::pg_catalog.interval THEN
+        IF (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told) OPERATOR(pg_catalog.>=) '5 seconds'::pg_catalog.interval THEN
             RAISE NOTICE '% rows embedded, % failed', embedded, failed;
             told := pg_catalog.clock_timestamp();
         END IF;

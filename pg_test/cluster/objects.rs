@@ -14,7 +14,8 @@ const OBJECTS: &str = "
         JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
         WHERE e.extname = 'vector_tools' AND d.deptype = 'e'
     ), described AS (
-        SELECT 'function ' || p.oid::regprocedure || ' returns ' || pg_get_function_result(p.oid) AS object,
+        SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END || p.oid::regprocedure
+                   || coalesce(' returns ' || pg_get_function_result(p.oid), '') AS object,
                concat_ws(', ',
                    CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
                    'parallel ' || CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END,

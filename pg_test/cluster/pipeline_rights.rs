@@ -159,3 +159,27 @@ fn an_ordinary_owner_dumps_and_restores_a_searchable_table() {
     assert_eq!(copy.text(UNTRUE), "0");
     assert_eq!(copy.text("SELECT count(*) FROM docs_search"), "3");
 }
+
+#[test]
+fn a_companion_that_lost_its_triggers_is_taken_up() {
+    let database = Database::with_extension("pipeline_again");
+    let mut session = database.connect();
+    session.run(CREATE);
+    session.run(ENABLE);
+    drain(&mut session);
+    session.run("DROP EXTENSION vector_tools CASCADE");
+    session.run(
+        "UPDATE docs SET body = 'changed meanwhile' WHERE id = 1; INSERT INTO docs VALUES (3, 'new', 'row')",
+    );
+    assert_eq!(session.text("SELECT count(*) FROM docs_search"), "2", "expected the chunks to stay");
+    session.run("CREATE EXTENSION vector_tools");
+    session.run(ENABLE);
+    let batch = session.text("SELECT embedded, unchanged FROM vector_tools.run_embedding_batch()");
+    assert_eq!(batch, "2|1", "expected what is still true to be left alone");
+    assert_eq!(session.text(UNTRUE), "0");
+    session.run("DROP TABLE docs_search");
+    session.fails("55000", "SELECT id FROM hybrid_search('docs', 'pump')");
+    session.run(ENABLE);
+    drain(&mut session);
+    assert_eq!(session.text(UNTRUE), "0");
+}

@@ -103,6 +103,9 @@ pub trait Steps {
     fn checkpoint(&mut self) -> CrateResult<()>;
 }
 
+/// A row with its chunks.
+type ChunkedRow<'a, S> = (&'a <S as Steps>::Row, <S as Steps>::Chunks);
+
 /// Joins the entries of each row, in the order of the first of them.
 pub fn join_entries(entries: Vec<Entry>) -> Vec<Job> {
     let mut places: HashMap<Vec<String>, usize> = HashMap::new();
@@ -143,16 +146,18 @@ pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec
             }
         });
     }
-    let mut chunked: Vec<(usize, (&S::Row, S::Chunks))> = Vec::new();
+    let (mut places, mut chunked): (Vec<usize>, Vec<ChunkedRow<S>>) = (vec![], vec![]);
     for (place, row) in &new {
         steps.checkpoint()?;
         match steps.chunk(row) {
-            Ok(chunks) => chunked.push((*place, (row, chunks))),
+            Ok(chunks) => {
+                places.push(*place);
+                chunked.push((row, chunks));
+            }
             Err(failure) => outcomes[*place] = Outcome::Failed(failure),
         }
     }
-    let (places, chunked): (Vec<usize>, Vec<(&S::Row, S::Chunks)>) = chunked.into_iter().unzip();
-    let embedded = bisect(&chunked, &mut |part: &[(&S::Row, S::Chunks)]| steps.embed(part));
+    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| steps.embed(part));
     let mut written: Vec<(&[String], &S::Row, S::Embedded)> = Vec::new();
     let mut written_places = Vec::new();
     for ((place, (row, _)), result) in places.into_iter().zip(&chunked).zip(embedded) {

@@ -148,12 +148,17 @@ fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchRepor
             spi::change(&postpone(held, HELD_WAIT));
         }
         for (job, failure) in failed {
+            // One entry stays for the row.
+            let (rest, last) = job.ids.split_at(job.ids.len() - 1);
+            if !rest.is_empty() {
+                spi::change(&remove(rest.to_vec()));
+            }
             let attempts = job.attempts + 1;
             let wait = match judge(failure, attempts, chance()) {
                 Verdict::Again(wait) => Some(wait),
                 Verdict::Dead => None,
             };
-            spi::change(&record_failure(job.ids.clone(), attempts, failure, wait));
+            spi::change(&record_failure(last.to_vec(), attempts, failure, wait));
         }
     });
     report

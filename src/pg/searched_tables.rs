@@ -246,10 +246,13 @@ pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
 }
 
 /// The companion of a table, its owner, name and dimensions.
-type Companion = (pg_sys::Oid, pg_sys::Oid, QualifiedName, usize);
+pub type Companion = (pg_sys::Oid, pg_sys::Oid, QualifiedName, usize);
 
 /// The companion of a table, and in `keys` the columns of its key.
-fn find_companion(relation: &PgRelation, keys: &mut [KeyColumn]) -> Result<Option<Companion>> {
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn find_companion(relation: &PgRelation, keys: &mut [KeyColumn]) -> Result<Option<Companion>> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
     let name = statement.bind(Parameter::Text(FOREIGN_KEY.to_owned()));

@@ -18,7 +18,7 @@ impl TriggerCall<'_> {
     ///
     /// # Errors
     /// [`Error::NotATrigger`] (39P01) when something else called it.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         call: pg_sys::FunctionCallInfo,
         function: &'static str,
         expected: &'static str,

@@ -80,22 +80,26 @@ fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
     let creation = Creation { is_unlogged: persistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED };
     // A table that is open here cannot be altered.
     drop(relation);
-    let is_new = match before.as_ref().filter(|before| before.companion.is_some()) {
-        None => {
-            create_companion(&table, creation, owner)?;
-            true
-        }
-        Some(before) => {
+    let all = match before.as_ref() {
+        Some(before) if before.companion.is_some() => {
             before.companion()?;
             table.companion = before.table.companion.clone();
             change(&table, before)?
+        }
+        _ => {
+            drop_triggers(&table.source, before.as_ref().map_or(&[], |before| &before.triggers));
+            if !take_up_companion(source, &mut table, owner)? {
+                create_companion(&table, creation, owner)?;
+            }
+            execute(&table.triggers_sql());
+            true
         }
     };
     let relation = open_table(source)?;
     let searched = searched_tables::find(&relation)?;
     let searched = searched.ok_or_else(|| Error::NotSearched { table: catalog::display_name(&relation) })?;
     drop(relation);
-    fill(&searched, is_new)?;
+    fill(&searched, all)?;
     searched.companion().map(Regclass)
 }
 
@@ -262,17 +266,51 @@ fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oi
         let owner = Identifier::new(rights::role_name(owner))?;
         execute(&format!("ALTER TABLE {companion} OWNER TO {owner}"));
     }
-    execute(&table.triggers_sql());
     Ok(())
+}
+
+/// Finds the companion of a table that has lost its triggers, as after DROP EXTENSION … CASCADE, and
+/// makes it fit; the hashes in it tell which rows are still true.
+fn take_up_companion(source: pg_sys::Oid, table: &mut SearchedTable, owner: pg_sys::Oid) -> Result<bool> {
+    let relation = open_table(source)?;
+    let Some((companion, found, name, dimensions)) =
+        searched_tables::find_companion(&relation, &mut table.keys)?
+    else {
+        return Ok(false);
+    };
+    if found != owner {
+        let (table, companion) = (table.source.to_string(), name.to_string());
+        return Err(Error::CompanionNotOwned { table, companion });
+    }
+    let facts = catalog::read_table(&open_table(companion)?)?;
+    let storage = facts.find("embedding").map_or("", |column| column.type_name.as_str());
+    let is_for_type = dimensions != table.dimensions
+        || !storage.ends_with(&format!(".{}", table.options.storage.type_name()));
+    drop(relation);
+    table.companion = name;
+    apply(table, &Changes { is_for_type, is_for_index: true, ..Changes::default() })?;
+    Ok(true)
+}
+
+fn drop_triggers(source: &QualifiedName, triggers: &[Identifier]) {
+    for trigger in triggers {
+        execute(&format!("DROP TRIGGER {trigger} ON {source}"));
+    }
 }
 
 /// Brings triggers and companion to what is asked for, and says whether all rows must be looked at.
 fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
     let mut changes = table.options.changes_from(&before.table.options);
-    if table.content != before.table.content || table.configuration != before.table.configuration {
+    let other_content = table.content != before.table.content;
+    if other_content {
         changes.words.push("all rows are embedded again, for other columns".to_owned());
-        changes.is_for_rows = true;
     }
+    // From one column to another.
+    let other_words = table.configuration != before.table.configuration && !changes.is_for_rows;
+    if other_words {
+        changes.words.push("the words of all rows are read again".to_owned());
+    }
+    changes.is_for_rows |= other_content || other_words;
     if table.dimensions != before.table.dimensions {
         changes.is_for_type = true;
     }
@@ -287,9 +325,7 @@ fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
         execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.companion));
     }
     apply(table, &changes)?;
-    for trigger in &before.triggers {
-        execute(&format!("DROP TRIGGER {trigger} ON {source}"));
-    }
+    drop_triggers(source, &before.triggers);
     execute(&table.triggers_sql());
     Ok(changes.is_for_rows)
 }
@@ -371,9 +407,7 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     if searched.is_copy {
         return Err(Error::SearchedWithParent { table: display });
     }
-    for trigger in &searched.triggers {
-        execute(&format!("DROP TRIGGER {trigger} ON {}", searched.table.source));
-    }
+    drop_triggers(&searched.table.source, &searched.triggers);
     if searched.companion.is_some() {
         execute(&format!("DROP TABLE {}", searched.table.companion));
     }
