@@ -1,6 +1,6 @@
 //! vector_tools: ranked retrieval inside PostgreSQL.
 //!
-//! The rooms `model`, `chunking`, `embedding`, `search` and `tables` are pure and build without PostgreSQL;
+//! The rooms `model`, `chunking`, `embedding`, `jobs`, `search` and `tables` are pure and build without PostgreSQL;
 //! `pg` and each room's `sql` connect them to the server.
 
 pub mod chunking;

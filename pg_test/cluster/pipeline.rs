@@ -4,8 +4,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::database::Database;
-use crate::session::Session;
+use std::process::Command;
+
+use crate::database::{Database, make_template};
+use crate::process::{processor_ticks, wait_until};
+use crate::server::Server;
+use crate::session::{Session, described};
 
 pub const CREATE: &str = "CREATE TABLE docs (id int PRIMARY KEY, title text, body text, views int DEFAULT 0);
     INSERT INTO docs VALUES (1, 'pumps', 'the pump lost pressure'), (2, 'valves', 'a valve is leaking')";
@@ -440,4 +444,58 @@ fn a_row_that_somebody_holds_is_left_for_later() {
         drain(&mut session);
     }
     assert_eq!(session.text(UNTRUE), "0");
+}
+
+#[test]
+fn a_cancelled_batch_changes_nothing() {
+    let (database, mut session) = enabled("pipeline_cancel");
+    drain(&mut session);
+    session.run("INSERT INTO docs SELECT i, 't', repeat('some text of a certain length ', 20) || i FROM generate_series(10, 9000) AS i");
+    let mut driver = database.connect();
+    driver.still_embeds();
+    let (pid, before) = (driver.pid, processor_ticks(driver.pid));
+    let running = thread::spawn(move || driver.try_rows("CALL run_embedding_jobs()"));
+    wait_until("the driver is inside the model", || processor_ticks(pid) > before + 20);
+    session.run(&format!("SELECT pg_cancel_backend({pid})"));
+    let error = running.join().expect("the thread only runs a statement").expect_err("it was cancelled");
+    assert!(described(&error).starts_with("57014 "), "{}", described(&error));
+    let left = "SELECT (SELECT count(*) FROM vector_tools.queue) + (SELECT count(*) FROM docs_search) = (SELECT count(*) FROM docs)";
+    assert_eq!(session.text(left), "t", "expected each row to be embedded or queued, never both");
+    assert_eq!(session.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
+}
+
+/// Trust 10 and 11: the server goes down with the driver, and comes back.
+#[test]
+fn a_driver_that_is_killed_loses_nothing() {
+    let server = Server::start("test-pipeline-crash", &[]);
+    make_template(&server);
+    let database = Database::with_extension_on(&server, "pipeline_crash");
+    let mut session = database.connect();
+    session.run("CREATE TABLE docs (id int PRIMARY KEY, title text, body text)");
+    session.run(ENABLE);
+    for round in 0..3 {
+        session.run(&format!(
+            "INSERT INTO docs SELECT i, 'round', 'row ' || i FROM generate_series({}, {}) AS i",
+            round * 1000,
+            round * 1000 + 799
+        ));
+        let mut driver = database.connect();
+        let pid = driver.pid;
+        let running = thread::spawn(move || driver.try_rows("CALL run_embedding_jobs()").is_err());
+        let done = format!("SELECT count(*) > {} FROM docs_search", round * 800);
+        wait_until("the first batch is committed", || session.text(&done) == "t");
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "expected the driver {pid} to be there");
+        assert!(running.join().expect("the thread only runs a statement"), "expected the driver to be gone");
+        let connection = server.connection(&database.name, "postgres");
+        wait_until("the server is back", || postgres::Client::connect(&connection, postgres::NoTls).is_ok());
+        session = database.connect();
+        drain(&mut session);
+        assert_eq!(session.rows(QUEUED), [""; 0]);
+        let true_rows =
+            "SELECT count(*), count(DISTINCT row_id) FROM docs_search AS c JOIN docs AS d ON d.id = c.row_id
+            WHERE c.content = concat_ws(E'\\n\\n', d.title, d.body) AND c.embedding IS NOT NULL";
+        let rows = (round + 1) * 800;
+        assert_eq!(session.text(true_rows), format!("{rows}|{rows}"), "expected every row once");
+    }
 }

@@ -321,7 +321,9 @@ fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
     }
     pgrx::notice!("table {source}: {}", changes.words.join("; "));
     if changes.is_for_rows {
-        // Batches that are under way end first, and none begins with what was asked for before.
+        // Batches that are under way end first, and none begins with what was asked for before. In the
+        // order in which a statement in sync mode locks them.
+        execute(&format!("LOCK TABLE {source} IN SHARE ROW EXCLUSIVE MODE"));
         execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.companion));
     }
     apply(table, &changes)?;
