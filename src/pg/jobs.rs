@@ -337,10 +337,9 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.searched.table.options.model;
-        let embed = |embedder: &mut crate::embedding::LocalEmbedder| {
-            embedder.embed(&texts, Purpose::Passage, &mut check_interrupts)
-        };
-        let embeddings = with_embedder(model, embed).map_err(|error| Failure::from_error(&error))?;
+        let embeddings =
+            with_embedder(model, |embedder| embedder.embed(&texts, Purpose::Passage, &mut check_interrupts))
+                .map_err(|error| Failure::from_error(&error))?;
         let mut vectors = embeddings.iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
