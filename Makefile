@@ -94,7 +94,7 @@ clean: ## remove what was built, keep what was downloaded
 	rm -rf target .local/package
 
 distclean: stop-quietly clean ## remove everything that make brought in, the server's data too
-	rm -rf .local
+	rm -rf .local examples/*/node_modules
 
 # Parts of the above.
 .PHONY: setup-for-tests stop-quietly
