@@ -10,7 +10,7 @@ use crate::pg::vector::pgvector_schema;
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{registry, session, spi};
 use crate::search::{Parameter, Statement};
-use crate::tables::store::creation::NewStore;
+use crate::tables::store::creation::{NewStore, mending_sql, tables_without_triggers};
 use crate::tables::store::hits::uuid_bytes;
 use crate::tables::store::index::{IndexKind, Preset, Storage, VectorIndexSql};
 use crate::tables::store::partition::NamespacePartition;
@@ -40,8 +40,17 @@ pub fn create_store(
     if Regclass::find(&embeddings).is_some() {
         let found = catalog::open(schema)?;
         check_same(&found, &record.name, storage)?;
-        pgrx::notice!("vector store {embeddings} already exists, skipping");
-        return Ok(Regclass(found.relation.oid()));
+        let table = Regclass(found.relation.oid());
+        // A table is not altered while it is open; the lock stays.
+        drop(found);
+        let lost = spi::query_latest(&tables_without_triggers(&tables), |row| row.get::<String>(1));
+        let lost: Vec<String> = lost.into_iter().flatten().collect();
+        spi::execute(&mending_sql(&tables, &lost)?);
+        match lost.as_slice() {
+            [] => pgrx::notice!("vector store {embeddings} already exists, skipping"),
+            lost => pgrx::notice!("{} had lost triggers and has them again", lost.join(", ")),
+        }
+        return Ok(table);
     }
     if !catalog::schema_exists(&tables.schema) {
         spi::execute(&format!("CREATE SCHEMA {}", tables.schema));
