@@ -22,7 +22,7 @@ pub struct Database<'server> {
 pub fn shared_server() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let server = Server::start("test-cluster", &[("max_connections", "60")]);
+        let server = Server::start("test-cluster", &[("max_connections", "100")]);
         make_template(&server);
         server
     })

@@ -16,6 +16,7 @@ mod audit;
 mod audit_rights;
 mod bad_models;
 mod cancel;
+mod concurrency;
 mod dump;
 mod examples;
 mod install;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::identifier::{Identifier, Literal, QualifiedName};
 use crate::search::TableFacts;
 use crate::search::source::ColumnKind;
+use crate::tables::lock::lock_key;
 use crate::tables::template::fill_template;
 
 const TABLE: &str = include_str!("../../../sql/templates/domain_memories.sql");
@@ -86,6 +87,11 @@ impl MemoriesTable {
     /// The domain.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The key of the lock under which it is made or mended.
+    pub fn creation_lock(&self) -> i64 {
+        lock_key(&["memories", self.table.schema.as_str(), self.table.name.as_str()])
     }
 
     /// The names of its indexes.

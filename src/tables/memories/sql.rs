@@ -27,6 +27,7 @@ use crate::search::hybrid::SearchHit;
 use crate::search::source::ColumnKind;
 use crate::search::sql::call::SearchCall;
 use crate::search::trace::Trace;
+use crate::tables::lock::lock;
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_domain_memories_table(
@@ -253,6 +254,8 @@ fn make_id() -> Option<String> {
 fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
     session::forbid_when_read_only(c"create_domain_memories_table");
     let memories = MemoriesTable::new(current_schema()?, domain)?;
+    // Two calls at once make or mend one table. What the other has made is seen from the next statement on.
+    spi::wait(&lock(memories.creation_lock(), false));
     let record = registry::find_model(model)?;
     let around = Surroundings {
         model: &record.name,
