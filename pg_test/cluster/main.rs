@@ -18,6 +18,7 @@ mod bad_models;
 mod cancel;
 mod concurrency;
 mod dump;
+mod dump_tables;
 mod examples;
 mod install;
 mod lifecycle;
