@@ -8,6 +8,7 @@ mod database;
 mod models;
 mod process;
 mod report;
+mod schema;
 mod server;
 mod session;
 
@@ -33,3 +34,4 @@ mod standby;
 mod statistics;
 mod store;
 mod threads;
+mod upgrade;
