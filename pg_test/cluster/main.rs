@@ -7,6 +7,7 @@
 mod database;
 mod models;
 mod process;
+mod replication;
 mod report;
 mod schema;
 mod server;
