@@ -102,14 +102,18 @@ fn twenty_writers_deletes_and_vacuum_keep_memories_whole() {
     let mut found = session.rows("SELECT id, content FROM crowd_memories WHERE id NOT LIKE 'shared%'");
     found.sort_unstable();
     assert_eq!(found, expected, "expected each memory that was not deleted once, as it was changed last");
-    let shared = session.text("SELECT count(*), bool_and(content LIKE 'shared by%') FROM crowd_memories WHERE id LIKE 'shared%'");
+    let shared = session.text(
+        "SELECT count(*), bool_and(content LIKE 'shared by%') FROM crowd_memories WHERE id LIKE 'shared%'",
+    );
     assert_eq!(shared, "5|t");
     // One batch of another composition gives int8 vectors that differ a little.
     let wrong = session.text(&format!(
         "SELECT count(*) FROM crowd_memories WHERE embedding IS NULL OR embedding <=> embed(content, '{MODEL}') > 0.001"
     ));
     assert_eq!(wrong, "0", "expected each embedding to be that of its content");
-    let audited = session.text("SELECT count(*) FROM vector_audit_log WHERE operation = 'INSERT' AND record_id NOT LIKE 'shared%'");
+    let audited = session.text(
+        "SELECT count(*) FROM vector_audit_log WHERE operation = 'INSERT' AND record_id NOT LIKE 'shared%'",
+    );
     assert_eq!(audited, (WRITERS * rounds).to_string(), "expected each memory in the log once");
 }
 
@@ -131,13 +135,18 @@ fn twenty_writers_deletes_and_vacuum_keep_a_store_whole() {
         let namespace = format!("n{}", writer % 5);
         let mut statements = Vec::new();
         for round in 0..rounds {
-            let chunks: Vec<String> = (0..=round).map(|place| format!("'writer {writer} chunk {place}'")).collect();
+            let chunks: Vec<String> =
+                (0..=round).map(|place| format!("'writer {writer} chunk {place}'")).collect();
             let call = |verb: &str, number: usize, chunks: &str| {
                 format!("SELECT {verb}('reg', 'document', {}, {chunks} '{namespace}')", source(number))
             };
             statements.push(call("upsert_document", writer, &format!("ARRAY[{}],", chunks.join(", "))));
             // A document that others write and delete too.
-            statements.push(call("upsert_document", 100 + writer % 5, &format!("ARRAY['round {round}', 'by {writer}'],")));
+            statements.push(call(
+                "upsert_document",
+                100 + writer % 5,
+                &format!("ARRAY['round {round}', 'by {writer}'],"),
+            ));
             statements.push(format!(
                 "SELECT upsert_embeddings('reg', array_agg('bulk'::text), array_agg(md5('{writer}/' || i)::uuid), array_agg(0),
                      array_agg('bulk {writer} ' || i || ' {round}'), array_agg(v), array_agg('{namespace}'::text)) FROM ready"
@@ -165,7 +174,8 @@ fn twenty_writers_deletes_and_vacuum_keep_a_store_whole() {
     );
     let expected: Vec<String> = (0..WRITERS)
         .map(|writer| {
-            let chunks: Vec<String> = (0..rounds).map(|place| format!("writer {writer} chunk {place}")).collect();
+            let chunks: Vec<String> =
+                (0..rounds).map(|place| format!("writer {writer} chunk {place}")).collect();
             format!("00000000-0000-0000-0000-{writer:012}|{rounds}|{}", chunks.join(", "))
         })
         .collect();
@@ -173,7 +183,11 @@ fn twenty_writers_deletes_and_vacuum_keep_a_store_whole() {
     let bulk = session.text(
         "SELECT count(*), count(DISTINCT source_id), bool_and(content LIKE '% 4') FROM reg.vector_embeddings WHERE source_type = 'bulk'",
     );
-    assert_eq!(bulk, format!("{0}|{0}|t", WRITERS * 20), "expected each ready embedding once, as it was written last");
+    assert_eq!(
+        bulk,
+        format!("{0}|{0}|t", WRITERS * 20),
+        "expected each ready embedding once, as it was written last"
+    );
     // The documents that several wrote and deleted are one version or gone.
     let shared = session.rows(
         "SELECT count(*) FROM reg.vector_embeddings WHERE source_type = 'document'

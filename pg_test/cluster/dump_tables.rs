@@ -73,7 +73,9 @@ fn facts(session: &mut Session) -> Vec<String> {
     assert!(tables.len() > 10, "expected the tables of store and memories among {tables:?}");
     for table in tables {
         facts.push(format!("rows of {table}"));
-        facts.extend(session.rows(&format!("SELECT t::text FROM {table} AS t ORDER BY t::text COLLATE \"C\"")));
+        facts.extend(
+            session.rows(&format!("SELECT t::text FROM {table} AS t ORDER BY t::text COLLATE \"C\"")),
+        );
     }
     facts
 }
@@ -157,7 +159,18 @@ fn an_ordinary_owner_dumps_and_restores_every_table() {
     let folder = Folder::new();
     let file = folder.path().join("dump").display().to_string();
     let as_owner = |database: &Database| database.server.connection(&database.name, owner);
-    run("pg_dump", &["--schema=own", "--schema=reg", "--format=custom", "--file", &file, "--dbname", &as_owner(&original)]);
+    run(
+        "pg_dump",
+        &[
+            "--schema=own",
+            "--schema=reg",
+            "--format=custom",
+            "--file",
+            &file,
+            "--dbname",
+            &as_owner(&original),
+        ],
+    );
     run("pg_restore", &["--exit-on-error", "--dbname", &as_owner(&restored), &file]);
     check_same(&mut session, &mut restored.connect_as(owner));
     check_goes_on(&mut restored.connect_as(owner), &mut restored.connect_as(reader));
@@ -205,7 +218,10 @@ fn every_table_of_the_state_is_dumped_or_made_anew() {
         "model_registry|WHERE NOT bundled",
         "statistics_snapshots|not dumped",
     ];
-    assert_eq!(found, expected, "expected pg_extension_config_dump for each table whose rows nothing else brings back");
+    assert_eq!(
+        found, expected,
+        "expected pg_extension_config_dump for each table whose rows nothing else brings back"
+    );
     let others = session.rows(
         "SELECT c.oid::regclass FROM pg_class AS c WHERE relnamespace = 'vector_tools'::regnamespace
          AND relkind IN ('r', 'p', 'S', 'm') AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')",

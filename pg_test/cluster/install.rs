@@ -1,6 +1,7 @@
 //! Creating the extension where somebody was before, elsewhere than usual, and dropping it (7, 20, 21).
 
 use crate::database::Database;
+use crate::session::Schemas;
 
 fn check_clean_failure(name: &str, sqlstate: &str, before: &str) {
     let database = Database::empty(name);
@@ -132,7 +133,7 @@ fn dropping_refuses_while_tables_depend_and_cascade_leaves_no_trigger() {
     assert_eq!(rows, "2|1", "expected the user's table and its embeddings to stay");
     let schemas = session.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'vector_tools'");
     assert!(schemas.is_empty(), "expected the schema vector_tools to be gone");
-    session.run("CREATE EXTENSION vector_tools");
+    session.run(&format!("CREATE EXTENSION vector_tools SCHEMA {}", Schemas::in_use().extension));
     session.still_embeds();
     let found = session.text("SELECT content FROM hybrid_search('kept_memories', 'pump', 1)");
     assert_eq!(found, "a pump", "expected the kept table to be searched after CREATE EXTENSION");

@@ -71,7 +71,8 @@ fn applied_rows_are_neither_embedded_nor_audited_again_unless_asked_for() {
     }
     let texts = "SELECT content, embedding IS NOT NULL FROM texts_memories ORDER BY id";
     assert_eq!(reader.rows(texts), ["only the text is published|f"], "expected no embedding to be made");
-    let audited = "SELECT (SELECT count(*) FROM vector_audit_log), (SELECT count(*) FROM reg.vector_audit_log)";
+    let audited =
+        "SELECT (SELECT count(*) FROM vector_audit_log), (SELECT count(*) FROM reg.vector_audit_log)";
     assert_eq!(reader.text(audited), "0|0", "expected nothing to be audited a second time");
     assert_ne!(writer.text(audited), "0|0");
     // What the subscriber's own clients write is embedded and audited there.
@@ -90,9 +91,13 @@ fn applied_rows_are_neither_embedded_nor_audited_again_unless_asked_for() {
     );
     caught_up(&mut writer, &mut reader, "second");
     assert_eq!(reader.rows(texts), ["changed|t", "asked for|t"], "expected embeddings after ENABLE ALWAYS");
-    let wrong = format!("SELECT count(*) FROM texts_memories WHERE embedding <=> embed(content, '{MODEL}') > 0.001");
+    let wrong =
+        format!("SELECT count(*) FROM texts_memories WHERE embedding <=> embed(content, '{MODEL}') > 0.001");
     assert_eq!(reader.text(&wrong), "0", "expected each embedding to be that of its content");
-    assert_eq!(reader.text("SELECT content FROM search_memories('was it requested?', 'texts', 1)"), "asked for");
+    assert_eq!(
+        reader.text("SELECT content FROM search_memories('was it requested?', 'texts', 1)"),
+        "asked for"
+    );
     assert_eq!(reader.text(audited), "2|1", "expected each applied change once in the log");
     assert_eq!(reader.rows(ROWS[1]), writer.rows(ROWS[1]), "expected the store as it was sent");
     reader.run("DROP SUBSCRIPTION everything");
@@ -115,6 +120,8 @@ fn models_registered_by_replication_are_known_to_warm_sessions() {
     ));
     reader.fails("42704", "SELECT embed('a', 'mine')");
     writer.run(&format!("SELECT register_model('mine', '{MODEL}')"));
-    wait_until("the subscriber knows the model", || reader.ask("SELECT embed('a', 'mine')::text", &[]).is_ok());
+    wait_until("the subscriber knows the model", || {
+        reader.ask("SELECT embed('a', 'mine')::text", &[]).is_ok()
+    });
     reader.run("ALTER SUBSCRIPTION models DISABLE; ALTER SUBSCRIPTION models SET (slot_name = NONE); DROP SUBSCRIPTION models");
 }

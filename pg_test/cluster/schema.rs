@@ -74,7 +74,8 @@ SELECT whole FROM (SELECT name || ' ' || kind || ' ' || coalesce(text, 'none') A
 /// The lines of this session's database.
 pub fn lines(session: &mut Session) -> Vec<String> {
     let lines = session.rows(LINES);
-    let unknown: Vec<&String> = lines.iter().filter(|line| line.contains(" unknown this comparison")).collect();
+    let unknown: Vec<&String> =
+        lines.iter().filter(|line| line.contains(" unknown this comparison")).collect();
     assert!(unknown.is_empty(), "expected schema.rs to compare every kind of object, but not {unknown:#?}");
     lines
 }

@@ -116,7 +116,11 @@ fn a_standby_embeds_and_searches_read_only() {
     let embedded = reader.text("SELECT count(embedding) FROM health_memories");
     assert_eq!(embedded, "3", "expected a promoted server to embed new rows");
     reader.run("SELECT upsert_document('reg', 'd', '00000000-0000-0000-0000-000000000002', 'a pipe', 'eu'); SELECT * FROM search_embeddings('reg', 'pipe')");
-    assert_eq!(reader.rows("SELECT query_text FROM reg.vector_search_logs"), ["pipe"], "expected the log to be written");
+    assert_eq!(
+        reader.rows("SELECT query_text FROM reg.vector_search_logs"),
+        ["pipe"],
+        "expected the log to be written"
+    );
     assert_eq!(reader.text("SELECT count(*) FROM audit_history('reg.vector_embeddings')"), "3");
     assert_eq!(refused, ["25006"; CHANGES.len()], "expected the standby to refuse {CHANGES:?} as read-only");
 }

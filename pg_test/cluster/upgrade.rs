@@ -57,7 +57,9 @@ impl Scripts {
 
     /// The schema after an upgrade from `version`.
     fn upgraded(&self, session: &mut Session, version: &str) -> Vec<String> {
-        session.run(&format!("BEGIN; CREATE EXTENSION vector_tools VERSION '{version}'; ALTER EXTENSION vector_tools UPDATE"));
+        session.run(&format!(
+            "BEGIN; CREATE EXTENSION vector_tools VERSION '{version}'; ALTER EXTENSION vector_tools UPDATE"
+        ));
         let reached = session.text("SELECT extversion FROM pg_extension WHERE extname = 'vector_tools'");
         assert_eq!(reached, self.version, "expected a path of upgrade scripts from {version}");
         let upgraded = lines(session);
@@ -67,7 +69,8 @@ impl Scripts {
 
     /// A statement of the current install script, from its first words to its end.
     fn statement(&self, start: &str, end: &str) -> String {
-        let from = self.current.find(start).unwrap_or_else(|| panic!("expected {start:?} in the install script"));
+        let from =
+            self.current.find(start).unwrap_or_else(|| panic!("expected {start:?} in the install script"));
         let length = self.current[from..].find(end).expect("statements end") + end.len();
         self.current[from..from + length].to_owned()
     }
@@ -105,14 +108,18 @@ fn every_release_is_upgraded_to_the_fresh_schema() {
     for release in releases {
         let file = name(&release);
         let version = file.strip_prefix("vector_tools--").and_then(|rest| rest.strip_suffix(".sql"));
-        let version = version.unwrap_or_else(|| panic!("expected a name like vector_tools--0.1.0.sql, not {file}"));
+        let version =
+            version.unwrap_or_else(|| panic!("expected a name like vector_tools--0.1.0.sql, not {file}"));
         if version == scripts.version {
             continue;
         }
         scripts.write(&file, &read(&release));
         let upgraded = scripts.upgraded(&mut session, version);
         let differences = differences(&fresh, &upgraded);
-        assert!(differences.is_empty(), "expected {version}, upgraded, to be like a new one: {differences:#?}");
+        assert!(
+            differences.is_empty(),
+            "expected {version}, upgraded, to be like a new one: {differences:#?}"
+        );
     }
 }
 
@@ -144,12 +151,25 @@ fn changes(scripts: &Scripts) -> Vec<Change> {
         changed("search_memories", &search.replace("DEFAULT 5", "DEFAULT 6"), &search, replace(&search)),
         added("delete_memory(pg_catalog.text,pg_catalog.text) comment", delete_comment),
         added("delete_memory(pg_catalog.text,pg_catalog.text) definition", delete),
-        added("drop_model(pg_catalog.text) right", scripts.statement("REVOKE ALL ON FUNCTION drop_model(text)", ";")),
+        added(
+            "drop_model(pg_catalog.text) right",
+            scripts.statement("REVOKE ALL ON FUNCTION drop_model(text)", ";"),
+        ),
         added("register_model", scripts.statement("COMMENT ON FUNCTION register_model(", "';")),
-        added("vector_tools.models column", scripts.statement("COMMENT ON COLUMN vector_tools.models.name IS", "';")),
+        added(
+            "vector_tools.models column",
+            scripts.statement("COMMENT ON COLUMN vector_tools.models.name IS", "';"),
+        ),
         added("vector_tools.models right", scripts.statement("GRANT SELECT ON vector_tools.models,", ";")),
-        added("dumped WHERE NOT bundled", scripts.statement("SELECT pg_catalog.pg_extension_config_dump('vector_tools.model_registry'", ";")),
-        added("model_registry trigger A", scripts.statement("ALTER TABLE vector_tools.model_registry ENABLE ALWAYS", ";")),
+        added(
+            "dumped WHERE NOT bundled",
+            scripts
+                .statement("SELECT pg_catalog.pg_extension_config_dump('vector_tools.model_registry'", ";"),
+        ),
+        added(
+            "model_registry trigger A",
+            scripts.statement("ALTER TABLE vector_tools.model_registry ENABLE ALWAYS", ";"),
+        ),
         changed(
             "model_registry column",
             "bundled boolean NOT NULL,",
@@ -192,7 +212,8 @@ fn the_comparison_sees_what_an_upgrade_forgets() {
     }
     scripts.write(&format!("vector_tools--{FAKE}.sql"), &old);
     let mut upgrade_without = |left_out: Option<usize>| {
-        let is_kept = |(number, change): (usize, &Change)| (Some(number) != left_out).then(|| change.upgrade.clone());
+        let is_kept =
+            |(number, change): (usize, &Change)| (Some(number) != left_out).then(|| change.upgrade.clone());
         // A function is there before its comment.
         let steps: Vec<String> = changes.iter().enumerate().rev().filter_map(is_kept).collect();
         scripts.write(&format!("vector_tools--{FAKE}--{}.sql", scripts.version), &steps.join("\n"));
