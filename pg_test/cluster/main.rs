@@ -14,6 +14,7 @@ mod server;
 mod session;
 
 mod access;
+mod adoption;
 mod audit;
 mod audit_rights;
 mod bad_models;
@@ -28,6 +29,7 @@ mod memories;
 mod names;
 mod objects;
 mod parallel;
+mod recall;
 mod registry;
 mod rights;
 mod shadows;
