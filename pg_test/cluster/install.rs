@@ -34,6 +34,44 @@ fn a_function_that_is_already_there_is_not_adopted() {
     );
 }
 
+// trust 7
+#[test]
+fn none_of_its_functions_is_adopted() {
+    let made = Database::with_extension("install_signatures");
+    // In the schema of the extension; that of its state must not be there at all.
+    let functions = made.connect().rows(
+        "SELECT p.proname || '(' || coalesce((SELECT string_agg(format_type(t, NULL), ', ' ORDER BY place)
+                    FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS u(t, place)), '') || ')'
+         FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+         JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = p.pronamespace
+         WHERE e.extname = 'vector_tools' AND n.nspname <> 'vector_tools'
+         AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[]) AS t WHERE format_type(t, NULL) LIKE '%word_match')
+         ORDER BY 1",
+    );
+    assert!(functions.len() > 40, "expected the functions of the extension, not {functions:?}");
+    let database = Database::empty("install_taken");
+    let mut session = database.connect();
+    let Schemas { extension, pgvector } = Schemas::in_use();
+    session.run(&format!(
+        "CREATE SCHEMA IF NOT EXISTS {extension}; CREATE SCHEMA IF NOT EXISTS {pgvector}; CREATE EXTENSION vector SCHEMA {pgvector}"
+    ));
+    for function in functions {
+        session.run(&format!("BEGIN; CREATE FUNCTION {extension}.{function} RETURNS int LANGUAGE sql AS 'SELECT 1'; SAVEPOINT s"));
+        session.fails("42723", &format!("CREATE EXTENSION vector_tools SCHEMA {extension}"));
+        session.run("ROLLBACK TO s");
+        let members = "SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_proc'::regclass
+                       AND objid = (SELECT max(oid) FROM pg_proc)";
+        assert_eq!(session.text(members), "0", "expected {function} to stay its maker's");
+        session.run("ROLLBACK");
+    }
+    session.run(
+        "CREATE FUNCTION mine() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER vector_tools_audit_partitions ON ddl_command_end EXECUTE FUNCTION mine()",
+    );
+    session.fails("42710", &format!("CREATE EXTENSION vector_tools SCHEMA {extension}"));
+    session.run(&format!("DROP EVENT TRIGGER vector_tools_audit_partitions; CREATE EXTENSION vector_tools SCHEMA {extension}"));
+}
+
 #[test]
 fn other_encodings_are_refused() {
     let template = Database::empty("install_encoding");

@@ -79,7 +79,7 @@ pub fn hostile_names() -> Vec<String> {
     names
 }
 
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
