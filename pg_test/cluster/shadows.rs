@@ -5,7 +5,7 @@ use crate::session::Session;
 
 /// Makes the schema `evil`: functions, operators, types and tables under the names that the
 /// extension's statements use. Each of them raises an error that tells of its use.
-const EVIL: &str = r#"
+pub const EVIL: &str = r#"
     CREATE SCHEMA evil;
     CREATE FUNCTION evil.trap(name) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil.% was used', $1; END $$;
     CREATE FUNCTION evil.equal(text, text) RETURNS bool LANGUAGE sql AS 'SELECT evil.trap(''equal(text, text)'') = 0';
@@ -68,7 +68,7 @@ const EVIL: &str = r#"
 "#;
 
 /// Shadows in the temporary schema, which comes first for tables and types even when unnamed.
-const SHADOWS_IN_TEMP: &str = "
+pub const SHADOWS_IN_TEMP: &str = "
     CREATE TEMP TABLE pg_class (oid pg_catalog.oid); CREATE TEMP TABLE pg_proc (oid pg_catalog.oid);
     CREATE TEMP TABLE pg_trigger (oid pg_catalog.oid); CREATE TEMP TABLE pg_namespace (oid pg_catalog.oid);
     CREATE TEMP TABLE pg_ts_config (oid pg_catalog.oid); CREATE TEMP TABLE pg_attrdef (oid pg_catalog.oid);
