@@ -53,32 +53,50 @@ fn a_table_made_without_the_extension_is_adopted_by_its_owner() {
         ("55000", "update_memory('a', 'a new logo', 'startup')"),
     ] {
         let hint = hint_of(&mut session, state, call);
-        assert!(hint.contains("create_domain_memories_table('startup')"), "expected a way out of {call}: {hint}");
+        assert!(
+            hint.contains("create_domain_memories_table('startup')"),
+            "expected a way out of {call}: {hint}"
+        );
     }
     session.run("GRANT ALL ON startup_memories TO adoption_role");
     database.connect_as("adoption_role").fails("55000", "SELECT create_domain_memories_table('startup')");
     let indexes = session.text(INDEXES);
 
     assert_eq!(session.text("SELECT create_domain_memories_table('startup')"), "startup_memories");
-    assert_eq!(session.text(INDEXES).replace("startup_memories_lexemes_idx ", ""), indexes, "expected its own indexes");
+    assert_eq!(
+        session.text(INDEXES).replace("startup_memories_lexemes_idx ", ""),
+        indexes,
+        "expected its own indexes"
+    );
     assert_eq!(
         session.rows("SELECT id, embedding IS NOT NULL, updated_at::date FROM startup_memories ORDER BY id"),
         ["a|t|2024-01-01", "b|t|2024-01-01"],
         "expected the missing embedding, and the time as it was"
     );
     assert_eq!(session.text("SELECT domain, memories, embedded FROM vector_tools.domains"), "startup|2|2");
-    assert_eq!(session.rows("SELECT id FROM search_memories('did investors give us money?', 'startup', 1)"), ["a"]);
-    assert_eq!(session.rows("SELECT id FROM search_memories('leases', 'startup', use_vector => false)"), ["b"]);
+    assert_eq!(
+        session.rows("SELECT id FROM search_memories('did investors give us money?', 'startup', 1)"),
+        ["a"]
+    );
+    assert_eq!(
+        session.rows("SELECT id FROM search_memories('leases', 'startup', use_vector => false)"),
+        ["b"]
+    );
     session.run("SELECT store_memory('payroll runs on the 25th', 'startup', id => 'c'), update_memory('a', 'Series B is signed', 'startup')");
     // The statements of its clients, whose tables know nothing of new columns.
     session.run(
         "INSERT INTO startup_memories (id, content, embedding, metadata) VALUES ('d', 'The logo is blue', NULL::vector, '{}'::jsonb);
          UPDATE startup_memories SET content = 'The logo is green', embedding = NULL::vector, metadata = '{}'::jsonb, updated_at = NOW() WHERE id = 'd'",
     );
-    let wrong = format!("SELECT count(*) FROM startup_memories WHERE embedding IS NULL OR embedding <=> embed(content, '{MODEL}') > 0.001");
+    let wrong = format!(
+        "SELECT count(*) FROM startup_memories WHERE embedding IS NULL OR embedding <=> embed(content, '{MODEL}') > 0.001"
+    );
     assert_eq!(session.text(&wrong), "0", "expected every row to be embedded as it is now");
     session.run("SELECT create_domain_memories_table('startup')");
-    assert_eq!(session.text("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'startup_memories'::regclass"), "2");
+    assert_eq!(
+        session.text("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'startup_memories'::regclass"),
+        "2"
+    );
 }
 
 // trust 21, 23
@@ -95,7 +113,8 @@ fn a_table_that_looks_otherwise_is_not_adopted() {
     session.run(&own_table("short", 384));
     session.run("ALTER TABLE short_memories DROP metadata");
     session.fails("42P07", "SELECT create_domain_memories_table('short')");
-    let added = "SELECT count(*) FROM pg_attribute WHERE attname = 'lexemes' AND atttypid = 'tsvector'::regtype
+    let added =
+        "SELECT count(*) FROM pg_attribute WHERE attname = 'lexemes' AND atttypid = 'tsvector'::regtype
                  AND attrelid::regclass::text LIKE '%memories'";
     assert_eq!(session.text(added), "0", "expected the refused tables as they were");
 }
@@ -138,8 +157,16 @@ fn a_model_of_768_dimensions_serves_domains_and_stores() {
     assert_eq!(session.rows("SELECT id FROM search_memories('going by foot', 'narrow', 1)"), ["old"]);
     // Cosines are those of the real model, so the answers are.
     for question in ["sleep", "which drugs must I avoid?", "jogging"] {
-        let ask = |domain: &str| format!("SELECT id, round(similarity_score::numeric, 3) FROM search_memories('{question}', '{domain}', 4)");
-        assert_eq!(session.rows(&ask("wide")), session.rows(&ask("plain")), "expected the answer of the real model");
+        let ask = |domain: &str| {
+            format!(
+                "SELECT id, round(similarity_score::numeric, 3) FROM search_memories('{question}', '{domain}', 4)"
+            )
+        };
+        assert_eq!(
+            session.rows(&ask("wide")),
+            session.rows(&ask("plain")),
+            "expected the answer of the real model"
+        );
     }
     let plan = session.rows("SET enable_seqscan = off; EXPLAIN SELECT id FROM wide_memories ORDER BY embedding <=> embed_query('x') LIMIT 1");
     assert!(plan.concat().contains("wide_memories_embedding_idx"), "expected the index to be used: {plan:?}");

@@ -29,9 +29,13 @@ fn bad_documents_and_vectors_are_refused_by_a_store() {
     ));
     let document = |arguments: &str| format!("SELECT upsert_document('reg', 'd', {ONE}, {arguments})");
     let ready = |schema: &str, vector: &str| {
-        format!("SELECT upsert_embeddings('{schema}', '{{d}}', ARRAY[{ONE}]::uuid[], '{{0}}', '{{x}}', ARRAY[{vector}]::vector[])")
+        format!(
+            "SELECT upsert_embeddings('{schema}', '{{d}}', ARRAY[{ONE}]::uuid[], '{{0}}', '{{x}}', ARRAY[{vector}]::vector[])"
+        )
     };
-    let numbers = |value: &str| format!("(SELECT array_agg({value} ORDER BY n) FROM generate_series(1, 384) AS n)::vector");
+    let numbers = |value: &str| {
+        format!("(SELECT array_agg({value} ORDER BY n) FROM generate_series(1, 384) AS n)::vector")
+    };
     let json = |value: &str| {
         format!(
             "SELECT upsert_embeddings('reg', jsonb_build_array(jsonb_build_object('source_type', 'd', 'source_id', {ONE}, 'content', 'x',
@@ -65,12 +69,21 @@ fn bad_documents_and_vectors_are_refused_by_a_store() {
         ("22023", json("NULL::int")),
         ("22023", "SELECT upsert_embeddings('reg', '7'::jsonb)".to_owned()),
         ("22023", "SELECT upsert_embeddings('reg', '[7]'::jsonb)".to_owned()),
-        ("21000", format!(
-            "SELECT upsert_embeddings('reg', '{{d,d}}', ARRAY[{ONE}, {ONE}]::uuid[], '{{0,0}}', '{{x,y}}', ARRAY[v, v]) FROM (SELECT {} AS v) AS s",
-            numbers("0.5")
-        )),
+        (
+            "21000",
+            format!(
+                "SELECT upsert_embeddings('reg', '{{d,d}}', ARRAY[{ONE}, {ONE}]::uuid[], '{{0,0}}', '{{x,y}}', ARRAY[v, v]) FROM (SELECT {} AS v) AS s",
+                numbers("0.5")
+            ),
+        ),
         ("22000", search("query_embedding => '[1, 2]'")),
-        ("22000", search(&format!("query_embedding => {}", numbers("CASE n WHEN 7 THEN 'NaN'::float8 ELSE 0.5 END")))),
+        (
+            "22000",
+            search(&format!(
+                "query_embedding => {}",
+                numbers("CASE n WHEN 7 THEN 'NaN'::float8 ELSE 0.5 END")
+            )),
+        ),
         ("22023", search("'x', top_k => 0")),
         ("22023", search("'x', top_k => -1")),
         ("22023", search("'x', top_k => 2147483647")),
@@ -87,19 +100,39 @@ fn bad_documents_and_vectors_are_refused_by_a_store() {
         ("42704", "SELECT drop_namespace('reg', 'us')".to_owned()),
         ("42704", "SELECT drop_collection('reg', 'lows')".to_owned()),
         // A client's own SQL.
-        ("22000", format!("INSERT INTO reg.vector_embeddings (source_type, source_id, content_hash, embedding) VALUES ('d', {ONE}, 'x', '[1,2]')")),
-        ("23502", format!("INSERT INTO reg.vector_embeddings (source_type, source_id, content_hash) VALUES ('d', {ONE}, 'x')")),
+        (
+            "22000",
+            format!(
+                "INSERT INTO reg.vector_embeddings (source_type, source_id, content_hash, embedding) VALUES ('d', {ONE}, 'x', '[1,2]')"
+            ),
+        ),
+        (
+            "23502",
+            format!(
+                "INSERT INTO reg.vector_embeddings (source_type, source_id, content_hash) VALUES ('d', {ONE}, 'x')"
+            ),
+        ),
     ];
     check_refused(&mut session, &calls, "SELECT count(*), max(updated_at) FROM reg.vector_embeddings");
     let error = session.fails("42704", &search("'x', collection => 'lows'"));
-    assert!(error.detail().unwrap_or_default().contains("laws"), "expected the nearest collection: {error:?}");
+    assert!(
+        error.detail().unwrap_or_default().contains("laws"),
+        "expected the nearest collection: {error:?}"
+    );
     let error = session.fails("42P01", &format!("SELECT upsert_document('rex', 'd', {ONE}, 'x', 'eu')"));
     assert!(error.detail().unwrap_or_default().contains("reg"), "expected the nearest store: {error:?}");
     // What is odd but not bad.
     assert!(session.rows(&search("NULL")).is_empty(), "expected nothing to answer no question");
-    assert!(session.rows(&search("'x', 'no such namespace'")).is_empty(), "expected no row of a namespace that is not there");
+    assert!(
+        session.rows(&search("'x', 'no such namespace'")).is_empty(),
+        "expected no row of a namespace that is not there"
+    );
     session.run(&document("ARRAY[]::text[], 'eu'"));
-    assert_eq!(session.text("SELECT count_embeddings('reg')"), "0", "expected a document without chunks to be gone");
+    assert_eq!(
+        session.text("SELECT count_embeddings('reg')"),
+        "0",
+        "expected a document without chunks to be gone"
+    );
     session.run(&document("ARRAY['', '   ', E'\\t\\n'], 'eu'"));
     assert_eq!(session.text("SELECT count_embeddings('reg')"), "3", "expected blank chunks to be chunks");
 }
@@ -114,8 +147,12 @@ fn bad_memories_are_refused() {
          SELECT store_memory('slept well', 'health', id => 'a')",
     );
     let store = |arguments: &str| format!("SELECT store_memory({arguments})");
-    let numbers = |value: &str| format!("(SELECT array_agg({value} ORDER BY n) FROM generate_series(1, 384) AS n)::vector");
-    let insert = |vector: &str| format!("INSERT INTO health_memories (id, content, embedding) VALUES ('b', 'x', {vector})");
+    let numbers = |value: &str| {
+        format!("(SELECT array_agg({value} ORDER BY n) FROM generate_series(1, 384) AS n)::vector")
+    };
+    let insert = |vector: &str| {
+        format!("INSERT INTO health_memories (id, content, embedding) VALUES ('b', 'x', {vector})")
+    };
     let calls = [
         ("42704", store("'x', 'heath'")),
         ("42602", store("'x', ''")),
@@ -133,7 +170,10 @@ fn bad_memories_are_refused() {
         ("22023", store("'x', 'health', metadata => '{\"importance\": null}'").replace("null", "[]")),
         ("22P02", store("'x', 'health', metadata => '{'")),
         // Ten megabytes of one word are stored, which another test shows; of different words they do not fit a tsvector.
-        ("54000", store("(SELECT string_agg('word' || i, ' ') FROM generate_series(1, 1000000) AS i), 'health'")),
+        (
+            "54000",
+            store("(SELECT string_agg('word' || i, ' ') FROM generate_series(1, 1000000) AS i), 'health'"),
+        ),
         ("22000", insert("'[1, 2]'")),
         ("22000", insert(&numbers("CASE n WHEN 7 THEN 'NaN'::float8 ELSE 0.5 END"))),
         ("22000", insert(&numbers("CASE n WHEN 7 THEN '-Infinity'::float8 ELSE 0.5 END"))),
@@ -159,7 +199,10 @@ fn bad_memories_are_refused() {
     for content in ["''", "'   '", "E'\\u0001'", "repeat('a', 1000000)"] {
         session.run(&store(&format!("{content}, 'health'")));
     }
-    assert_eq!(session.text("SELECT memories, embedded FROM vector_tools.domains WHERE domain = 'health'"), "5|5");
+    assert_eq!(
+        session.text("SELECT memories, embedded FROM vector_tools.domains WHERE domain = 'health'"),
+        "5|5"
+    );
     assert!(session.rows("SELECT * FROM search_memories(NULL, 'health')").is_empty());
     assert_eq!(session.rows("SELECT count(*) FROM search_memories('', 'health')"), ["5"]);
 }

@@ -15,11 +15,13 @@ fn check_clean_failure(name: &str, sqlstate: &str, before: &str) {
     assert!(functions.is_empty(), "expected nothing of the extension to be left, not {functions:?}");
 }
 
+// trust 7
 #[test]
 fn a_schema_that_is_already_there_is_not_adopted() {
     check_clean_failure("install_schema", "42P06", "CREATE SCHEMA vector_tools");
 }
 
+// trust 7
 #[test]
 fn a_function_that_is_already_there_is_not_adopted() {
     check_clean_failure(
@@ -69,9 +71,12 @@ fn none_of_its_functions_is_adopted() {
          CREATE EVENT TRIGGER vector_tools_audit_partitions ON ddl_command_end EXECUTE FUNCTION mine()",
     );
     session.fails("42710", &format!("CREATE EXTENSION vector_tools SCHEMA {extension}"));
-    session.run(&format!("DROP EVENT TRIGGER vector_tools_audit_partitions; CREATE EXTENSION vector_tools SCHEMA {extension}"));
+    session.run(&format!(
+        "DROP EVENT TRIGGER vector_tools_audit_partitions; CREATE EXTENSION vector_tools SCHEMA {extension}"
+    ));
 }
 
+// trust 23
 #[test]
 fn other_encodings_are_refused() {
     let template = Database::empty("install_encoding");
@@ -83,6 +88,7 @@ fn other_encodings_are_refused() {
     session.fails("0A000", "CREATE EXTENSION vector_tools");
 }
 
+// trust 1
 #[test]
 fn an_ordinary_role_cannot_create_it() {
     let database = Database::empty("install_role");
@@ -93,6 +99,7 @@ fn an_ordinary_role_cannot_create_it() {
     database.connect_as("install_role_role").fails("42501", "CREATE EXTENSION vector_tools");
 }
 
+// trust 20
 #[test]
 fn everything_works_in_a_quoted_schema_with_pgvector_elsewhere() {
     let database = Database::empty("install_elsewhere");
@@ -132,6 +139,7 @@ fn everything_works_in_a_quoted_schema_with_pgvector_elsewhere() {
     session.run(r#"DROP EXTENSION vector_tools CASCADE; CREATE EXTENSION vector_tools SCHEMA "My Schema""#);
 }
 
+// trust 20
 #[test]
 fn pgvector_and_the_extension_may_be_moved_or_renamed_only_where_that_is_safe() {
     let database = Database::with_extension("install_moved");
@@ -154,6 +162,7 @@ fn pgvector_and_the_extension_may_be_moved_or_renamed_only_where_that_is_safe() 
     );
 }
 
+// trust 21
 #[test]
 fn dropping_refuses_while_tables_depend_and_cascade_leaves_no_trigger() {
     let database = Database::with_extension("install_drop");

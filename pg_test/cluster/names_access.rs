@@ -15,7 +15,8 @@ fn roles_tables_and_namespaces_of_access() {
     for name in hostile_names() {
         session.run("BEGIN");
         let is_table = !name.is_empty() && name.len() <= 63 && !["ctid", "tableoid"].contains(&name.as_str());
-        let (table, schema) = (if is_table { name.clone() } else { "plain table".to_owned() }, "Some \"Schema\"; --");
+        let (table, schema) =
+            (if is_table { name.clone() } else { "plain table".to_owned() }, "Some \"Schema\"; --");
         session.run(&format!(
             "CREATE SCHEMA {0}; CREATE TABLE {0}.{1} (id int PRIMARY KEY, namespace text, {2} text)",
             quoted(schema),
@@ -34,18 +35,30 @@ fn roles_tables_and_namespaces_of_access() {
                 let done = session.ask(call, &[&name, &target]);
                 assert!(done.is_ok(), "expected {call} for the role {name:?}, not {done:?}");
             }
-            let policies = session.ask("SELECT polroles[1]::regrole::text FROM pg_policy WHERE polrelid = $1::text::regclass", &[&target]);
+            let policies = session.ask(
+                "SELECT polroles[1]::regrole::text FROM pg_policy WHERE polrelid = $1::text::regclass",
+                &[&target],
+            );
             assert_eq!(policies.map(|rows| rows.len()), Ok(1), "expected one policy for {name:?}");
             session.run(&format!(
                 "INSERT INTO {target} (id, namespace) VALUES (1, 'other'); GRANT SELECT ON {target} TO PUBLIC; SET LOCAL ROLE {}",
                 quoted(&name)
             ));
-            assert_eq!(session.text(&format!("SELECT count(*) FROM {target}")), "0", "expected no row of another namespace");
+            assert_eq!(
+                session.text(&format!("SELECT count(*) FROM {target}")),
+                "0",
+                "expected no row of another namespace"
+            );
             session.run(&format!("RESET ROLE; UPDATE {target} SET namespace = {}", literal(&name)));
             session.run(&format!("SET LOCAL ROLE {}", quoted(&name)));
-            assert_eq!(session.text(&format!("SELECT count(*) FROM {target}")), "1", "expected the row of the namespace {name:?}");
+            assert_eq!(
+                session.text(&format!("SELECT count(*) FROM {target}")),
+                "1",
+                "expected the row of the namespace {name:?}"
+            );
             session.run("RESET ROLE");
-            let revoked = session.ask("SELECT revoke_vector_access($1, $2::text::regclass)::text", &[&name, &target]);
+            let revoked =
+                session.ask("SELECT revoke_vector_access($1, $2::text::regclass)::text", &[&name, &target]);
             assert!(revoked.is_ok(), "expected {name:?} to lose its rights, not {revoked:?}");
             let shared = session.ask("SELECT share_namespaces($1::text::regclass)::text", &[&target]);
             assert_eq!(shared, Ok(vec![Some("true".to_owned())]));
@@ -55,7 +68,10 @@ fn roles_tables_and_namespaces_of_access() {
             session.run("ROLLBACK TO s");
         }
         session.run("SAVEPOINT s");
-        let level = session.ask("SELECT grant_vector_access(current_user::text, $1, $2::text::regclass)::text", &[&name, &target]);
+        let level = session.ask(
+            "SELECT grant_vector_access(current_user::text, $1, $2::text::regclass)::text",
+            &[&name, &target],
+        );
         expect_refusal(level, &["22023"], &name);
         session.run("ROLLBACK TO s");
         // The setting is a value, whatever is in it.

@@ -16,9 +16,9 @@ const VECTORS: &str = "
     FROM generate_series(1, {rows}) AS i JOIN centre ON c = i % 80;
     CREATE TABLE question AS SELECT i, v FROM made_up WHERE i > {rows} - 40";
 
+// trust 25
 #[test]
 fn a_store_finds_the_nearest_whatever_its_storage_and_index() {
-    // trust 25
     let database = Database::with_extension("recall");
     let mut session = database.connect();
     session.run(&VECTORS.replace("{rows}", &(ROWS + 40).to_string()));

@@ -137,16 +137,19 @@ fn check_same_answers(name: &str, shadow: impl FnOnce(&mut Session)) {
     );
 }
 
+// trust 6
 #[test]
 fn schemas_before_pg_catalog_change_no_answer() {
     check_same_answers("shadows_path", |session| session.run("SET search_path = evil, public, pg_catalog"));
 }
 
+// trust 6
 #[test]
 fn objects_in_pg_temp_change_no_answer() {
     check_same_answers("shadows_temp", |session| session.run(SHADOWS_IN_TEMP));
 }
 
+// trust 6
 #[test]
 fn both_together_change_no_answer() {
     check_same_answers("shadows_both", |session| {
@@ -155,6 +158,7 @@ fn both_together_change_no_answer() {
     });
 }
 
+// trust 6
 #[test]
 fn triggers_and_new_tables_resist_shadows() {
     let database = Database::with_extension("shadows_tables");
@@ -189,6 +193,7 @@ fn triggers_and_new_tables_resist_shadows() {
     assert_eq!(embedded, "t", "expected the row to be embedded by the extension's own trigger");
 }
 
+// trust 6
 #[test]
 fn domain_memories_resist_shadows() {
     let database = Database::with_extension("shadows_memories");
@@ -224,6 +229,7 @@ fn domain_memories_resist_shadows() {
     }
 }
 
+// trust 6
 #[test]
 fn registering_resists_shadows() {
     let database = Database::with_extension("shadows_register");

@@ -31,7 +31,9 @@ const ONE: &str = "'00000000-0000-0000-0000-000000000001'";
 
 /// Every verb, in the order of a store's life; the last of all drops what was made.
 fn life() -> Vec<String> {
-    let document = |arguments: &str| format!("SELECT u.* FROM public.upsert_document('reg', 'd', {ONE}, {arguments}) AS u");
+    let document = |arguments: &str| {
+        format!("SELECT u.* FROM public.upsert_document('reg', 'd', {ONE}, {arguments}) AS u")
+    };
     [
         format!("SELECT public.create_vector_store('reg', '{MODEL}', storage => 'halfvec')::pg_catalog.oid OPERATOR(pg_catalog.>) 0"),
         document("ARRAY['a pump', 'a valve']::pg_catalog.text[], 'eu'"),
@@ -112,7 +114,9 @@ fn a_store_made_under_shadows_has_the_types_of_pg_catalog() {
         FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND c.relkind IN ('r', 'p')
         JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS n ON n.oid = t.typnamespace
         LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum WHERE c.relnamespace = 'reg'::regnamespace";
-    let make = format!("SELECT public.create_vector_store('reg', '{MODEL}'); SELECT public.create_namespace('reg', 'eu')");
+    let make = format!(
+        "SELECT public.create_vector_store('reg', '{MODEL}'); SELECT public.create_namespace('reg', 'eu')"
+    );
     session.run(&make);
     let expected = session.text(columns);
     session.run("DROP SCHEMA reg CASCADE");

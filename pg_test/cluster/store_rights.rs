@@ -99,7 +99,9 @@ fn a_role_that_sees_one_row_in_a_hundred_gets_as_many_as_it_asks_for() {
     ));
     let mut session = database.connect_as("store_few_role");
     session.run("SET enable_seqscan = off");
-    for more in ["", ", text_weight => 0", ", vector_weight => 0", ", fusion => 'relative'", ", source_type => 'd'"] {
+    for more in
+        ["", ", text_weight => 0", ", vector_weight => 0", ", fusion => 'relative'", ", source_type => 'd'"]
+    {
         let found = session.text(&format!(
             "SELECT count(*), bool_and(namespace = 'mine') FROM search_embeddings('reg', 'pump', top_k => 10{more})"
         ));
