@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
+	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -53,6 +53,9 @@ test-regress: setup-for-tests ## SQL sessions against their expected output
 test-cluster: setup-for-tests ## tests on real servers: crash, standby, dump, upgrade
 	@$(TOOL)/test.py cluster
 
+test-elsewhere: setup-for-tests ## those again, with the extension and pgvector in other schemas
+	@$(TOOL)/test.py elsewhere
+
 test-docs: setup-for-tests ## the documentation's examples
 	@$(TOOL)/test.py docs
 
@@ -94,7 +97,7 @@ clean: ## remove what was built, keep what was downloaded
 	rm -rf target .local/package
 
 distclean: stop-quietly clean ## remove everything that make brought in, the server's data too
-	rm -rf .local
+	rm -rf .local examples/*/node_modules
 
 # Parts of the above.
 .PHONY: setup-for-tests stop-quietly

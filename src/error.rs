@@ -100,6 +100,8 @@ pub enum Error {
     NotMemories { table: String, missing: String },
     #[error("table {table} does not embed its rows")]
     NotEmbedding { table: String, domain: String },
+    #[error("table {table} has no tsvector column")]
+    WithoutWords { table: String, domain: String },
     #[error("memory \"{id}\" already exists in table {table}")]
     MemoryExists { id: String, table: String },
     #[error("{argument} cannot be NULL")]
@@ -355,8 +357,13 @@ impl Error {
             ),
             NotEmbedding { domain, .. } => (
                 "55000",
-                Some("It has no trigger vector_tools.embed_row('content', 'embedding', model), as after DROP EXTENSION … CASCADE.".into()),
+                Some("It has no trigger vector_tools.embed_row('content', 'embedding', model), as after DROP EXTENSION … CASCADE, or when it was made without the extension.".into()),
                 Some(format!("Have its owner call create_domain_memories_table({}), which mends it.", Literal(domain))),
+            ),
+            WithoutWords { domain, .. } => (
+                "42703",
+                Some("It was made without the extension.".into()),
+                Some(format!("Have its owner call create_domain_memories_table({}), which adds the column lexemes and the triggers.", Literal(domain))),
             ),
             MemoryExists { .. } => (
                 "23505",

@@ -63,6 +63,7 @@ fn check_cancelled(session: &mut Session, error: &str) {
     );
 }
 
+// trust 8
 #[test]
 fn pg_cancel_backend_stops_a_long_array() {
     let (database, session) = prepare("cancel_array");
@@ -72,6 +73,7 @@ fn pg_cancel_backend_stops_a_long_array() {
     check_cancelled(&mut session, &error);
 }
 
+// trust 8
 #[test]
 fn pg_cancel_backend_stops_an_insert_of_many_rows() {
     let (database, session) = prepare("cancel_insert");
@@ -81,6 +83,7 @@ fn pg_cancel_backend_stops_an_insert_of_many_rows() {
     check_cancelled(&mut session, &error);
 }
 
+// trust 8
 #[test]
 fn a_clients_cancel_request_stops_an_embedding() {
     let (database, session) = prepare("cancel_request");
@@ -91,6 +94,7 @@ fn a_clients_cancel_request_stops_an_embedding() {
     check_cancelled(&mut session, &error);
 }
 
+// trust 8
 #[test]
 fn statement_timeout_stops_arrays_inserts_and_counting() {
     let (_database, mut session) = prepare("cancel_timeout");
@@ -102,6 +106,7 @@ fn statement_timeout_stops_arrays_inserts_and_counting() {
     check_cancelled(&mut session, "57014 three times");
 }
 
+// trust 8
 #[test]
 fn statement_timeout_leaves_a_transaction_with_a_savepoint_usable() {
     let (_database, mut session) = prepare("cancel_savepoint");
@@ -113,6 +118,7 @@ fn statement_timeout_leaves_a_transaction_with_a_savepoint_usable() {
     assert_eq!(kept, "1", "expected the row from before the savepoint, embedded");
 }
 
+// trust 9
 #[test]
 fn pg_terminate_backend_ends_one_session_and_no_other() {
     let (database, session) = prepare("terminate");

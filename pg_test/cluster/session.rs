@@ -6,6 +6,33 @@ use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
 
 use crate::server::Server;
 
+/// Where the extension and pgvector are in the databases of tests, quoted as SQL needs it.
+pub struct Schemas {
+    /// The schema of the extension's functions.
+    pub extension: &'static str,
+    /// That of pgvector.
+    pub pgvector: &'static str,
+}
+
+impl Schemas {
+    /// Elsewhere than usual where `TEST_SCHEMAS` says so: the stage `elsewhere` of `tools/test.py`.
+    pub fn in_use() -> Schemas {
+        match std::env::var_os("TEST_SCHEMAS") {
+            Some(_) => Schemas { extension: "\"My Schema\"", pgvector: "\"Vector's\"" },
+            None => Schemas { extension: "public", pgvector: "public" },
+        }
+    }
+
+    /// A statement of a test, with these schemas in every search_path that it sets.
+    fn in_path(sql: &str) -> String {
+        let Schemas { extension, pgvector } = Schemas::in_use();
+        if extension == "public" || !sql.contains("search_path = ") {
+            return sql.to_owned();
+        }
+        sql.replace(", public", &format!(", public, {extension}, {pgvector}"))
+    }
+}
+
 /// A session, and the process that serves it.
 pub struct Session {
     client: Client,
@@ -26,7 +53,7 @@ impl Session {
 
     /// The rows of the last statement that gave any, NULL as `None`.
     pub fn try_rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, postgres::Error> {
-        let messages = self.client.simple_query(sql)?;
+        let messages = self.client.simple_query(&Schemas::in_path(sql))?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -97,8 +124,10 @@ impl Session {
 
     /// Checks that the session still works, by embedding something.
     pub fn still_embeds(&mut self) {
-        let dimensions =
-            self.text("SELECT public.vector_dims(public.embed('does this session still work?'))");
+        let Schemas { extension, pgvector } = Schemas::in_use();
+        let dimensions = self.text(&format!(
+            "SELECT {pgvector}.vector_dims({extension}.embed('does this session still work?'))"
+        ));
         assert_eq!(dimensions, "384", "expected the session to embed after what happened before");
     }
 

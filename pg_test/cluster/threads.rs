@@ -30,6 +30,7 @@ const WITHOUT_EMBEDDING: [&str; 7] = [
     "SELECT * FROM vector_tools.searchable_tables",
 ];
 
+// trust 13
 #[test]
 fn nothing_opens_onnxruntime_before_the_first_embedding() {
     let database = Database::with_extension("threads_before");
@@ -47,6 +48,7 @@ fn nothing_opens_onnxruntime_before_the_first_embedding() {
     assert!(!has_onnxruntime(postmaster), "expected no ONNX Runtime in the postmaster");
 }
 
+// trust 13
 #[test]
 fn threads_of_a_session_have_all_signals_blocked() {
     let database = Database::with_extension("threads_signals");
@@ -72,6 +74,7 @@ fn threads_of_a_session_have_all_signals_blocked() {
     expect_one_thread(session.pid, "after vector_tools.threads went back to 1");
 }
 
+// trust 13
 #[test]
 fn many_threads_and_one_give_the_same_vectors() {
     let database = Database::with_extension("threads_vectors");
@@ -81,6 +84,7 @@ fn many_threads_and_one_give_the_same_vectors() {
     assert_eq!(distance, "t", "expected two threads to give the vector that one gives");
 }
 
+// trust 13
 #[test]
 fn shared_preload_libraries_keeps_the_postmaster_clean() {
     let server = Server::start("test-preload", &[("shared_preload_libraries", "vector_tools")]);
@@ -95,6 +99,7 @@ fn shared_preload_libraries_keeps_the_postmaster_clean() {
     expect_one_thread(postmaster, "that is the postmaster");
 }
 
+// trust 13
 #[test]
 fn embedding_keeps_no_file_outside_the_server_and_reports_to_nobody() {
     let database = Database::with_extension("threads_reports");

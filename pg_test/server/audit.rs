@@ -138,6 +138,7 @@ mod tests {
         assert!(one::<bool>("SELECT enable_audit(NULL) IS NULL AND disable_audit(NULL) IS NULL"));
     }
 
+    // trust 23
     #[pg_test]
     fn what_cannot_be_audited_is_refused() {
         run("CREATE VIEW seen AS SELECT 1 AS id");

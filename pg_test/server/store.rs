@@ -365,6 +365,7 @@ mod tests {
         );
     }
 
+    // trust 23
     #[pg_test]
     fn bad_input_of_a_store_is_refused() {
         create_store();
@@ -424,6 +425,7 @@ mod tests {
         }
     }
 
+    // trust 23
     #[pg_test]
     fn ten_megabytes_in_chunks_are_a_document() {
         create_store();

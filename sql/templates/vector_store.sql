@@ -86,10 +86,3 @@ CREATE INDEX idx_search_logs_created ON {search_logs} (created_at DESC);
 COMMENT ON TABLE {search_logs} IS 'searches, where vector_tools.log_searches is on';
 COMMENT ON COLUMN {search_logs}.user_id IS 'whom the application searched for, as it said';
 COMMENT ON COLUMN {search_logs}.caller IS 'the role that searched';
-
-CREATE TRIGGER touch_updated_at
-    BEFORE UPDATE ON {table}
-    FOR EACH ROW EXECUTE FUNCTION vector_tools.touch_row('updated_at');
-CREATE TRIGGER touch_updated_at
-    BEFORE UPDATE ON {collections}
-    FOR EACH ROW EXECUTE FUNCTION vector_tools.touch_row('updated_at');

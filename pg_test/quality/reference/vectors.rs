@@ -4,6 +4,7 @@ use vector_tools::embedding::Embedder;
 
 use crate::setup::{FP32, INT8, collections, cosine, difference, embed, embed_one, model, say};
 
+// trust 25
 #[test]
 fn fp32_vectors_equal_the_reference() {
     let Some(mut model) = model("fp32_vectors_equal_the_reference", FP32) else { return };

@@ -29,15 +29,6 @@ pub struct Description<'a> {
     pub collection: Option<&'a str>,
 }
 
-/// The statement that waits for other writers; `is_shared` lets several in.
-pub fn lock(key: i64, is_shared: bool) -> Statement {
-    let mut statement = Statement::default();
-    let key = statement.bind(Parameter::Integer(key));
-    let shared = if is_shared { "_shared" } else { "" };
-    statement.push(format_args!("SELECT pg_catalog.pg_advisory_xact_lock{shared}({key})"));
-    statement
-}
-
 /// The statement that writes rows; those that are there already with the same values stay as they
 /// are.
 pub fn write_rows(store: &Store, rows: &[NewRow], collection: Option<&str>) -> Statement {
