@@ -99,11 +99,14 @@ CREATE FUNCTION upsert_document(
     content text,
     namespace text DEFAULT NULL,
     metadata jsonb DEFAULT '{}',
-    collection text DEFAULT NULL
+    collection text DEFAULT NULL,
+    strategy text DEFAULT NULL,
+    max_tokens integer DEFAULT 512,
+    overlap integer DEFAULT NULL
 ) RETURNS TABLE (inserted integer, updated integer, unchanged integer, deleted integer)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
 AS 'MODULE_PATHNAME', 'upsert_text_wrapper';
-COMMENT ON FUNCTION upsert_document(text, text, uuid, text, text, jsonb, text) IS 'makes a text of one chunk a document of a store; embeds it when it has changed';
+COMMENT ON FUNCTION upsert_document(text, text, uuid, text, text, jsonb, text, text, integer, integer) IS 'makes a text a document of a store, as one chunk or cut by a strategy of chunk_text; embeds the chunks that have changed';
 
 CREATE FUNCTION upsert_document(
     schema text,

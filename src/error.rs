@@ -429,7 +429,7 @@ impl Error {
             TooLong { .. } => (
                 "54000",
                 Some("Models read far less of a text, and PostgreSQL keeps no more of its words.".into()),
-                Some("Split the text, and give the pieces as an array: upsert_document(…, chunks => ARRAY[…]).".into()),
+                Some("Have the text cut, as in upsert_document(…, strategy => 'semantic'), or give the pieces as an array: upsert_document(…, chunks => ARRAY[…]).".into()),
             ),
             InvalidVector { .. } => {
                 ("22003", None, Some("Give finite numbers; check what computed the vector.".into()))

@@ -1,8 +1,9 @@
 //! vector_tools: ranked retrieval inside PostgreSQL.
 //!
-//! The rooms `model`, `embedding`, `search` and `tables` are pure and build without PostgreSQL;
+//! The rooms `model`, `chunking`, `embedding`, `search` and `tables` are pure and build without PostgreSQL;
 //! `pg` and each room's `sql` connect them to the server.
 
+pub mod chunking;
 pub mod embedding;
 pub mod error;
 pub mod identifier;
@@ -21,6 +22,7 @@ mod extension {
     extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
     extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
     extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["schema"]);
+    extension_sql_file!("../sql/25_chunking.sql", name = "chunking", requires = ["schema"]);
     extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
     extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);

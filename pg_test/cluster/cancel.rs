@@ -108,6 +108,28 @@ fn statement_timeout_stops_arrays_inserts_and_counting() {
 
 // trust 8
 #[test]
+fn statement_timeout_stops_the_cutting_of_any_text() {
+    let database = Database::with_extension("cancel_chunks");
+    let mut session = database.connect();
+    session.run(
+        "CREATE TABLE long_texts AS SELECT repeat(part, 40000000 / octet_length(part)) AS body FROM (VALUES
+             ('A pump moves water. It needs power. '), (E'- a\\n'), ('水泵输送水'), ('ปั๊มน้ำเคลื่อนย้ายน้ำ'), ('x'), ('[a]('), ('-'))
+             AS parts(part)",
+    );
+    session.run("SELECT chunk_text('loads the tokenizer'); SET statement_timeout = '300ms'");
+    for strategy in ["semantic", "fixed", "sliding", "hierarchical", "markdown"] {
+        for start in ["A pump", "- a", "水泵", "ปั๊ม", "xx", "[a](", "--"] {
+            let cut = format!(
+                "SELECT count(*) FROM long_texts, chunk_text(body, '{strategy}') WHERE body LIKE '{start}%'"
+            );
+            session.fails("57014", &cut);
+        }
+    }
+    session.run("SET statement_timeout = 0");
+    session.still_embeds();
+}
+
+#[test]
 fn statement_timeout_leaves_a_transaction_with_a_savepoint_usable() {
     let (_database, mut session) = prepare("cancel_savepoint");
     session.run("BEGIN; INSERT INTO long_memories (content) VALUES ('kept'); SAVEPOINT before");

@@ -419,3 +419,19 @@ fn logs_of_audits_and_audited_tables() {
         check_canary(&mut session, &name);
     }
 }
+
+#[test]
+fn strategies_and_models_of_chunks() {
+    let (_database, mut session) = guarded("names_chunks");
+    for name in hostile_names() {
+        let by_strategy = session.ask("SELECT content FROM chunk_text('x', $1)", &[&name]);
+        expect_refusal(by_strategy, &["22023"], &name);
+        let by_model = session.ask("SELECT content FROM chunk_text('x', model => $1)", &[&name]);
+        expect_refusal(by_model, &["42704"], &name);
+        // As a text it is only a text.
+        let found = session.ask("SELECT string_agg(content, '') FROM chunk_text($1)", &[&name]);
+        let expected = Some(name.trim()).filter(|name| !name.is_empty()).map(str::to_owned);
+        assert_eq!(found, Ok(vec![expected]), "expected the chunk of {name:?}");
+    }
+    check_canary(&mut session, "of a strategy");
+}

@@ -20,10 +20,11 @@ fn expect_one_thread(pid: i32, when: &str) {
 }
 
 /// Everything a session may do without embedding.
-const WITHOUT_EMBEDDING: [&str; 7] = [
+const WITHOUT_EMBEDDING: [&str; 8] = [
     "LOAD 'vector_tools'",
     "SHOW vector_tools.threads",
     "SELECT rrf_score(1)",
+    "SELECT * FROM chunk_text(repeat('A pump moves water. ', 1000), 'sliding')",
     "SELECT * FROM rrf_fuse(ARRAY[1, 2], ARRAY[2, 3])",
     "SELECT * FROM vector_tools.models",
     "SELECT create_domain_memories_table('quiet')",

@@ -1,6 +1,7 @@
 //! Tests inside the server: what the SQL functions promise.
 
 mod audit;
+mod chunking;
 mod embedding;
 mod filters;
 mod keyword;

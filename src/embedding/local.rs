@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use ort::environment::Environment;
 
@@ -29,7 +30,7 @@ pub struct Fingerprints {
 
 /// A model loaded into this process.
 pub struct LocalEmbedder {
-    tokenizer: TextTokenizer,
+    tokenizer: Arc<TextTokenizer>,
     session: EncoderSession,
     settings: EncodingSettings,
     fingerprints: Fingerprints,
@@ -68,15 +69,7 @@ impl LocalEmbedder {
         let files = ModelFiles::locate(source, record.file.as_deref())?;
         let check = |path: &Path, role: &str, found: &str| {
             let registered = if role == TOKENIZER { &record.tokenizer_sha256 } else { &record.sha256 };
-            if registered == found {
-                return Ok(());
-            }
-            Err(Error::FileChanged {
-                model: record.name.clone(),
-                path: path.to_owned(),
-                registered: registered.clone(),
-                found: found.to_owned(),
-            })
+            record.check_sha256(path, registered, found)
         };
         let embedder = load_files(environment, &files, &record.settings, threads, check)?;
         if embedder.dimensions() == record.dimensions {
@@ -98,6 +91,11 @@ impl LocalEmbedder {
     /// The identity of the loaded files.
     pub fn fingerprints(&self) -> &Fingerprints {
         &self.fingerprints
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> Arc<TextTokenizer> {
+        self.tokenizer.clone()
     }
 
     /// The token ids the model would see for `text`, truncated, without any prefix.
@@ -183,7 +181,7 @@ fn load_files(
     let probe = tokenizer.encode("a")?;
     let session = EncoderSession::load(environment, files, &bytes, settings, threads, &probe)?;
     Ok(LocalEmbedder {
-        tokenizer,
+        tokenizer: Arc::new(tokenizer),
         session,
         settings: settings.clone(),
         fingerprints: Fingerprints { model: sha256, tokenizer: tokenizer_sha256, bytes: bytes.len() },

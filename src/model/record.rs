@@ -1,6 +1,9 @@
 //! What the registry keeps about a model, so that it never changes under its name.
 
+use std::path::Path;
+
 use super::manifest::EncodingSettings;
+use crate::error::{Error, Result};
 
 /// The only provider: a model that ONNX Runtime runs on this server.
 pub const ONNX_PROVIDER: &str = "onnx";
@@ -24,4 +27,22 @@ pub struct ModelRecord {
     pub dimensions: usize,
     /// How a text becomes a vector.
     pub settings: EncodingSettings,
+}
+
+impl ModelRecord {
+    /// Checks that a file of the model is the one that was registered.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`] (XX001).
+    pub fn check_sha256(&self, path: &Path, registered: &str, found: &str) -> Result<()> {
+        if registered == found {
+            return Ok(());
+        }
+        Err(Error::FileChanged {
+            model: self.name.clone(),
+            path: path.to_owned(),
+            registered: registered.to_owned(),
+            found: found.to_owned(),
+        })
+    }
 }

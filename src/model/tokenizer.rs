@@ -5,8 +5,14 @@
 //! white space, which tokenizers never look across; only text without any white space is cut
 //! elsewhere, and then the tokens near the cut are not used.
 
-use tokenizers::Tokenizer;
+use std::ops::Range;
+use std::path::Path;
 
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+
+use super::ModelRecord;
+use super::fingerprint::read_with_sha256;
+use super::manifest::ModelFiles;
 use crate::error::{Error, Result};
 
 /// Bytes of the first window for each token that is wanted.
@@ -56,6 +62,20 @@ impl TextTokenizer {
             max_tokens,
             tokenizer,
         })
+    }
+
+    /// Loads the tokenizer of a registered model alone from `source`, its resolved path, after
+    /// checking that it is the registered one.
+    ///
+    /// # Errors
+    /// Those of finding and reading the file, [`Error::FileChanged`] (XX001) and
+    /// [`Error::TokenizerCorrupt`] (22P02).
+    pub fn load_registered(record: &ModelRecord, source: &Path) -> Result<TextTokenizer> {
+        let path = ModelFiles::locate(source, record.file.as_deref())?.tokenizer;
+        let (json, sha256) = read_with_sha256(&path, "tokenizer")?;
+        record.check_sha256(&path, &record.tokenizer_sha256, &sha256)?;
+        TextTokenizer::from_json(&json, record.settings.max_tokens)
+            .map_err(|reason| Error::TokenizerCorrupt { path, reason })
     }
 
     /// The longest sequence [`encode`](Self::encode) returns, special tokens included.
@@ -113,11 +133,31 @@ impl TextTokenizer {
         Ok(count)
     }
 
-    fn tokenize(&self, text: &str) -> Result<tokenizers::Encoding> {
-        self.tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| Error::InferenceFailed { reason: error.to_string() })
+    /// The bytes of `text` that each of its tokens comes from, without special tokens.
+    ///
+    /// # Errors
+    /// [`Error::InferenceFailed`] (38000) when the tokenizer cannot handle the text.
+    pub fn locate(&self, text: &str) -> Result<Vec<Range<usize>>> {
+        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        Ok(encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect())
     }
+
+    /// Whether a text cut at white space has just the tokens of its parts: BERT's tokenizers look
+    /// at one word at a time. Others mark white space in the token that follows it.
+    pub fn is_apart_at_white_space(&self) -> bool {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        matches!(self.tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+            && matches!(self.tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)))
+            && !added.values().any(|token| token.content.contains(char::is_whitespace))
+    }
+
+    fn tokenize(&self, text: &str) -> Result<tokenizers::Encoding> {
+        self.tokenizer.encode_fast(text, false).map_err(failed)
+    }
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::InferenceFailed { reason: error.to_string() }
 }
 
 /// The beginning of `text`, at most `bytes` long, cut before white space where there is any.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 use ort::environment::Environment;
 
@@ -10,7 +11,7 @@ use super::{paths, registry, settings, signals};
 use crate::embedding::LocalEmbedder;
 use crate::error::Result;
 use crate::model::runtime::open_runtime;
-use crate::model::{Manifest, ModelRecord};
+use crate::model::{Manifest, ModelRecord, TextTokenizer};
 
 struct Loaded {
     record: ModelRecord,
@@ -50,6 +51,18 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut LocalEmbedder) -> Res
             }
             None => unreachable!("the model was loaded above"),
         }
+    })
+}
+
+/// The tokenizer and the passage prefix of a model, where this session has it loaded.
+pub fn loaded_tokenizer(name: &str) -> Option<(Arc<TextTokenizer>, String)> {
+    if registry::take_change() {
+        forget_changed_models();
+    }
+    LOADED.with(|loaded| {
+        let loaded = loaded.borrow();
+        let model = loaded.get(name)?;
+        Some((model.embedder.tokenizer(), model.record.settings.passage_prefix.clone()))
     })
 }
 

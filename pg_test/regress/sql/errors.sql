@@ -74,3 +74,9 @@ RESET search_path;
 -- The session goes on.
 SELECT vector_dims(embed('still here'));
 DROP TABLE errors_memories, plain_memories, other_dimensions;
+SELECT chunk_text('x', 'paragraphs');
+\echo :LAST_ERROR_SQLSTATE
+SELECT chunk_text('x', max_tokens => 9);
+\echo :LAST_ERROR_SQLSTATE
+SELECT chunk_text('x', 'fixed', 102, 51);
+\echo :LAST_ERROR_SQLSTATE

@@ -8,9 +8,10 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use self::searching::StoreSearch;
-use self::writing::{DocumentCall, Given};
+use self::writing::{Content, DocumentCall, Given};
 use super::document::read_chunks;
 use super::embeddings::{Columns, rows_from_json};
+use crate::chunking::sql::read_options;
 use crate::error::Result;
 use crate::pg::arguments::Arguments;
 use crate::pg::array::one_dimensional;
@@ -63,7 +64,8 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
-/// (schema, source_type, source_id, content, namespace, metadata, collection)
+/// (schema, source_type, source_id, content, namespace, metadata, collection, strategy, max_tokens,
+/// overlap)
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn upsert_text(
@@ -72,8 +74,17 @@ fn upsert_text(
     'static,
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
-    let counts = upsert(fcinfo, |arguments| Ok(Some(vec![arguments.get::<String>(3)])));
-    TableIterator::new(counts.or_report())
+    let content = |arguments: Arguments| {
+        let text: Option<String> = arguments.get(3);
+        match (arguments.get::<String>(7), text) {
+            (Some(strategy), Some(text)) => {
+                let options = read_options(Some(&strategy), arguments.get(8), arguments.get(9))?;
+                Content::to_cut(text, options)
+            }
+            (_, text) => Ok(Content::Chunks(read_chunks(vec![text])?)),
+        }
+    };
+    TableIterator::new(upsert(fcinfo, 10, content).or_report())
 }
 
 /// The same with chunks instead of the content.
@@ -85,15 +96,19 @@ fn upsert_chunks(
     'static,
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
-    let chunks = |arguments: Arguments| arguments.get::<Array<&str>>(3).map(one_dimensional).transpose();
-    TableIterator::new(upsert(fcinfo, chunks).or_report())
+    let content = |arguments: Arguments| {
+        let chunks = arguments.get::<Array<&str>>(3).map(one_dimensional).transpose()?;
+        Ok(Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]))?))
+    };
+    TableIterator::new(upsert(fcinfo, 7, content).or_report())
 }
 
 fn upsert(
     fcinfo: pg_sys::FunctionCallInfo,
-    chunks: impl FnOnce(Arguments) -> Result<Option<Vec<Option<String>>>>,
+    count: usize,
+    content: impl FnOnce(Arguments) -> Result<Content>,
 ) -> Result<Option<(i32, i32, i32, i32)>> {
-    let arguments = Arguments(fcinfo).checked(7)?;
+    let arguments = Arguments(fcinfo).checked(count)?;
     let (Some(schema), Some(source_type), Some(source_id)) =
         (arguments.get::<String>(0), arguments.get::<String>(1), arguments.get::<Uuid>(2))
     else {
@@ -103,7 +118,7 @@ fn upsert(
         schema,
         source_type,
         source_id: source_id.to_string(),
-        chunks: read_chunks(chunks(arguments)?.unwrap_or_else(|| vec![None]))?,
+        content: content(arguments)?,
         given: read_given(arguments, 4),
     };
     let plan = call.run()?;

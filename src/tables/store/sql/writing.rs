@@ -1,7 +1,9 @@
 //! Writing documents and embeddings, and deleting them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::chunking::{self, Options, Strategy};
 use crate::embedding::{Embedder, Purpose};
 use crate::error::{Error, Result};
 use crate::pg::embedders::{check_interrupts, with_embedder};
@@ -24,12 +26,44 @@ pub struct Given {
     pub collection: Option<String>,
 }
 
+/// What a document is made of.
+pub enum Content {
+    /// Ready chunks.
+    Chunks(Vec<Chunk>),
+    /// A text to be cut in the tokens of the store's model.
+    Text(String, Options),
+}
+
+impl Content {
+    /// A text to be cut.
+    pub fn to_cut(text: String, options: Options) -> Result<Content> {
+        if options.strategy != Strategy::Hierarchical {
+            return Ok(Content::Text(text, options));
+        }
+        Err(Error::InvalidArgument {
+            argument: "strategy",
+            expected: "semantic, fixed, sliding or markdown, since a store keeps no parents".to_owned(),
+            found: format!("'{}'", options.strategy.name()),
+        })
+    }
+
+    fn chunks(&self, store: &Store) -> Result<Cow<'_, [Chunk]>> {
+        match self {
+            Content::Chunks(chunks) => Ok(Cow::Borrowed(chunks)),
+            Content::Text(text, options) => {
+                let chunks = chunking::sql::chunks(text, options, &store.model)?;
+                Ok(chunks.into_iter().map(|chunk| Chunk::new(text[chunk.bytes].to_owned())).collect())
+            }
+        }
+    }
+}
+
 /// One call of `upsert_document`.
 pub struct DocumentCall {
     pub schema: String,
     pub source_type: String,
     pub source_id: String,
-    pub chunks: Vec<Chunk>,
+    pub content: Content,
     pub given: Given,
 }
 
@@ -44,6 +78,7 @@ impl DocumentCall {
             source_id: &self.source_id,
             namespace: Some(&namespace),
         };
+        let chunks = self.content.chunks(&store)?;
         let description = Description { metadata: &self.given.metadata, collection: collection.as_deref() };
         // Another call for the same document goes first, or waits.
         spi::wait(&lock(store.namespace_lock(&namespace), true));
@@ -52,8 +87,8 @@ impl DocumentCall {
             Some(StoredChunk { chunk_index: row.get(1)?, hash: row.get(2)?, is_described_so: row.get(3)? })
         });
         let stored: Vec<StoredChunk> = stored.into_iter().flatten().collect();
-        let plan = DocumentPlan::new(&self.chunks, &stored);
-        let rows = self.rows(&store, &document, &namespace, &plan)?;
+        let plan = DocumentPlan::new(&chunks, &stored);
+        let rows = self.rows(&store, &document, &namespace, &chunks, &plan)?;
         write(&store, &rows, collection.as_deref());
         if !plan.described.is_empty() {
             spi::change(&statements::describe_rows(&store, &document, &plan.described, &description));
@@ -71,13 +106,14 @@ impl DocumentCall {
         store: &Store,
         document: &DocumentKey,
         namespace: &str,
+        chunks: &[Chunk],
         plan: &DocumentPlan,
     ) -> Result<Vec<NewRow>> {
         let new: Vec<&str> = plan
             .written
             .iter()
             .filter(|(_, origin)| *origin == Origin::Model)
-            .map(|(place, _)| self.chunks[*place].content.as_str())
+            .map(|(place, _)| chunks[*place].content.as_str())
             .collect();
         let known: Vec<i64> = plan
             .written
@@ -99,7 +135,7 @@ impl DocumentCall {
                 source_type: self.source_type.clone(),
                 source_id: self.source_id.clone(),
                 chunk_index: i32::try_from(*place).unwrap_or(i32::MAX),
-                chunk: self.chunks[*place].clone(),
+                chunk: chunks[*place].clone(),
                 embedding: embedding.unwrap_or_default(),
                 namespace: namespace.to_owned(),
                 metadata: self.given.metadata.clone(),

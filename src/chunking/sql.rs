@@ -1,0 +1,68 @@
+//! The SQL function that cuts texts. Its declaration is in sql/25_chunking.sql.
+
+use pgrx::prelude::*;
+
+use super::{Chunk, Options, Strategy, chunk};
+use crate::error::Result;
+use crate::pg::embedders::check_interrupts;
+use crate::pg::report::OrReport;
+use crate::pg::settings::default_model;
+use crate::pg::tokenizers::passage_tokenizer;
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
+fn chunk_text(
+    content: Option<String>,
+    strategy: Option<&str>,
+    max_tokens: Option<i32>,
+    overlap: Option<i32>,
+    model: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(chunk_index, i32),
+        name!(content, String),
+        name!(start_offset, i32),
+        name!(end_offset, i32),
+        name!(token_count, i32),
+        name!(parent_index, Option<i32>),
+    ),
+> {
+    let content = content.unwrap_or_default();
+    let model = model.map_or_else(default_model, str::to_owned);
+    let cut = || chunks(&content, &read_options(strategy, max_tokens, overlap)?, &model);
+    let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+    let chunks = cut().or_report();
+    TableIterator::new(chunks.into_iter().enumerate().map(move |(place, chunk)| {
+        (
+            number(place),
+            content[chunk.bytes].to_owned(),
+            number(chunk.characters.start),
+            number(chunk.characters.end),
+            number(chunk.tokens),
+            chunk.parent.map(number),
+        )
+    }))
+}
+
+/// How a text shall be cut; NULL stands for the default.
+///
+/// # Errors
+/// Those of [`Strategy::from_name`].
+pub fn read_options(
+    strategy: Option<&str>,
+    max_tokens: Option<i32>,
+    overlap: Option<i32>,
+) -> Result<Options> {
+    let strategy = strategy.map_or(Ok(Strategy::Semantic), Strategy::from_name)?;
+    Ok(Options { strategy, max_tokens, overlap })
+}
+
+/// The chunks of a text for a registered model. Can be cancelled.
+///
+/// # Errors
+/// Those of [`passage_tokenizer`] and of [`chunk`].
+pub fn chunks(content: &str, options: &Options, model: &str) -> Result<Vec<Chunk>> {
+    let tokenizer = passage_tokenizer(model)?;
+    chunk(content, options, &tokenizer.tokens(), &mut check_interrupts)
+}
