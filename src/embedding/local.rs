@@ -145,7 +145,7 @@ impl Embedder for LocalEmbedder {
         Ok(embeddings)
     }
 
-    fn count_tokens(&self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
+    fn count_tokens(&mut self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
         self.tokenizer.count(text, checkpoint)
     }
 }

@@ -1,12 +1,14 @@
 //! What the registry keeps about a model, so that it never changes under its name.
 
+use serde::{Deserialize, Serialize};
+
 use super::manifest::EncodingSettings;
 
 /// The only provider: a model that ONNX Runtime runs on this server.
 pub const ONNX_PROVIDER: &str = "onnx";
 
 /// A registered model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// The name that `embed` takes.
     pub name: String,
