@@ -153,6 +153,10 @@ pub enum Error {
     EmbedderLost { reason: String },
     #[error("the embedding process could not be reached")]
     EmbedderUnavailable { reason: String },
+    #[error("the embedding process does not answer")]
+    EmbedderSilent { seconds: u64 },
+    #[error("this session loads models itself, because the embedding process could not be reached")]
+    EmbeddingInSession { reason: String },
     #[error("model \"{model}\" does not fit into the memory of the embedding process")]
     EmbedderMemory { model: String, needed: u64, limit: u64 },
     #[error("the embedding process and the session do not understand each other")]
@@ -487,6 +491,16 @@ impl Error {
                 "57P03",
                 Some(sentence(reason)),
                 Some("Set vector_tools.embedder to auto or backend to load the model in the session itself.".into()),
+            ),
+            EmbedderSilent { seconds } => (
+                "57P03",
+                Some(format!("It runs, but {seconds} seconds were not enough for it to answer.")),
+                Some("Run the statement again. If it fails each time, the server log says what the process does.".into()),
+            ),
+            EmbeddingInSession { reason } => (
+                "00000",
+                Some(sentence(reason)),
+                Some("SET vector_tools.embedder = 'backend' to have it so without this message, or 'shared' to get an error instead.".into()),
             ),
             EmbedderMemory { needed, limit, .. } => (
                 "53200",

@@ -7,6 +7,7 @@ into place, because running backends have the old library mapped, and what has n
 import argparse
 import filecmp
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,10 @@ import progress
 import run
 import setup
 from progress import say
+
+# The executable that holds the models of all sessions; nothing of PostgreSQL is in it.
+PROGRAM = "vector_tools_embedder"
+BUILT_PROGRAM = paths.local("package", "embedder", PROGRAM)
 
 
 def main():
@@ -39,7 +44,8 @@ def install(pg_config, no_build=False, only_extension=False):
     pg_config = os.path.abspath(shutil.which(pg_config) or pg_config)
     if not no_build:
         package(pg_config)
-    sources = _package_files(pg_config)
+        build_program()
+    sources = _package_files(pg_config) + _program(pg_config)
     if not only_extension:
         sources += companions(pg_config)
     put(pg_config, sources)
@@ -47,7 +53,8 @@ def install(pg_config, no_build=False, only_extension=False):
 
 def install_companions(pg_config):
     """Installs only what the extension needs at run time."""
-    put(pg_config, companions(pg_config))
+    build_program()
+    put(pg_config, companions(pg_config) + _program(pg_config))
 
 
 def package(pg_config):
@@ -67,6 +74,20 @@ def package(pg_config):
         done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, check=False)
     if done.returncode != 0:
         paths.fail("the extension did not build, see above")
+
+
+def build_program():
+    """Builds the executable of the embedding process, which is the same for every PostgreSQL."""
+    say("install", "building the embedding process")
+    command = ["cargo", "build", "--release", "--no-default-features", "--bin", PROGRAM,
+               "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(command, cwd=paths.ROOT, env=run.environment(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True, check=False)
+    built = [json.loads(line).get("executable") for line in done.stdout.splitlines() if PROGRAM in line]
+    if done.returncode != 0 or not any(built):
+        paths.fail("the embedding process did not build, see above")
+    os.makedirs(os.path.dirname(BUILT_PROGRAM), exist_ok=True)
+    shutil.copy(next(filter(None, built)), BUILT_PROGRAM)
 
 
 def companions(pg_config):
@@ -94,7 +115,7 @@ def put(pg_config, pairs):
             os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
             new = destination + ".new"
             shutil.copyfile(source, new)
-            os.chmod(new, 0o755 if destination.endswith(".so") else 0o644)
+            os.chmod(new, 0o755 if destination.endswith((".so", PROGRAM)) else 0o644)
             os.replace(new, destination)
     except PermissionError as error:
         paths.fail(f"{error.filename} may not be written by you. The build is done; install it with\n"
@@ -104,6 +125,12 @@ def put(pg_config, pairs):
 
 def _package_folder(pg_config):
     return paths.local("package", f"{_major(pg_config)}-{hashlib.sha256(pg_config.encode()).hexdigest()[:8]}")
+
+
+def _program(pg_config):
+    if not os.path.exists(BUILT_PROGRAM):
+        paths.fail(f"the embedding process was not built yet: run `make install PG_CONFIG={pg_config}`")
+    return [(BUILT_PROGRAM, os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools", PROGRAM))]
 
 
 def _package_files(pg_config):

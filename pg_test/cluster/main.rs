@@ -5,6 +5,7 @@
 //! them all; `UPDATE_EXPECTED=1` writes the expected lists anew.
 
 mod database;
+mod embedder;
 mod models;
 mod process;
 mod report;
@@ -17,6 +18,12 @@ mod audit_rights;
 mod bad_models;
 mod cancel;
 mod dump;
+mod embedder_crash;
+mod embedder_lack;
+mod embedder_rights;
+mod embedder_settings;
+mod embedder_shared;
+mod embedder_shutdown;
 mod examples;
 mod install;
 mod lifecycle;

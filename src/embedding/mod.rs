@@ -2,10 +2,12 @@
 
 pub mod batch;
 pub mod local;
+pub mod lock_file;
 pub mod protocol;
 pub mod shared;
 #[cfg(feature = "pg")]
 pub mod sql;
+pub mod supervision;
 
 use serde::{Deserialize, Serialize};
 

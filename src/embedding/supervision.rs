@@ -57,15 +57,18 @@ impl Supervision {
         if lived >= HEALTHY {
             self.in_a_row = 0;
         }
-        if end == End::Done {
-            return if is_awaited { Next::StartAfter(Duration::ZERO) } else { Next::Stop };
-        }
         if end == End::Unfit {
             return Next::GiveUp;
         }
-        self.early_failures = if end == End::Failed && lived < EARLY { self.early_failures + 1 } else { 0 };
+        if end == End::Done && !is_awaited {
+            return Next::Stop;
+        }
+        self.early_failures = if end != End::Killed && lived < EARLY { self.early_failures + 1 } else { 0 };
         if self.early_failures == EARLY_FAILURES {
             return Next::GiveUp;
+        }
+        if end == End::Done {
+            return Next::StartAfter(Duration::ZERO);
         }
         self.restarts += 1;
         self.in_a_row += 1;
@@ -121,11 +124,13 @@ mod tests {
 
     #[test]
     fn a_process_that_cannot_even_begin_is_given_up() {
-        let mut supervision = Supervision::default();
-        for _ in 1..EARLY_FAILURES {
-            assert!(matches!(supervision.after(End::Failed, SHORT, true), Next::StartAfter(_)));
+        for end in [End::Failed, End::Done] {
+            let mut supervision = Supervision::default();
+            for _ in 1..EARLY_FAILURES {
+                assert!(matches!(supervision.after(end, SHORT, true), Next::StartAfter(_)));
+            }
+            assert_eq!(supervision.after(end, SHORT, true), Next::GiveUp);
         }
-        assert_eq!(supervision.after(End::Failed, SHORT, true), Next::GiveUp);
         assert_eq!(Supervision::default().after(End::Unfit, SHORT, true), Next::GiveUp);
     }
 

@@ -127,11 +127,8 @@ fn hand_over(socket: RawFd) -> io::Result<()> {
     // SAFETY: system calls on descriptors of this process, which is about to become another
     // program. Descriptors are marked to close at that moment, because std still needs one.
     unsafe {
-        let given = if socket == SOCKET {
-            libc::fcntl(socket, libc::F_SETFD, 0)
-        } else {
-            libc::dup2(socket, SOCKET)
-        };
+        let given =
+            if socket == SOCKET { libc::fcntl(socket, libc::F_SETFD, 0) } else { libc::dup2(socket, SOCKET) };
         if given < 0 {
             return Err(io::Error::last_os_error());
         }

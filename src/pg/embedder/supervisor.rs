@@ -10,7 +10,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags,
+};
 use pgrx::prelude::*;
 
 use super::file;
@@ -49,7 +51,10 @@ pub fn register() -> Option<DynamicBackgroundWorker> {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn supervise_embedder(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(
-        SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGINT | SignalWakeFlags::SIGCHLD,
+        SignalWakeFlags::SIGHUP
+            | SignalWakeFlags::SIGTERM
+            | SignalWakeFlags::SIGINT
+            | SignalWakeFlags::SIGCHLD,
     );
     // To no database, so that it stands in the way of none; pg_stat_activity shows it.
     BackgroundWorker::connect_worker_to_spi(None, None);
@@ -98,22 +103,24 @@ impl Supervisor<'_> {
 
     /// Goes on until nobody needs the process any more, or the server ends.
     fn run(mut self) -> io::Result<()> {
-        loop {
-            let most = self.process.is_none().then(|| self.due.saturating_duration_since(Instant::now()));
-            if !wait_while_postmaster_lives(most) || BackgroundWorker::sigterm_received() {
-                return Ok(());
-            }
+        // Signals are looked at before each wait, since one that came earlier does not end it.
+        while !BackgroundWorker::sigterm_received() {
             if BackgroundWorker::sighup_received() {
                 self.reload()?;
             }
             self.draining.retain_mut(|process| process.ended().is_none());
             if !self.goes_on() {
-                return Ok(());
+                break;
             }
             if self.process.is_none() && Instant::now() >= self.due {
                 self.start()?;
             }
+            let most = self.process.is_none().then(|| self.due.saturating_duration_since(Instant::now()));
+            if !wait_while_postmaster_lives(most) {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn start(&mut self) -> io::Result<()> {
@@ -145,7 +152,9 @@ impl Supervisor<'_> {
                 false
             }
             Next::GiveUp => {
-                pgrx::log!("vector_tools embedder: process {id} ended with {status} before it could serve; given up");
+                pgrx::log!(
+                    "vector_tools embedder: process {id} ended with {status} before it could serve; given up"
+                );
                 false
             }
         }
@@ -166,7 +175,10 @@ impl Supervisor<'_> {
         self.choice = choice;
         if let Some(mut process) = self.process.take() {
             process.drain();
-            pgrx::log!("vector_tools embedder: process {} finishes, because settings have changed", process.id());
+            pgrx::log!(
+                "vector_tools embedder: process {} finishes, because settings have changed",
+                process.id()
+            );
             self.draining.push(process);
             self.start()?;
         }

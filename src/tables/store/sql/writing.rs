@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::embedding::{Embedder, Purpose};
+use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::pg::embedders::{check_interrupts, with_embedder};
 use crate::pg::vector::Vector;
