@@ -33,6 +33,57 @@
 //! | 3 | its memory stayed over the limit |
 //! | else, or a signal | it crashed |
 
+mod arguments;
+mod bulk_lane;
+mod connection;
+mod guarded;
+mod incoming;
+mod lifetime;
+mod models;
+mod peer;
+mod process;
+mod sandbox;
+mod server;
+mod short_lane;
+mod statistics;
+
+use std::sync::Arc;
+use std::thread;
+
+use arguments::Arguments;
+use server::Server;
+
+/// The exit code of a process that was started wrongly.
+const MISUSED: i32 = 2;
+
 fn main() {
-    std::process::exit(2);
+    process::keep_little_memory();
+    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(reason) => misused(&reason),
+    };
+    let listener = process::take_listener();
+    if rustix::net::sockopt::socket_acceptconn(&listener) != Ok(true) {
+        misused("descriptor 3 is no listening socket; this program is started by vector_tools itself");
+    }
+    sandbox::enter();
+    let server = match Server::new(arguments) {
+        Ok(server) => Arc::new(server),
+        Err(error) => misused(&error.to_string()),
+    };
+    let (obeying, watching) = (Arc::clone(&server), Arc::clone(&server));
+    let threads = [
+        thread::Builder::new().name("control".into()).spawn(move || lifetime::obey(&obeying)),
+        thread::Builder::new().name("watch".into()).spawn(move || lifetime::watch(&watching)),
+    ];
+    if let Some(error) = threads.into_iter().find_map(Result::err) {
+        misused(&error.to_string());
+    }
+    server.run(&listener);
+    process::exit_now(0);
+}
+
+fn misused(reason: &str) -> ! {
+    process::log(reason);
+    process::exit_now(MISUSED)
 }

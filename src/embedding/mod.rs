@@ -12,6 +12,7 @@ pub mod supervision;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::manifest::EncodingSettings;
 
 pub use local::LocalEmbedder;
 pub use shared::SharedEmbedder;
@@ -23,6 +24,16 @@ pub enum Purpose {
     Passage,
     /// A question to find passages with.
     Query,
+}
+
+impl Purpose {
+    /// What a model puts before such texts.
+    pub fn prefix(self, settings: &EncodingSettings) -> &str {
+        match self {
+            Purpose::Passage => &settings.passage_prefix,
+            Purpose::Query => &settings.query_prefix,
+        }
+    }
 }
 
 /// Vectors of equal dimensions, in the order of the texts they belong to.

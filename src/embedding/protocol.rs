@@ -47,7 +47,7 @@ pub enum Request<'a> {
     /// `model`, a number that the client chooses below [`MOST_MODELS`].
     Open {
         model: u32,
-        record: ModelRecord,
+        record: Box<ModelRecord>,
         /// The resolved path, in the bytes of the operating system.
         #[serde(with = "serde_bytes")]
         source: &'a [u8],

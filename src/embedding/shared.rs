@@ -109,7 +109,7 @@ impl<C: Connector> Client<C> {
         record: &'a ModelRecord,
         source: &'a Path,
     ) -> Result<SharedEmbedder<'a, C>> {
-        let dimensions = self.retrying(&mut |connection, _| {
+        let dimensions = self.retrying(|connection, _| {
             let number = connection.open(record, source)?;
             Ok(connection.models[number].dimensions)
         })?;
@@ -121,7 +121,7 @@ impl<C: Connector> Client<C> {
     /// # Errors
     /// As [`embedder`](Self::embedder).
     pub fn statistics(&mut self) -> Result<ProcessStatistics> {
-        self.retrying(&mut |connection, _| connection.statistics())
+        self.retrying(|connection, _| connection.statistics())
     }
 
     /// Closes the connection; the next call makes a new one.
@@ -135,7 +135,7 @@ impl<C: Connector> Client<C> {
     /// call survives any number of restarts.
     fn retrying<R>(
         &mut self,
-        work: &mut dyn FnMut(&mut Connection<C::Transport>, &mut usize) -> Result<R>,
+        mut work: impl FnMut(&mut Connection<C::Transport>, &mut usize) -> Result<R>,
     ) -> Result<R> {
         let mut done = 0;
         let mut lost_at: Option<(usize, Error)> = None;
@@ -181,9 +181,9 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
 
     fn embed(&mut self, texts: &[&str], purpose: Purpose, checkpoint: Checkpoint) -> Result<Embeddings> {
         let mut embeddings = Embeddings::zeroed(texts.len(), self.dimensions);
-        let windows = windows(texts);
+        let windows = windows(texts, purpose.prefix(&self.record.settings));
         let (record, source) = (self.record, self.source);
-        self.client.retrying(&mut |connection, done| {
+        self.client.retrying(|connection, done| {
             let number = connection.open(record, source)?;
             connection.embed(number, &windows, purpose, done, &mut embeddings, checkpoint)
         })?;
@@ -194,7 +194,7 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
         let pieces: Vec<&str> = pieces(text).collect();
         let (record, source) = (self.record, self.source);
         let mut counted = vec![0; pieces.len()];
-        let special_tokens = self.client.retrying(&mut |connection, done| {
+        let special_tokens = self.client.retrying(|connection, done| {
             let number = connection.open(record, source)?;
             while let Some(piece) = pieces.get(*done) {
                 checkpoint()?;
@@ -219,8 +219,11 @@ impl<T: Transport> Connection<T> {
             return Ok(number);
         }
         let number = self.models.len();
-        let request =
-            Request::Open { model: number as u32, record: record.clone(), source: bytes_of(source) };
+        let request = Request::Open {
+            model: number as u32,
+            record: Box::new(record.clone()),
+            source: bytes_of(source),
+        };
         self.send(&request)?;
         match self.receive()? {
             Response::Opened { dimensions, special_tokens } => {
@@ -332,11 +335,11 @@ fn unexpected(response: Response) -> Error {
 
 /// Groups texts into requests of bounded texts and bytes. What no tokenizer reads of a text is left
 /// out.
-fn windows<'a>(texts: &[&'a str]) -> Vec<Vec<&'a str>> {
+fn windows<'a>(texts: &[&'a str], prefix: &str) -> Vec<Vec<&'a str>> {
     let mut windows: Vec<Vec<&str>> = Vec::new();
     let mut bytes = 0;
     for text in texts {
-        let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
+        let text = part_read(text, prefix);
         match windows.last_mut() {
             Some(window) if window.len() < WINDOW_TEXTS && bytes + text.len() <= WINDOW_BYTES => {
                 window.push(text);
@@ -349,4 +352,39 @@ fn windows<'a>(texts: &[&'a str]) -> Vec<Vec<&'a str>> {
         }
     }
     windows
+}
+
+/// The part of a text that decides its vector: white space at both ends is dropped, at the beginning
+/// only where no prefix comes before it, and nothing is read after a certain length.
+fn part_read<'a>(text: &'a str, prefix: &str) -> &'a str {
+    let text = if prefix.trim().is_empty() { text.trim() } else { text.trim_end() };
+    &text[..text.floor_char_boundary(LONGEST_TEXT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_hold_all_texts_within_their_bounds() {
+        let long = "x".repeat(WINDOW_BYTES - 10);
+        let longest = "é".repeat(LONGEST_TEXT);
+        let mut texts = vec!["short"; 2 * WINDOW_TEXTS + 1];
+        texts.extend([long.as_str(), &long, "short", &longest, " \n "]);
+        let windows = windows(&texts, "");
+        assert_eq!(windows.iter().map(Vec::len).sum::<usize>(), texts.len());
+        for window in &windows {
+            let bytes: usize = window.iter().map(|text| text.len()).sum();
+            assert!(window.len() <= WINDOW_TEXTS && (bytes <= WINDOW_BYTES || window.len() == 1));
+            let mut frame = Vec::new();
+            let texts = window.clone();
+            Request::Embed { model: 0, purpose: Purpose::Query, texts }.write(&mut frame).expect("it fits");
+        }
+    }
+
+    #[test]
+    fn blanks_after_a_prefix_are_kept() {
+        assert_eq!(part_read("  a ", "query:"), "  a");
+        assert_eq!(part_read("  a ", ""), "a");
+    }
 }
