@@ -8,7 +8,7 @@ use std::{fs, io};
 use vector_tools::embedding::protocol::{BUILD, Request};
 
 use crate::database::{Database, shared_server};
-use crate::embedder::{files, process, started_process};
+use crate::embedder::{files, process, started_process, supervisor};
 use crate::report::skipped;
 
 #[test]
@@ -61,10 +61,11 @@ fn a_stranger_sees_counts_and_no_path_and_names_no_path() {
         "UPDATE vector_tools.model_registry SET source = '/tmp/model'",
         "SET vector_tools.model_directory = '/tmp'",
         "ALTER SYSTEM SET vector_tools.embedder_program = '/bin/true'",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vector_tools embedder'",
     ] {
         stranger.fails("42501", statement);
     }
+    let supervisor = supervisor(&mut database.connect()).expect("expected a supervisor");
+    stranger.fails("42501", &format!("SELECT pg_terminate_backend({supervisor})"));
     for statement in
         ["SET vector_tools.embedder_program = '/bin/true'", "SET vector_tools.embedder_threads = 99"]
     {
