@@ -1,7 +1,8 @@
 """Builds the extension for a PostgreSQL and installs it there: `python3 tools/install.py [--pg-config PATH]`.
 
-With it go the ONNX Runtime library and the models, to where the extension looks for them by default. Files are renamed
-into place, because running backends have the old library mapped, and what has not changed is left alone.
+With it go the executable of the shared embedder, the ONNX Runtime library and the models, to where the extension looks
+for them by default. Files are renamed into place, because running backends have the old library mapped and the embedder
+notices by it that there is a new one, and what has not changed is left alone.
 """
 
 import argparse
@@ -19,9 +20,7 @@ import run
 import setup
 from progress import say
 
-# The executable that holds the models of all sessions; nothing of PostgreSQL is in it.
-PROGRAM = "vector_tools_embedder"
-BUILT_PROGRAM = paths.local("package", "embedder", PROGRAM)
+EMBEDDER = "vector_tools_embedder"
 
 
 def main():
@@ -44,8 +43,7 @@ def install(pg_config, no_build=False, only_extension=False):
     pg_config = os.path.abspath(shutil.which(pg_config) or pg_config)
     if not no_build:
         package(pg_config)
-        build_program()
-    sources = _package_files(pg_config) + _program(pg_config)
+    sources = _package_files(pg_config)
     if not only_extension:
         sources += companions(pg_config)
     put(pg_config, sources)
@@ -53,8 +51,8 @@ def install(pg_config, no_build=False, only_extension=False):
 
 def install_companions(pg_config):
     """Installs only what the extension needs at run time."""
-    build_program()
-    put(pg_config, companions(pg_config) + _program(pg_config))
+    program = os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools", EMBEDDER)
+    put(pg_config, companions(pg_config) + [(_embedder(run.environment()), program)])
 
 
 def package(pg_config):
@@ -74,20 +72,22 @@ def package(pg_config):
         done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, check=False)
     if done.returncode != 0:
         paths.fail("the extension did not build, see above")
+    folder = _package_folder(pg_config) + os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools")
+    os.makedirs(folder, exist_ok=True)
+    shutil.copyfile(_embedder(env), os.path.join(folder, EMBEDDER))
 
 
-def build_program():
-    """Builds the executable of the embedding process, which is the same for every PostgreSQL."""
-    say("install", "building the embedding process")
-    command = ["cargo", "build", "--release", "--no-default-features", "--bin", PROGRAM,
+def _embedder(env):
+    """Builds the executable that embeds for all sessions, which has nothing of PostgreSQL in it."""
+    command = ["cargo", "build", "--release", "--no-default-features", "--bin", EMBEDDER,
                "--message-format", "json-render-diagnostics"]
-    done = subprocess.run(command, cwd=paths.ROOT, env=run.environment(), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, text=True, check=False)
-    built = [json.loads(line).get("executable") for line in done.stdout.splitlines() if PROGRAM in line]
+    done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          text=True, check=False)
+    built = [message.get("executable") for message in map(json.loads, done.stdout.splitlines())
+             if message.get("target", {}).get("name") == EMBEDDER]
     if done.returncode != 0 or not any(built):
-        paths.fail("the embedding process did not build, see above")
-    os.makedirs(os.path.dirname(BUILT_PROGRAM), exist_ok=True)
-    shutil.copy(next(filter(None, built)), BUILT_PROGRAM)
+        paths.fail("the embedder did not build, see above")
+    return next(filter(None, built))
 
 
 def companions(pg_config):
@@ -115,7 +115,7 @@ def put(pg_config, pairs):
             os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
             new = destination + ".new"
             shutil.copyfile(source, new)
-            os.chmod(new, 0o755 if destination.endswith((".so", PROGRAM)) else 0o644)
+            os.chmod(new, 0o755 if destination.endswith((".so", EMBEDDER)) else 0o644)
             os.replace(new, destination)
     except PermissionError as error:
         paths.fail(f"{error.filename} may not be written by you. The build is done; install it with\n"
@@ -125,12 +125,6 @@ def put(pg_config, pairs):
 
 def _package_folder(pg_config):
     return paths.local("package", f"{_major(pg_config)}-{hashlib.sha256(pg_config.encode()).hexdigest()[:8]}")
-
-
-def _program(pg_config):
-    if not os.path.exists(BUILT_PROGRAM):
-        paths.fail(f"the embedding process was not built yet: run `make install PG_CONFIG={pg_config}`")
-    return [(BUILT_PROGRAM, os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools", PROGRAM))]
 
 
 def _package_files(pg_config):
