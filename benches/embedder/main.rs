@@ -279,7 +279,8 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 /// Passages of 5 to 120 words, as package descriptions are long.
 fn texts(count: usize) -> Vec<String> {
-    let words = ["package", "provides", "the", "library", "for", "reading", "files", "and", "a", "daemon", "of"];
+    let words =
+        ["package", "provides", "the", "library", "for", "reading", "files", "and", "a", "daemon", "of"];
     (0..count)
         .map(|number| {
             let length = 5 + (number * 7919) % 116;

@@ -1,13 +1,15 @@
 //! The death of the embedding process and of its supervisor, which harms nobody else (10).
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::database::{Database, make_template};
+use crate::database::{Database, MODEL, make_template};
 use crate::embedder::{
     check_nothing_leaks, check_server_unharmed, process, server_started, started_process, statistic,
     supervisor, wait_until_gone,
 };
+use crate::models::Folder;
 use crate::process::{send_signal, wait_until};
 use crate::server::Server;
 use crate::session::Session;
@@ -119,4 +121,33 @@ fn a_killed_supervisor_takes_the_process_along_and_the_next_call_starts_both() {
     check_nothing_leaks(&mut session);
     assert_eq!(server_started(&mut session), started, "expected the server not to restart");
     check_server_unharmed(&server);
+}
+
+#[test]
+fn a_new_process_refuses_a_model_file_that_was_replaced() {
+    let server = Server::start("test-embedder-file", &[]);
+    make_template(&server);
+    let database = Database::with_extension_on(&server, "file");
+    let folder = Folder::new();
+    let model = folder.copy_model(MODEL, "copy");
+    let mut session = database.connect();
+    session.run(&format!("SELECT register_model('m', '{}')", model.display()));
+    let question = "SELECT embed('which file was this?', 'm')::text";
+    let before = session.text(question);
+    let path = model.join("model.onnx");
+    let mut bytes = fs::read(&path).expect("the copy can be read");
+    bytes.extend_from_slice(b"\n");
+    fs::write(&path, bytes).expect("the copy can be written");
+    let mut fresh = database.connect();
+    assert_eq!(fresh.text(question), before, "expected the process to go on with what it has loaded");
+    send_signal(started_process(&mut session), "KILL");
+    let error = fresh.fails("XX001", question);
+    assert!(
+        error.message().contains(&path.display().to_string()),
+        "expected the path in: {}",
+        error.message()
+    );
+    assert!(error.detail().is_some() && error.hint().is_some(), "expected a detail and a hint in {error:?}");
+    fresh.still_embeds();
+    session.still_embeds();
 }

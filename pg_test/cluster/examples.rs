@@ -57,7 +57,8 @@ fn cv_ranking() {
         &first,
         &[
             "1 | 7 | 1536",
-            "Fraud model | 1.982 | 0.35 | 1 | 1",
+            "| 1 | 1 Mentoring |",
+            "| 2 | 2 Data warehouse",
             "exact | 7",
             "Fraud model | | 1 Mentoring | | 2",
         ],
