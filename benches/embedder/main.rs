@@ -62,6 +62,20 @@ fn main() {
     if wanted("mixed") {
         mixed(&settings);
     }
+    if parts.iter().any(|part| part == "scaling") {
+        let mut local = settings.model.local(1);
+        for size in [1usize, 2, 3, 4, 6, 8, 12, 16, 32] {
+            let texts = vec![QUERY; size];
+            let mut times: Vec<f64> = (0..60).map(|_| time(|| passages(&mut local, &texts))).collect();
+            times.sort_by(f64::total_cmp);
+            println!(
+                "{size}: {:.2} ms, each {:.2}; min {:.2}",
+                times[30],
+                times[30] / size as f64,
+                times[0] / size as f64
+            );
+        }
+    }
     if wanted("memory") {
         memory(&settings);
     }
@@ -99,19 +113,23 @@ fn sessions(settings: &Settings) {
     let process = start(settings);
     let locals: Vec<Mutex<LocalEmbedder>> =
         (0..SESSIONS).map(|_| Mutex::new(settings.model.local(1))).collect();
-    let (mut rates, mut p99s) = ([vec![], vec![]], [vec![], vec![]]);
+    let (mut rates, mut p99s, mut costs) = ([vec![], vec![]], [vec![], vec![]], [vec![], vec![]]);
     for _ in 0..settings.rounds {
+        let used = cpu_seconds(process.id());
         let shared = crowd(SESSIONS, &|_, ready| {
             let mut client = process.client();
             let mut shared = client.embedder(&settings.model.record, &settings.model.source).expect("opened");
             ready.wait();
             queries_until(&mut shared, Instant::now() + PERIOD, None)
         });
+        costs[0].push((cpu_seconds(process.id()) - used) * 1000.0 / shared.len() as f64);
+        let used = cpu_seconds(std::process::id());
         let own = crowd(SESSIONS, &|number, ready| {
             let mut local = locals[number].lock().expect("no thread has panicked");
             ready.wait();
             queries_until(&mut *local, Instant::now() + PERIOD, None)
         });
+        costs[1].push((cpu_seconds(std::process::id()) - used) * 1000.0 / own.len() as f64);
         for (side, mut times) in [shared, own].into_iter().enumerate() {
             rates[side].push(times.len() as f64 / PERIOD.as_secs_f64());
             p99s[side].push(quantile(&mut times, 0.99));
@@ -131,7 +149,9 @@ fn sessions(settings: &Settings) {
     let statistics = process.statistics();
     let model = &statistics.models[0];
     println!(
-        "  mean batch {:.1} texts, {:.0} tokens; {} MB",
+        "  processor time of a query: shared {:.2} ms, own {:.2} ms; mean batch {:.1} texts, {:.0} tokens; {} MB",
+        median(&mut costs[0]),
+        median(&mut costs[1]),
         model.texts as f64 / model.batches as f64,
         model.batch_tokens as f64 / model.batches as f64,
         statistics.memory_bytes >> 20
@@ -259,6 +279,16 @@ fn query(embedder: &mut dyn Embedder) {
 
 fn passages(embedder: &mut dyn Embedder, texts: &[&str]) {
     embedder.embed(texts, Purpose::Passage, &mut || Ok(())).expect("embedded");
+}
+
+/// The processor time that a process has used.
+fn cpu_seconds(process: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |place: usize| fields[place].parse::<f64>().expect("a number");
+    // utime and stime, in hundredths of a second.
+    eprintln!("user {} system {}", ticks(11), ticks(12));
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// In milliseconds.

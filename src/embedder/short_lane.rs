@@ -7,8 +7,10 @@
 //! fill, and under load batches form by themselves, because requests arrive while others run.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use vector_tools::embedding::Embedder;
 use vector_tools::error::{Error, Result};
@@ -21,10 +23,16 @@ const BATCH_TOKENS: usize = 1024;
 /// The most of a batch that may be padding, as a divisor.
 const PADDING_SHARE: usize = 3;
 
+/// How long a leader waits for a fair batch to fill while others run: a hundredth of what such a
+/// batch takes, and enough for the clients of the last batch to ask again.
+const GATHERING: Duration = Duration::from_micros(200);
+
 /// The queue and the permits.
 pub struct ShortLane {
     state: Mutex<State>,
     permits: usize,
+    /// The queue has as many sequences as a leader waits for.
+    gathered: Condvar,
 }
 
 #[derive(Default)]
@@ -32,6 +40,10 @@ struct State {
     queue: VecDeque<Waiting>,
     /// Permits in use.
     running: usize,
+    /// Sequences in batches under way.
+    sequences: usize,
+    /// How many sequences a leader waits for.
+    wanted: usize,
 }
 
 /// A sequence in the queue.
@@ -44,6 +56,8 @@ struct Waiting {
 struct Request {
     model: Arc<Model>,
     peer: Arc<Peer>,
+    /// Whether its owner has the lead or is about to wake and take it.
+    leads: AtomicBool,
     outcome: Mutex<Outcome>,
     changed: Condvar,
 }
@@ -52,13 +66,12 @@ struct Outcome {
     vectors: Vec<f32>,
     missing: usize,
     failure: Option<Error>,
-    leads: bool,
 }
 
 impl ShortLane {
     /// A lane in which up to `permits` batches run at once.
     pub fn new(permits: usize) -> ShortLane {
-        ShortLane { state: Mutex::default(), permits }
+        ShortLane { state: Mutex::default(), permits, gathered: Condvar::new() }
     }
 
     /// The vectors of `sequences`, none of them empty, one after another.
@@ -74,8 +87,8 @@ impl ShortLane {
                 vectors: vec![0.0; count * model.embedder().dimensions()],
                 missing: count,
                 failure: None,
-                leads: false,
             }),
+            leads: AtomicBool::new(false),
             changed: Condvar::new(),
         });
         model.counters().queued.fetch_add(count as u64, Relaxed);
@@ -85,6 +98,10 @@ impl ShortLane {
         }
         let leads = state.running < self.permits;
         state.running += usize::from(leads);
+        request.leads.store(leads, Relaxed);
+        if state.wanted > 0 && state.queue.len() >= state.wanted {
+            self.gathered.notify_one();
+        }
         drop(state);
         if leads || request.wait() {
             self.lead(&request);
@@ -92,35 +109,44 @@ impl ShortLane {
         let mut outcome = lock(&request.outcome);
         match outcome.failure.take() {
             Some(failure) => Err(failure),
-            None => Ok(std::mem::take(&mut outcome.vectors)),
+            None => Ok(mem::take(&mut outcome.vectors)),
         }
     }
 
-    /// Runs batches until `own` is done, then passes the lead on.
-    fn lead(&self, own: &Request) {
-        while !own.is_done() {
-            let batch = self.next_batch();
-            if batch.is_empty() {
-                // The rest of it runs in other threads.
-                break;
-            }
+    /// Runs batches until none of `own` is in the queue, then passes the lead on.
+    fn lead(&self, own: &Arc<Request>) {
+        while let Some(batch) = self.next_batch(own) {
+            let count = batch.len();
             run(batch);
+            lock(&self.state).sequences -= count;
         }
         let mut state = lock(&self.state);
-        match state.queue.front() {
-            Some(next) => next.request.make_leader(),
-            None => state.running -= 1,
+        if !state.queue.iter().any(|next| next.request.becomes_leader()) {
+            state.running -= 1;
         }
         drop(state);
         own.wait_until_done();
     }
 
-    /// Takes a batch from the queue: the first sequence, and those after it that go well with it.
-    fn next_batch(&self) -> Vec<Waiting> {
+    /// Takes a batch from the queue: the first sequence of `own`, and others that go well with it.
+    fn next_batch(&self, own: &Arc<Request>) -> Option<Vec<Waiting>> {
+        // Other leaders take their own sequences themselves.
+        let is_free = |next: &Waiting| Arc::ptr_eq(&next.request, own) || !next.request.leads.load(Relaxed);
         let mut state = lock(&self.state);
-        // Each permit's share, so that none takes everything while others would find nothing.
-        let share = state.queue.len().div_ceil(self.permits);
-        let Some(first) = state.queue.pop_front() else { return Vec::new() };
+        // Each permit's share of all that is there, so that none takes everything while others
+        // would find nothing. It is one as long as there are no more sequences than permits.
+        let share = (state.queue.len() + state.sequences).div_ceil(self.permits);
+        let is_short = |state: &mut State| state.queue.iter().filter(|next| is_free(next)).count() < share;
+        if is_short(&mut state) {
+            state.wanted = share;
+            (state, _) = self
+                .gathered
+                .wait_timeout_while(state, GATHERING, is_short)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.wanted = 0;
+        }
+        let first = state.queue.iter().position(|next| Arc::ptr_eq(&next.request, own))?;
+        let first = state.queue.remove(first)?;
         let (mut width, mut tokens) = (first.tokens.len(), first.tokens.len());
         let mut batch = vec![first];
         let mut index = 0;
@@ -131,7 +157,8 @@ impl ShortLane {
             let filled = tokens + next.tokens.len();
             let fits = padded <= BATCH_TOKENS && (padded - filled) * PADDING_SHARE <= padded;
             if fits
-                && goes_with(&batch[0].request, &next.request)
+                && is_free(next)
+                && goes_with(own, &next.request)
                 && let Some(next) = state.queue.remove(index)
             {
                 (width, tokens) = (wider, filled);
@@ -140,7 +167,8 @@ impl ShortLane {
                 index += 1;
             }
         }
-        batch
+        state.sequences += batch.len();
+        Some(batch)
     }
 }
 
@@ -183,10 +211,10 @@ impl Request {
     /// Waits until the request is done or gets the lead; says whether it has the lead.
     fn wait(&self) -> bool {
         let mut outcome = lock(&self.outcome);
-        while outcome.missing > 0 && !outcome.leads {
+        while outcome.missing > 0 && !self.leads.load(Relaxed) {
             outcome = self.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
         }
-        outcome.leads
+        self.leads.load(Relaxed)
     }
 
     fn wait_until_done(&self) {
@@ -196,13 +224,13 @@ impl Request {
         }
     }
 
-    fn is_done(&self) -> bool {
-        lock(&self.outcome).missing == 0
-    }
-
-    fn make_leader(&self) {
-        lock(&self.outcome).leads = true;
+    /// Gives it the lead unless it has it.
+    fn becomes_leader(&self) -> bool {
+        // Under the lock under which its owner looks.
+        let _outcome = lock(&self.outcome);
+        let had = self.leads.swap(true, Relaxed);
         self.changed.notify_one();
+        !had
     }
 
     fn finish(&self, place: usize, result: Result<&[f32], Error>) {
