@@ -14,9 +14,8 @@ use vector_tools::error::{Error, Result};
 use crate::guarded::guarded;
 use crate::models::{Model, lock};
 use crate::peer::Peer;
+use crate::process;
 
-/// How much the workers stand back: nice values of processes.
-const NICE: i32 = 10;
 /// Texts that are tokenized in one piece of work.
 const TOKENIZED_TEXTS: usize = 64;
 
@@ -100,7 +99,7 @@ impl BulkLane {
 
     /// The life of a worker.
     fn work(&self) {
-        let _ = rustix::process::setpriority_process(None, NICE);
+        process::stand_back();
         loop {
             let (job, piece) = self.next_piece();
             if job.do_piece(piece) {
