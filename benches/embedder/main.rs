@@ -3,8 +3,11 @@
 //!
 //! `cargo bench --no-default-features --bench embedder -- [--model NAME] [--threads N] [--rounds N] [PART…]`
 
+// The tests use more of both.
+#[allow(dead_code)]
 #[path = "../../pg_test/embedder/models.rs"]
 mod models;
+#[allow(dead_code)]
 #[path = "../../pg_test/embedder/process.rs"]
 mod process;
 

@@ -1,5 +1,7 @@
 //! The limit of memory, and models that make room for each other.
 
+use std::io::Write;
+
 use vector_tools::embedding::{Embedder, Purpose};
 use vector_tools::model::ModelRecord;
 
@@ -97,4 +99,33 @@ fn working_memory_is_given_back_after_bulk_work() {
     crate::process::wait_until("memory is given back", || {
         (process.statistics().memory_bytes < before + (24 << 20)).then_some(())
     });
+}
+
+#[test]
+fn bulk_work_stays_near_the_limit() {
+    let Some(model) = registered("bulk_work_stays_near_the_limit", INT8) else { return };
+    let process = Process::start(&model.library, &["--memory-limit-mb", "110", "--threads", "4"]);
+    let mut session = process.client();
+    let mut shared = session.embedder(&model.record, &model.source).expect("the model opens");
+    let text = "many words ".repeat(200);
+    let texts = vec![text.as_str(); 200];
+    shared.embed(&texts, Purpose::Passage, &mut || Ok(())).expect("embedded by the same process");
+    assert_eq!(session.statistics().expect("it still answers").process_id, process.id());
+}
+
+#[test]
+fn a_process_that_stays_over_its_limit_ends_itself() {
+    let Some(model) = registered("a_process_that_stays_over_its_limit", INT8) else { return };
+    // The process needs some memory of its own, which no model can make room with.
+    let mut process = Process::start(&model.library, &["--memory-limit-mb", "1"]);
+    let claims = vec![0u8; 3 << 20];
+    let mut socket = process.socket();
+    let hello =
+        vector_tools::embedding::protocol::Request::Hello { build: vector_tools::embedding::protocol::BUILD };
+    let mut frame = Vec::new();
+    hello.write(&mut frame).expect("short");
+    frame.extend(((claims.len() + 1) as u32).to_le_bytes());
+    socket.write_all(&frame).expect("sent");
+    socket.write_all(&claims).expect("sent");
+    assert_eq!(process.ended().code(), Some(3));
 }
