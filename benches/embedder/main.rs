@@ -3,8 +3,11 @@
 //!
 //! `cargo bench --no-default-features --bench embedder -- [--model NAME] [--threads N] [--rounds N] [PART…]`
 
+// The tests use more of both.
+#[allow(dead_code)]
 #[path = "../../pg_test/embedder/models.rs"]
 mod models;
+#[allow(dead_code)]
 #[path = "../../pg_test/embedder/process.rs"]
 mod process;
 
@@ -61,20 +64,6 @@ fn main() {
     }
     if wanted("mixed") {
         mixed(&settings);
-    }
-    if parts.iter().any(|part| part == "scaling") {
-        let mut local = settings.model.local(1);
-        for size in [1usize, 2, 3, 4, 6, 8, 12, 16, 32] {
-            let texts = vec![QUERY; size];
-            let mut times: Vec<f64> = (0..60).map(|_| time(|| passages(&mut local, &texts))).collect();
-            times.sort_by(f64::total_cmp);
-            println!(
-                "{size}: {:.2} ms, each {:.2}; min {:.2}",
-                times[30],
-                times[30] / size as f64,
-                times[0] / size as f64
-            );
-        }
     }
     if wanted("memory") {
         memory(&settings);
@@ -287,7 +276,6 @@ fn cpu_seconds(process: u32) -> f64 {
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |place: usize| fields[place].parse::<f64>().expect("a number");
     // utime and stime, in hundredths of a second.
-    eprintln!("user {} system {}", ticks(11), ticks(12));
     (ticks(11) + ticks(12)) / 100.0
 }
 

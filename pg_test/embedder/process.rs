@@ -54,12 +54,17 @@ impl Process {
 
     /// What makes connections to it.
     pub fn connector(&self) -> SocketConnector {
-        SocketConnector { path: self.folder.path().join("socket"), connections: 0 }
+        SocketConnector { path: self.socket_path(), connections: 0 }
     }
 
     /// A socket that nothing was said on.
     pub fn socket(&self) -> UnixStream {
-        UnixStream::connect(self.folder.path().join("socket")).expect("the process listens")
+        UnixStream::connect(self.socket_path()).expect("the process listens")
+    }
+
+    /// Where its socket is.
+    pub fn socket_path(&self) -> PathBuf {
+        self.folder.path().join("socket")
     }
 
     /// What the process counted.

@@ -10,13 +10,13 @@ use vector_tools::embedding::batch::plan_batches;
 use vector_tools::embedding::local::DEFAULT_TOKEN_BUDGET;
 use vector_tools::embedding::{Embedder, Purpose};
 use vector_tools::error::{Error, Result};
+use vector_tools::model::session::WorkingMemory;
 
 use crate::guarded::guarded;
 use crate::models::{Model, lock};
 use crate::peer::Peer;
+use crate::process;
 
-/// How much the workers stand back: nice values of processes.
-const NICE: i32 = 10;
 /// Texts that are tokenized in one piece of work.
 const TOKENIZED_TEXTS: usize = 64;
 
@@ -25,6 +25,8 @@ pub struct BulkLane {
     state: Mutex<State>,
     work: Condvar,
     threads: usize,
+    /// Bytes of private memory above which one batch runs at a time.
+    enough_memory: Option<u64>,
 }
 
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct State {
     /// The jobs of each connection, in the order in which connections get their next turn.
     turns: VecDeque<(u64, VecDeque<Arc<Job>>)>,
     started: usize,
+    /// Pieces under way.
+    running: usize,
 }
 
 /// A request of many tokens.
@@ -71,9 +75,11 @@ enum Piece {
 }
 
 impl BulkLane {
-    /// A lane of so many worker threads, which are started with the first job.
-    pub fn new(threads: usize) -> Arc<BulkLane> {
-        Arc::new(BulkLane { state: Mutex::default(), work: Condvar::new(), threads })
+    /// A lane of so many worker threads, which are started with the first job, and which work one
+    /// after another when memory comes near its limit.
+    pub fn new(threads: usize, memory_limit: Option<u64>) -> Arc<BulkLane> {
+        let enough_memory = memory_limit.map(|limit| limit - limit / 8);
+        Arc::new(BulkLane { state: Mutex::default(), work: Condvar::new(), threads, enough_memory })
     }
 
     /// Queues a job.
@@ -100,21 +106,31 @@ impl BulkLane {
 
     /// The life of a worker.
     fn work(&self) {
-        let _ = rustix::process::setpriority_process(None, NICE);
+        process::stand_back();
         loop {
             let (job, piece) = self.next_piece();
-            if job.do_piece(piece) {
-                // More pieces may have become possible.
+            let memory =
+                if self.is_short_of_memory() { WorkingMemory::GivenBack } else { WorkingMemory::Kept };
+            let more = job.do_piece(piece, memory);
+            lock(&self.state).running -= 1;
+            // Other pieces have become possible, or others wait for this one's memory.
+            if more || memory == WorkingMemory::GivenBack {
                 self.work.notify_all();
             }
         }
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.enough_memory.is_some_and(|enough| process::private_memory() > enough)
     }
 
     /// Waits for the next piece: connections take turns, and a connection's jobs follow each other.
     fn next_piece(&self) -> (Arc<Job>, Piece) {
         let mut state = lock(&self.state);
         loop {
-            for _ in 0..state.turns.len() {
+            let turns = state.turns.len();
+            let waits = state.running > 0 && turns > 0 && self.is_short_of_memory();
+            for _ in 0..if waits { 0 } else { turns } {
                 let Some((connection, mut jobs)) = state.turns.pop_front() else { break };
                 jobs.retain(|job| !job.is_given_out());
                 let found = jobs.iter().find_map(|job| Some((Arc::clone(job), job.next_piece()?)));
@@ -122,6 +138,7 @@ impl BulkLane {
                     state.turns.push_back((connection, jobs));
                 }
                 if let Some(found) = found {
+                    state.running += 1;
                     return found;
                 }
             }
@@ -204,12 +221,12 @@ impl Job {
     }
 
     /// Does a piece; says whether others have become possible.
-    fn do_piece(&self, piece: Piece) -> bool {
+    fn do_piece(&self, piece: Piece, memory: WorkingMemory) -> bool {
         // Before each piece, so that at most one more is run for a client that has gone.
         let result = if self.cancelled.load(Relaxed) || self.peer.is_gone() {
             Err(Peer::gone_error())
         } else {
-            guarded(|| self.result_of(&piece))
+            guarded(|| self.result_of(&piece, memory))
         };
         let mut progress = lock(&self.progress);
         progress.running -= 1;
@@ -249,7 +266,7 @@ impl Job {
         planned
     }
 
-    fn result_of(&self, piece: &Piece) -> Result<Done> {
+    fn result_of(&self, piece: &Piece, memory: WorkingMemory) -> Result<Done> {
         match piece {
             Piece::Tokenize { start, end } => {
                 let tokenize = |text: &String| self.model.embedder().sequence(text, self.purpose);
@@ -258,7 +275,7 @@ impl Job {
             }
             Piece::Run { sequences, .. } => {
                 let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-                self.model.run(&sequences).map(Done::Vectors)
+                self.model.run(&sequences, memory).map(Done::Vectors)
             }
         }
     }

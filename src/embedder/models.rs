@@ -51,10 +51,13 @@ pub struct Model {
     /// of several sessions may share one. Models that scale a whole batch's numbers at once, as
     /// dynamic quantisation does, give each session other vectors than alone otherwise.
     shares_batches: bool,
-    /// Whether its working memory may have grown since it was last given back.
-    has_run: AtomicBool,
+    /// Whether it has run a batch whose working memory is worth giving back.
+    has_stretched: AtomicBool,
     counters: Arc<Counters>,
 }
+
+/// The working memory of so many tokens stays, because queries come one after another.
+const KEPT_TOKENS: usize = 512;
 
 /// The most that two runs of one text may differ in a number of its vector.
 const SAME_VECTOR: f32 = 1e-5;
@@ -193,7 +196,7 @@ impl Models {
             let Some(loaded) = guard.clone() else { continue };
             drop(guard);
             // One for the entry and one here.
-            if Arc::strong_count(&loaded.model) == 2 && loaded.model.has_run.swap(false, Relaxed) {
+            if Arc::strong_count(&loaded.model) == 2 && loaded.model.has_stretched.swap(false, Relaxed) {
                 let probe = loaded.model.embedder.sequence("a", Purpose::Passage);
                 let _ =
                     probe.and_then(|probe| loaded.model.embedder.run(&[&probe], WorkingMemory::GivenBack));
@@ -254,7 +257,7 @@ impl Model {
         let embedder = LocalEmbedder::load_registered(runtime, &entry.record, &entry.source, 1)?;
         let shares_batches = gives_same_vectors_together(&embedder)?;
         let counters = Arc::clone(&entry.counters);
-        Ok(Model { embedder, shares_batches, has_run: AtomicBool::new(true), counters })
+        Ok(Model { embedder, shares_batches, has_stretched: AtomicBool::new(false), counters })
     }
 
     /// The model itself.
@@ -272,14 +275,17 @@ impl Model {
         self.shares_batches
     }
 
-    /// The vectors of `sequences`, one after another.
+    /// The vectors of `sequences`, one after another. The memory that the run worked in is kept for
+    /// the next one or given back.
     ///
     /// # Errors
     /// Those of ONNX Runtime.
-    pub fn run(&self, sequences: &[&[u32]]) -> Result<Vec<f32>> {
-        self.has_run.store(true, Relaxed);
-        self.counters.add_batch(sequences.iter().map(|sequence| sequence.len()));
-        guarded(|| self.embedder.run(sequences, WorkingMemory::Kept))
+    pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
+        let tokens = self.counters.add_batch(sequences.iter().map(|sequence| sequence.len()));
+        if tokens > KEPT_TOKENS {
+            self.has_stretched.store(true, Relaxed);
+        }
+        guarded(|| self.embedder.run(sequences, memory))
     }
 }
 

@@ -26,6 +26,17 @@ pub fn log(message: &str) {
     let _ = writeln!(std::io::stderr(), "LOG:  vector_tools embedder: {message}");
 }
 
+/// Lets the threads of other work go before this one, without starving it on a busy machine.
+pub fn stand_back() {
+    let usual = rustix::process::getpriority_process(None).unwrap_or(0);
+    // Without it, bulk work takes its share from queries, which is no error.
+    let _ = rustix::process::setpriority_process(None, (usual + STANDING_BACK).min(LEAST_URGENT));
+}
+
+/// Nice values: a tenth of the share of a thread that does not stand back.
+const STANDING_BACK: i32 = 10;
+const LEAST_URGENT: i32 = 19;
+
 /// Makes the C library give freed memory back, rather than adapt to the large pieces that loading
 /// a model takes, and keep few heaps for many threads.
 pub fn keep_little_memory() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use crate::short_lane::ShortLane;
 
 /// Room for ONNX Runtime and the tokenizers; only what is touched takes memory.
 const STACK: usize = 2 << 20;
+/// How long clients have to take the last answers: the new process waits for the end of this one.
+const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be accepted, for want of descriptors or threads.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -66,7 +68,7 @@ impl Server {
         Ok(Server {
             models: Models::new(arguments.clone()),
             short_lane: ShortLane::new(arguments.threads),
-            bulk_lane: BulkLane::new(arguments.threads),
+            bulk_lane: BulkLane::new(arguments.threads, arguments.memory_limit),
             arguments,
             connections: Mutex::default(),
             one_less: Condvar::new(),
@@ -79,7 +81,8 @@ impl Server {
         })
     }
 
-    /// Accepts connections until [`drain`](Self::drain) is called, then returns when all are closed.
+    /// Accepts connections until [`drain`](Self::drain) is called, then returns when all are closed
+    /// or should be.
     pub fn run(self: &Arc<Server>, listener: &OwnedFd) {
         let mut number = 0;
         while !self.draining.load(SeqCst) {
@@ -99,10 +102,9 @@ impl Server {
                 Err(_) => thread::sleep(RETRY),
             }
         }
-        let mut connections = lock(&self.connections);
-        while !connections.is_empty() {
-            connections = self.one_less.wait(connections).unwrap_or_else(PoisonError::into_inner);
-        }
+        let connections = lock(&self.connections);
+        // The result says no more than that the process ends now.
+        let _ = self.one_less.wait_timeout_while(connections, LONGEST_DRAIN, |left| !left.is_empty());
     }
 
     fn serve(self: &Arc<Server>, number: u64, peer: Peer) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use vector_tools::embedding::Embedder;
 use vector_tools::error::{Error, Result};
+use vector_tools::model::session::WorkingMemory;
 
 use crate::models::{Model, lock};
 use crate::peer::Peer;
@@ -189,7 +190,7 @@ fn run(batch: Vec<Waiting>) {
         return;
     }
     let sequences: Vec<&[u32]> = batch.iter().map(|waiting| waiting.tokens.as_slice()).collect();
-    match model.run(&sequences) {
+    match model.run(&sequences, WorkingMemory::Kept) {
         Ok(vectors) => {
             let dimensions = model.embedder().dimensions();
             for (waiting, vector) in batch.iter().zip(vectors.chunks_exact(dimensions)) {
@@ -200,7 +201,7 @@ fn run(batch: Vec<Waiting>) {
         // One sequence's failure is not the others'.
         Err(_) => {
             for waiting in &batch {
-                let result = model.run(&[&waiting.tokens]);
+                let result = model.run(&[&waiting.tokens], WorkingMemory::Kept);
                 waiting.request.finish(waiting.place, result.as_deref().map_err(Clone::clone));
             }
         }

@@ -67,11 +67,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts one run over sequences of the given lengths.
-    pub fn add_batch(&self, lengths: impl ExactSizeIterator<Item = usize>) {
-        let count = lengths.len();
+    /// Counts one run over sequences of the given lengths, and says how many tokens it has, padding
+    /// included.
+    pub fn add_batch(&self, lengths: impl ExactSizeIterator<Item = usize>) -> usize {
+        let tokens = lengths.len() * lengths.max().unwrap_or(0);
         self.batches.fetch_add(1, Relaxed);
-        self.batch_tokens.fetch_add((count * lengths.max().unwrap_or(0)) as u64, Relaxed);
+        self.batch_tokens.fetch_add(tokens as u64, Relaxed);
+        tokens
     }
 }
 
