@@ -37,7 +37,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 thread_local! {
     static KNOWN: RefCell<HashMap<String, Rc<Known>>> = RefCell::default();
-    static CLIENT: RefCell<Client<SessionConnector>> = RefCell::new(Client::new(SessionConnector::Starting));
+    // Never dropped when the backend exits: PostgreSQL's memory may be gone before.
+    static CLIENT: ManuallyDrop<RefCell<Client<SessionConnector>>> =
+        ManuallyDrop::new(RefCell::new(Client::new(SessionConnector::Starting)));
     // Never dropped when the backend exits: ONNX Runtime's own teardown may have run before.
     static LOADED: ManuallyDrop<RefCell<HashMap<String, Loaded>>> = ManuallyDrop::default();
     static TOLD: Cell<bool> = const { Cell::new(false) };
@@ -61,7 +63,7 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
     if is_local {
         return with_local(&known, work);
     }
-    CLIENT.with_borrow_mut(|client| match client.embedder(&known.record, &known.source) {
+    CLIENT.with(|client| match client.borrow_mut().embedder(&known.record, &known.source) {
         Ok(mut embedder) => {
             FELL_BACK.set(None);
             work(&mut embedder)

@@ -10,11 +10,14 @@ use pgrx::pg_sys;
 use super::start::{self, Starter};
 use crate::embedding::shared::{Connector, Transport, greet};
 use crate::error::{Error, Result};
-use crate::pg::waiting::{Readiness, wait_for};
+use crate::pg::waiting::{Readiness, Watched};
 
 /// How long a session waits for the process to start and to greet; for a model and for vectors it
 /// waits as long as the statement may.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that are read at once: the answer to a query.
+const READ_AHEAD: usize = 8 << 10;
 
 /// Processes that may end before they greet.
 const MOST_GREETINGS: usize = 5;
@@ -30,7 +33,12 @@ pub enum SessionConnector {
 
 /// A connection that waits as PostgreSQL does.
 pub struct SessionTransport {
+    // Before the stream, because it is dropped in that order.
+    watched: Watched,
     stream: UnixStream,
+    /// Bytes that were read and not asked for yet, from `taken` on.
+    read_ahead: Vec<u8>,
+    taken: usize,
     /// Until when the process must have answered, if it must.
     until: Option<Instant>,
     _counted: CountedDescriptor,
@@ -50,7 +58,7 @@ impl Connector for SessionConnector {
                 SessionConnector::Looking => start::connect()?
                     .ok_or_else(|| Error::EmbedderUnavailable { reason: "it does not run".to_owned() })?,
             };
-            let mut transport = SessionTransport { stream, until: Some(until), _counted: counted };
+            let mut transport = SessionTransport::new(stream, until, counted);
             match greet(&mut transport) {
                 Ok(()) => {
                     transport.until = None;
@@ -81,10 +89,20 @@ impl Transport for SessionTransport {
 
     fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
-            match self.stream.read(buffer) {
-                Ok(0) => return Err(lost("it closed the connection".to_owned())),
-                Ok(read) => buffer = &mut buffer[read..],
-                Err(error) => self.wait_or_fail(&error, Readiness::Readable)?,
+            let ahead = &self.read_ahead[self.taken..];
+            if !ahead.is_empty() {
+                let count = ahead.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&ahead[..count]);
+                self.taken += count;
+                buffer = &mut buffer[count..];
+            } else if buffer.len() < READ_AHEAD {
+                self.read_more()?;
+            } else {
+                match self.stream.read(buffer) {
+                    Ok(0) => return Err(closed()),
+                    Ok(count) => buffer = &mut buffer[count..],
+                    Err(error) => self.wait_or_fail(&error, Readiness::Readable)?,
+                }
             }
         }
         Ok(())
@@ -92,9 +110,38 @@ impl Transport for SessionTransport {
 }
 
 impl SessionTransport {
+    fn new(stream: UnixStream, until: Instant, counted: CountedDescriptor) -> SessionTransport {
+        let watched = Watched::new(stream.as_raw_fd());
+        SessionTransport {
+            watched,
+            stream,
+            read_ahead: Vec::with_capacity(READ_AHEAD),
+            taken: 0,
+            until: Some(until),
+            _counted: counted,
+        }
+    }
+
+    /// Reads what is there, or waits for it: a short answer comes in one piece.
+    fn read_more(&mut self) -> Result<()> {
+        self.taken = 0;
+        self.read_ahead.resize(READ_AHEAD, 0);
+        match self.stream.read(&mut self.read_ahead) {
+            Ok(0) => Err(closed()),
+            Ok(count) => {
+                self.read_ahead.truncate(count);
+                Ok(())
+            }
+            Err(error) => {
+                self.read_ahead.clear();
+                self.wait_or_fail(&error, Readiness::Readable)
+            }
+        }
+    }
+
     /// Waits where `error` says that the socket is not ready; other errors mean that the process is
     /// gone.
-    fn wait_or_fail(&self, error: &std::io::Error, readiness: Readiness) -> Result<()> {
+    fn wait_or_fail(&mut self, error: &std::io::Error, readiness: Readiness) -> Result<()> {
         match error.kind() {
             ErrorKind::Interrupted => Ok(()),
             ErrorKind::WouldBlock => {
@@ -102,12 +149,16 @@ impl SessionTransport {
                 if most.is_some_and(|most| most.is_zero()) {
                     return Err(silent());
                 }
-                wait_for(self.stream.as_raw_fd(), readiness, most);
+                self.watched.wait_for(readiness, most);
                 Ok(())
             }
             _ => Err(lost(format!("the connection to it is broken: {error}"))),
         }
     }
+}
+
+fn closed() -> Error {
+    lost("it closed the connection".to_owned())
 }
 
 fn lost(reason: String) -> Error {
