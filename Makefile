@@ -5,7 +5,8 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
+	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store bench-embedder example lint clean \
+	distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -83,6 +84,10 @@ bench-audit: ## what auditing costs an INSERT
 bench-store: ## speed of writing and searching a vector store
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
+
+bench-embedder: setup-for-tests ## the embedding process beside models in each session
+	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
+	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench embedder_sql
 
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny

@@ -41,6 +41,8 @@ fn check_broken_file(name: &str, sqlstate: &str, file: &str, content: &str) {
 fn check_library(name: &str, sqlstate: &str, library: &Path) {
     let database = Database::with_extension(name);
     let mut session = database.connect();
+    // The embedding process has the library that the server's settings name.
+    session.run("SET vector_tools.embedder = 'backend'");
     session.run(&format!("SET vector_tools.onnxruntime_library = '{}'", library.display()));
     let error = session.fails(sqlstate, "SELECT embed('anything')");
     session.run("RESET vector_tools.onnxruntime_library");

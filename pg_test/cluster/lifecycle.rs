@@ -47,6 +47,7 @@ const BATCHES: [usize; 3] = [8, 28, 12];
 fn a_session_does_not_grow_with_the_texts_it_embeds() {
     let database = Database::with_extension("memory");
     let mut session = database.connect();
+    session.run("SET vector_tools.embedder = 'backend'");
     let mut after_batches = |numbers: std::ops::Range<usize>| -> Vec<u64> {
         let after_batch = numbers.map(|number| {
             // Lengths from two words to twelve, in another order in each batch.

@@ -5,6 +5,7 @@
 //! them all; `UPDATE_EXPECTED=1` writes the expected lists anew.
 
 mod database;
+mod embedder;
 mod models;
 mod process;
 mod replication;
@@ -23,6 +24,12 @@ mod cancel;
 mod concurrency;
 mod dump;
 mod dump_tables;
+mod embedder_crash;
+mod embedder_lack;
+mod embedder_rights;
+mod embedder_settings;
+mod embedder_shared;
+mod embedder_shutdown;
 mod examples;
 mod install;
 mod lifecycle;

@@ -104,6 +104,8 @@ fn check_replaced_file(database: &str, file: &str) {
     let folder = Folder::new();
     let model = folder.copy_model(MODEL, "first");
     let mut warm = database.connect();
+    // The embedding process would go on with what it has loaded; see embedder_crash.rs.
+    warm.run("SET vector_tools.embedder = 'backend'");
     register(&mut warm, &model);
     let before = warm.text(VECTOR);
     let path = model.join(file);
@@ -115,6 +117,7 @@ fn check_replaced_file(database: &str, file: &str) {
     let found =
         warm.text(&format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", path.display()));
     let mut fresh = database.connect();
+    fresh.run("SET vector_tools.embedder = 'backend'");
     let error = fresh.fails("XX001", VECTOR);
     let detail = error.detail().unwrap_or_default();
     assert!(

@@ -1,8 +1,11 @@
 //! One session of a client, with the checks that tests repeat.
 
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use postgres::error::DbError;
 use postgres::types::ToSql;
-use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
+use postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::server::Server;
 
@@ -38,15 +41,23 @@ pub struct Session {
     client: Client,
     /// The backend's process id.
     pub pid: i32,
+    notices: Arc<Mutex<Vec<DbError>>>,
 }
 
 impl Session {
     /// Connects to a database as a role.
     pub fn open(server: &Server, database: &str, role: &str) -> Session {
         let connection = server.connection(database, role);
-        let client = Client::connect(&connection, NoTls)
+        let mut config: Config = connection.parse().expect("the connection string of a server is one");
+        let notices: Arc<Mutex<Vec<DbError>>> = Arc::default();
+        let heard = notices.clone();
+        config.notice_callback(move |notice| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+        });
+        let client = config
+            .connect(NoTls)
             .unwrap_or_else(|error| panic!("expected a connection to {connection}, not {error:?}"));
-        let mut session = Session { client, pid: 0 };
+        let mut session = Session { client, pid: 0, notices };
         session.pid = session.text("SELECT pg_backend_pid()").parse().expect("a process id is a number");
         session
     }
@@ -120,6 +131,11 @@ impl Session {
             Ok(rows) => format!("success with {rows:?}"),
             Err(error) => error.code().code().to_owned(),
         }
+    }
+
+    /// What the server has said beside its answers since the last call.
+    pub fn take_notices(&mut self) -> Vec<DbError> {
+        mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Checks that the session still works, by embedding something.

@@ -94,8 +94,8 @@ impl LocalEmbedder {
     }
 
     /// The model's tokenizer.
-    pub fn tokenizer(&self) -> Arc<TextTokenizer> {
-        self.tokenizer.clone()
+    pub fn tokenizer(&self) -> &Arc<TextTokenizer> {
+        &self.tokenizer
     }
 
     /// The token ids the model would see for `text`, truncated, without any prefix.
@@ -106,11 +106,25 @@ impl LocalEmbedder {
         self.tokenizer.encode(text)
     }
 
+    /// The token ids the model sees for `text` and its prefix, truncated.
+    ///
+    /// # Errors
+    /// [`Error::InferenceFailed`] (38000).
+    pub fn sequence(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.prefixed(text, purpose))
+    }
+
+    /// The vectors of `sequences`, none of them empty, one after another; for several threads at
+    /// once.
+    ///
+    /// # Errors
+    /// Those of [`EncoderSession::run`].
+    pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
+        self.session.run(sequences, memory)
+    }
+
     fn prefixed<'a>(&self, text: &'a str, purpose: Purpose) -> Cow<'a, str> {
-        let prefix = match purpose {
-            Purpose::Passage => &self.settings.passage_prefix,
-            Purpose::Query => &self.settings.query_prefix,
-        };
+        let prefix = purpose.prefix(&self.settings);
         if prefix.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prefix}{text}")) }
     }
 }
@@ -126,7 +140,7 @@ impl Embedder for LocalEmbedder {
             let mut sequences = Vec::with_capacity(part.len());
             for text in part {
                 checkpoint()?;
-                sequences.push(self.tokenizer.encode(&self.prefixed(text, purpose))?);
+                sequences.push(self.sequence(text, purpose)?);
             }
             let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
             let batches = plan_batches(&lengths, self.token_budget);
@@ -143,7 +157,7 @@ impl Embedder for LocalEmbedder {
         Ok(embeddings)
     }
 
-    fn count_tokens(&self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
+    fn count_tokens(&mut self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
         self.tokenizer.count(text, checkpoint)
     }
 }

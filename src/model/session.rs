@@ -1,11 +1,14 @@
 //! Running a model's ONNX graph over a batch of token sequences.
 
+use std::ffi::CString;
+
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
 
 use super::Pooling;
+use super::concurrent_run;
 use super::manifest::{EncodingSettings, ModelFiles};
 use super::pooling::normalize;
 use crate::error::{Error, Result};
@@ -41,11 +44,11 @@ pub enum WorkingMemory {
     GivenBack,
 }
 
-/// A loaded ONNX graph that turns token ids into vectors.
+/// A loaded ONNX graph that turns token ids into vectors, for several threads at once.
 pub struct EncoderSession {
     session: Session,
-    inputs: Vec<(String, Input)>,
-    output: String,
+    inputs: Vec<(CString, Input)>,
+    output: CString,
     shape: Shape,
     pooling: Pooling,
     normalize: bool,
@@ -103,7 +106,7 @@ impl EncoderSession {
     ///
     /// # Errors
     /// [`Error::InferenceFailed`] (38000), [`Error::UnknownOutputs`] (0A000).
-    pub fn run(&mut self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
+    pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
         let options = run_options(memory).map_err(inference_failed)?;
         let batch = sequences.len();
         let width = sequences.iter().map(|sequence| sequence.len()).max().unwrap_or(0);
@@ -112,14 +115,13 @@ impl EncoderSession {
             .iter()
             .map(|(name, input)| {
                 let values = fill(*input, sequences, width);
-                let tensor = Tensor::from_array(([batch, width], values))?;
-                Ok((name.as_str().into(), tensor.into()))
+                Ok((name, Tensor::from_array(([batch, width], values))?))
             })
-            .collect::<ort::Result<Vec<(std::borrow::Cow<str>, SessionInputValue)>>>()
+            .collect::<ort::Result<Vec<_>>>()
             .map_err(inference_failed)?;
-        let outputs = self.session.run_with_options(inputs, &options).map_err(inference_failed)?;
-        let (shape, values) =
-            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(inference_failed)?;
+        let result =
+            concurrent_run::run(&self.session, &inputs, &self.output, &options).map_err(inference_failed)?;
+        let (shape, values) = result.try_extract_tensor::<f32>().map_err(inference_failed)?;
         let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
         let mut vectors = match (self.shape, shape.as_slice()) {
             (Shape::Text, [rows, _]) if *rows == batch => values.to_vec(),
@@ -134,7 +136,7 @@ impl EncoderSession {
                 return Err(Error::UnknownOutputs {
                     found: format!(
                         "{} with shape {shape:?} for {batch} texts of {width} tokens",
-                        self.output
+                        self.output.to_string_lossy()
                     ),
                 });
             }
@@ -177,7 +179,7 @@ fn run_options(memory: WorkingMemory) -> ort::Result<RunOptions> {
     Ok(options)
 }
 
-fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
+fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(CString, Input)>> {
     let inputs: Option<Vec<_>> = outlets
         .iter()
         .map(|outlet| {
@@ -187,7 +189,8 @@ fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
                 "token_type_ids" => Input::TokenTypeIds,
                 _ => return None,
             };
-            is_tensor_of(outlet, TensorElementType::Int64).then(|| (outlet.name().to_owned(), input))
+            let name = CString::new(outlet.name()).ok()?;
+            is_tensor_of(outlet, TensorElementType::Int64).then_some((name, input))
         })
         .collect();
     inputs
@@ -196,7 +199,7 @@ fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
 }
 
 /// The output to read: the one asked for, else the best of the usual names, else the only one.
-fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Shape)> {
+fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(CString, Shape)> {
     let find = |name: &&str| outlets.iter().find(|outlet| outlet.name() == *name);
     let chosen = match asked {
         Some(name) => find(&name),
@@ -214,7 +217,7 @@ fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Sha
                 3 => Shape::Token,
                 _ => return None,
             };
-            Some((outlet.name().to_owned(), shape))
+            Some((CString::new(outlet.name()).ok()?, shape))
         })
         .ok_or_else(|| Error::UnknownOutputs { found: describe(outlets) })
 }

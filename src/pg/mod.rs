@@ -6,6 +6,7 @@ pub mod array;
 pub mod audit;
 pub mod catalog;
 pub mod column_types;
+pub mod embedder;
 pub mod embedders;
 pub mod indexes;
 pub mod jsonb;
@@ -25,6 +26,7 @@ pub mod text_vector;
 pub mod tokenizers;
 pub mod vector;
 pub mod vector_store;
+pub mod waiting;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

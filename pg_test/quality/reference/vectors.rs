@@ -50,7 +50,7 @@ fn int8_vectors_are_near_the_reference() {
 
 #[test]
 fn tokens_are_counted_as_the_reference_counts_them() {
-    let Some(model) = model("tokens_are_counted_as_the_reference_counts_them", FP32) else { return };
+    let Some(mut model) = model("tokens_are_counted_as_the_reference_counts_them", FP32) else { return };
     for (_, samples) in collections("tokens_are_counted_as_the_reference_counts_them") {
         for sample in samples {
             let counted =

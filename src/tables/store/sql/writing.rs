@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::chunking::{self, Options, Strategy};
-use crate::embedding::{Embedder, Purpose};
+use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::pg::embedders::{check_interrupts, with_embedder};
 use crate::pg::vector::Vector;
