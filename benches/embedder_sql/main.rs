@@ -54,7 +54,7 @@ struct Scale {
 }
 
 const FULL: Scale =
-    Scale { rounds: 60, first_calls: 15, sessions: 50, turns: 5, seconds: 4, texts: 1500, kills: 100 };
+    Scale { rounds: 40, first_calls: 15, sessions: 50, turns: 5, seconds: 3, texts: 500, kills: 100 };
 const QUICK: Scale =
     Scale { rounds: 5, first_calls: 3, sessions: 10, turns: 1, seconds: 1, texts: 200, kills: 5 };
 

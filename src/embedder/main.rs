@@ -22,8 +22,8 @@
 //! | 2 | where messages go, one line each, beginning with `LOG:` |
 //! | 3 | a listening Unix stream socket |
 //!
-//! The supervisor gives it an empty environment but for `MALLOC_ARENA_MAX=2` and
-//! `ORT_DISABLE_TELEMETRY=1`, the folder `/`, and no other descriptors. The limits it puts on
+//! The supervisor gives it an empty environment but for `ORT_DISABLE_TELEMETRY=1`, the folder `/`,
+//! and no other descriptors. The limits it puts on
 //! itself (sandbox.rs), `PR_SET_PDEATHSIG` and `oom_score_adj` are its own business.
 //!
 //! | exit code | meaning |
@@ -57,11 +57,11 @@ use server::Server;
 const MISUSED: i32 = 2;
 
 fn main() {
-    process::keep_little_memory();
     let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
         Ok(arguments) => arguments,
         Err(reason) => misused(&reason),
     };
+    process::tune_memory(arguments.threads);
     let listener = process::take_listener();
     if rustix::net::sockopt::socket_acceptconn(&listener) != Ok(true) {
         misused("descriptor 3 is no listening socket; this program is started by vector_tools itself");

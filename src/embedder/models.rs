@@ -11,7 +11,7 @@ use vector_tools::embedding::{Embedder, LocalEmbedder, Purpose};
 use vector_tools::error::{Error, Result};
 use vector_tools::model::ModelRecord;
 use vector_tools::model::runtime::open_runtime;
-use vector_tools::model::session::WorkingMemory;
+use vector_tools::model::session::{Callers, WorkingMemory};
 
 use crate::arguments::Arguments;
 use crate::guarded::guarded;
@@ -197,9 +197,6 @@ impl Models {
             drop(guard);
             // One for the entry and one here.
             if Arc::strong_count(&loaded.model) == 2 && loaded.model.has_stretched.swap(false, Relaxed) {
-                let probe = loaded.model.embedder.sequence("a", Purpose::Passage);
-                let _ =
-                    probe.and_then(|probe| loaded.model.embedder.run(&[&probe], WorkingMemory::GivenBack));
                 process::trim_memory();
             }
         }
@@ -253,8 +250,8 @@ impl Entry {
 impl Model {
     fn load(arguments: &Arguments, entry: &Entry) -> Result<Model> {
         let runtime = open_runtime(arguments.configured_library.as_deref(), &arguments.libraries)?;
-        // One thread for each run: several runs at once use the cores better than one on all.
-        let embedder = LocalEmbedder::load_registered(runtime, &entry.record, &entry.source, 1)?;
+        let (record, source) = (&entry.record, &entry.source);
+        let embedder = LocalEmbedder::load_registered_for(runtime, record, source, Callers::Many)?;
         let shares_batches = gives_same_vectors_together(&embedder)?;
         let counters = Arc::clone(&entry.counters);
         Ok(Model { embedder, shares_batches, has_stretched: AtomicBool::new(false), counters })
@@ -275,8 +272,8 @@ impl Model {
         self.shares_batches
     }
 
-    /// The vectors of `sequences`, one after another. The memory that the run worked in is kept for
-    /// the next one or given back.
+    /// The vectors of `sequences`, one after another. Memory that the run worked in is kept for the
+    /// next one or given back.
     ///
     /// # Errors
     /// Those of ONNX Runtime.
@@ -285,7 +282,11 @@ impl Model {
         if tokens > KEPT_TOKENS {
             self.has_stretched.store(true, Relaxed);
         }
-        guarded(|| self.embedder.run(sequences, memory))
+        let vectors = guarded(|| self.embedder.run(sequences, memory));
+        if memory == WorkingMemory::GivenBack {
+            process::trim_memory();
+        }
+        vectors
     }
 }
 

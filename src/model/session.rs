@@ -3,6 +3,7 @@
 use std::ffi::CString;
 
 use ort::environment::Environment;
+use ort::ep::CPU;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
@@ -44,6 +45,18 @@ pub enum WorkingMemory {
     GivenBack,
 }
 
+/// Who runs a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// One thread at a time. Each run takes so many threads, the caller's among them, and works in an
+    /// arena of the session.
+    One { threads: usize },
+    /// Any number of threads at once, each run in its caller's. They work in the C library's memory:
+    /// in an arena of the session, whose buffers wander between cores, runs on four cores took a
+    /// fifth longer, and waited for each other besides.
+    Many,
+}
+
 /// A loaded ONNX graph that turns token ids into vectors, for several threads at once.
 pub struct EncoderSession {
     session: Session,
@@ -53,12 +66,13 @@ pub struct EncoderSession {
     pooling: Pooling,
     normalize: bool,
     dimensions: usize,
+    callers: Callers,
 }
 
 impl EncoderSession {
     /// Loads a graph from the `bytes` of its ONNX file, or from its path where it keeps its weights
-    /// in a file beside it, to run on `threads` threads, and probes its dimensions with the
-    /// `probe` token ids. One thread means the caller's: no thread is started.
+    /// in a file beside it, to be run by `callers`, and probes its dimensions with the `probe` token
+    /// ids. One thread means the caller's: no thread is started.
     ///
     /// # Errors
     /// [`Error::ModelFileCorrupt`] (22P03), [`Error::UnknownInputs`] and
@@ -68,10 +82,10 @@ impl EncoderSession {
         files: &ModelFiles,
         bytes: &[u8],
         settings: &EncodingSettings,
-        threads: usize,
+        callers: Callers,
         probe: &[u32],
     ) -> Result<EncoderSession> {
-        let session = build(environment, files, bytes, threads).map_err(|error| Error::ModelFileCorrupt {
+        let session = build(environment, files, bytes, callers).map_err(|error| Error::ModelFileCorrupt {
             path: files.onnx.clone(),
             reason: error.to_string(),
         })?;
@@ -85,6 +99,7 @@ impl EncoderSession {
             pooling: settings.pooling,
             normalize: settings.normalize,
             dimensions: 0,
+            callers,
         };
         session.dimensions = session.run(&[probe], WorkingMemory::GivenBack)?.len();
         Ok(session)
@@ -102,12 +117,12 @@ impl EncoderSession {
 
     /// Runs the graph once over `sequences` (none of them empty), padded to the longest, and
     /// returns their vectors one after another, `dimensions` numbers each. The memory that the run
-    /// worked in is kept for the next one or given back.
+    /// worked in is kept for the next one or given back; with many callers the C library decides.
     ///
     /// # Errors
     /// [`Error::InferenceFailed`] (38000), [`Error::UnknownOutputs`] (0A000).
     pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
-        let options = run_options(memory).map_err(inference_failed)?;
+        let options = self.run_options(memory).map_err(inference_failed)?;
         let batch = sequences.len();
         let width = sequences.iter().map(|sequence| sequence.len()).max().unwrap_or(0);
         let inputs = self
@@ -147,18 +162,31 @@ impl EncoderSession {
         }
         Ok(vectors)
     }
+
+    fn run_options(&self, memory: WorkingMemory) -> ort::Result<RunOptions> {
+        let mut options = RunOptions::new()?;
+        if memory == WorkingMemory::GivenBack && self.callers != Callers::Many {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        }
+        Ok(options)
+    }
 }
 
 fn build(
     environment: &Environment,
     files: &ModelFiles,
     bytes: &[u8],
-    threads: usize,
+    callers: Callers,
 ) -> ort::Result<Session> {
+    let (threads, has_arena) = match callers {
+        Callers::One { threads } => (threads, true),
+        Callers::Many => (1, false),
+    };
     let mut builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
+        .with_execution_providers([CPU::default().with_arena_allocator(has_arena).build()])?
         // Batches differ in shape, so that a memory pattern would fit none of them.
         .with_memory_pattern(false)?
         // Weights outside the arena, which grows in powers of two and is emptied after long work.
@@ -169,14 +197,6 @@ fn build(
         Some(_) => builder.commit_from_file(&files.onnx),
         None => builder.commit_from_memory(bytes),
     }
-}
-
-fn run_options(memory: WorkingMemory) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    if memory == WorkingMemory::GivenBack {
-        options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    }
-    Ok(options)
 }
 
 fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(CString, Input)>> {
