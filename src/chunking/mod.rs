@@ -52,7 +52,7 @@ pub struct Chunk {
 ///
 /// Nothing of the text is in no chunk but white space, no chunk is blank, and none has more tokens
 /// than asked for or than the model reads, except for a single character that alone has more.
-/// `checkpoint` is called at least once for every mebibyte, before any of it is looked at.
+/// `checkpoint` is called several times for every 256 kB.
 ///
 /// # Errors
 /// [`crate::error::Error::InvalidArgument`] (22023) for sizes out of range,

@@ -8,8 +8,9 @@
 
 /// The least bytes of a stretch.
 const LEAST_STRETCH: usize = 16 << 10;
-/// The most bytes of a stretch: a quarter of a second of tokenizing.
-const LARGEST_STRETCH: usize = 1 << 20;
+/// The most bytes of a stretch, and so of a chunk: what hostile text keeps a processor busy with for a
+/// quarter of a second.
+const LARGEST_STRETCH: usize = 256 << 10;
 /// How far a cut goes back for white space.
 const LONGEST_WORD: usize = 4 << 10;
 
