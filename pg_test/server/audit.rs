@@ -117,6 +117,21 @@ mod tests {
     }
 
     #[pg_test]
+    fn what_a_log_forbids_is_refused() {
+        run("CREATE TABLE keyless (body text)");
+        run("SELECT enable_audit('keyless'); INSERT INTO keyless VALUES ('a')");
+        run("TRUNCATE vector_audit_log; ALTER TABLE vector_audit_log ALTER record_id SET NOT NULL");
+        run(
+            "DO $$ BEGIN INSERT INTO keyless VALUES ('b'); RAISE 'no error'; EXCEPTION WHEN not_null_violation THEN NULL; END $$",
+        );
+        run(
+            "ALTER TABLE vector_audit_log ALTER record_id DROP NOT NULL, ALTER changed_at TYPE timestamptz(0)",
+        );
+        run("INSERT INTO keyless VALUES ('c')");
+        assert!(one::<bool>("SELECT changed_at = date_trunc('second', changed_at) FROM vector_audit_log"));
+    }
+
+    #[pg_test]
     fn keys_are_those_of_searches() {
         run("CREATE TABLE pairs (n integer, t timestamptz, k text, PRIMARY KEY (k, n, t))");
         run("CREATE TABLE keyless (body text)");

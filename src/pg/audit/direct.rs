@@ -13,7 +13,8 @@ use super::buffer::{Change, Changes};
 use super::triggers::is_guard;
 use crate::pg::rights;
 
-/// The columns of a log, as its template has them.
+/// The columns of a log, as its template has them; those that may be NULL must not have been forbidden
+/// it.
 const COLUMNS: [(&str, pg_sys::Oid); 12] = [
     ("id", pg_sys::INT8OID),
     ("operation", pg_sys::TEXTOID),
@@ -28,6 +29,8 @@ const COLUMNS: [(&str, pg_sys::Oid); 12] = [
     ("changed_at", pg_sys::TIMESTAMPTZOID),
     ("transaction_id", pg_sys::XID8OID),
 ];
+
+const NULLABLE: [&str; 4] = ["partition_name", "record_id", "old_data", "new_data"];
 
 /// Lines that are put into pages together.
 const LINES: usize = 256;
@@ -237,7 +240,11 @@ fn sequence_of(log: &PgRelation) -> Option<pg_sys::Oid> {
     let columns = log.tuple_desc();
     let is_as_made = columns.len() == COLUMNS.len()
         && columns.iter().zip(COLUMNS).all(|(column, (name, type_oid))| {
-            !column.attisdropped && column.name() == name && column.atttypid == type_oid
+            !column.attisdropped
+                && column.name() == name
+                && column.atttypid == type_oid
+                && column.atttypmod == -1
+                && !(column.attnotnull && NULLABLE.contains(&name))
         });
     // SAFETY: the log is open, so its descriptions are there; a look-up in the catalogue.
     unsafe {
