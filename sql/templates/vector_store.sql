@@ -44,7 +44,9 @@ COMMENT ON COLUMN {table}.lexemes IS 'the words of content, for the keyword leg 
 COMMENT ON COLUMN {table}.embedding_model IS 'the model; its default is the model of the store';
 COMMENT ON COLUMN {table}.collection_id IS 'the collection, if it is in one';
 
-CREATE TABLE {default_partition} PARTITION OF {table} DEFAULT;
+-- Two rows of a small model fit into a page as they are. PostgreSQL's own target would compress the texts
+-- of each and put its embedding elsewhere, which costs a writer and every reader of embeddings.
+CREATE TABLE {default_partition} PARTITION OF {table} DEFAULT WITH (toast_tuple_target = 4080);
 COMMENT ON TABLE {default_partition} IS 'the rows of namespaces that have no partition of their own';
 
 CREATE INDEX idx_embeddings_namespace ON {table} (namespace);

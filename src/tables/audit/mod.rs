@@ -1,5 +1,6 @@
 //! Auditing: the log of a schema, the triggers that write it, and the statements they run.
 
+pub mod binary_json;
 pub mod change;
 #[cfg(feature = "pg")]
 pub mod sql;

@@ -89,7 +89,7 @@ impl DocumentCall {
         let stored: Vec<StoredChunk> = stored.into_iter().flatten().collect();
         let plan = DocumentPlan::new(&chunks, &stored);
         let rows = self.rows(&store, &document, &namespace, &chunks, &plan)?;
-        write(&store, &rows, collection.as_deref());
+        write(&store, rows, collection.as_deref());
         if !plan.described.is_empty() {
             spi::change(&statements::describe_rows(&store, &document, &plan.described, &description));
         }
@@ -188,9 +188,14 @@ fn stored_embeddings(store: &Store, document: &DocumentKey, places: &[i64]) -> H
     found.into_iter().flatten().collect()
 }
 
-fn write(store: &Store, rows: &[NewRow], collection: Option<&str>) -> u64 {
-    let parts = rows.chunks(ROWS_IN_A_STATEMENT);
-    parts.map(|part| spi::change(&statements::write_rows(store, part, collection))).sum()
+/// Writes rows, whose memory is given back part by part.
+fn write(store: &Store, rows: Vec<NewRow>, collection: Option<&str>) -> u64 {
+    let (mut rows, mut changed) = (rows.into_iter(), 0);
+    while rows.len() > 0 {
+        let part = rows.by_ref().take(ROWS_IN_A_STATEMENT);
+        changed += spi::change(&statements::write_rows(store, part, collection));
+    }
+    changed
 }
 
 pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) -> Result<i64> {
@@ -215,7 +220,7 @@ pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) 
     for namespace in namespaces {
         spi::wait(&lock(store.namespace_lock(namespace), true));
     }
-    Ok(write(&store, &rows, collection.as_deref()) as i64)
+    Ok(write(&store, rows, collection.as_deref()) as i64)
 }
 
 pub fn delete_document(
