@@ -10,7 +10,7 @@ TOOL = $(PYTHON) tools
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
-	@awk -F ':.*## ' '/^#:/ { print substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' \
+	@awk -F ':.*## ' '/^#:/ { print substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 
 #:

@@ -18,3 +18,9 @@ pub fn lock_key(parts: &[&str]) -> i64 {
     // Sixteen hexadecimal digits always are a number of 64 bits.
     u64::from_str_radix(&digest[..16], 16).unwrap_or(0) as i64
 }
+
+/// The statement that lets one call at a time change what a table, by its number in the catalogue, is
+/// governed by. Two that have opened it could not both alter it.
+pub fn definition_lock(table: u32) -> Statement {
+    lock(lock_key(&["definition", &table.to_string()]), false)
+}
