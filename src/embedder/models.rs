@@ -57,7 +57,7 @@ pub struct Model {
 }
 
 /// The working memory of so many tokens stays, because queries come one after another.
-const KEPT_TOKENS: usize = 512;
+const KEPT_TOKENS: usize = 256;
 
 /// The most that two runs of one text may differ in a number of its vector.
 const SAME_VECTOR: f32 = 1e-5;
