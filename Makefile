@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
+	test-docs bench quality bench-embedder bench-search bench-memories bench-audit bench-store example lint clean distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
@@ -58,12 +58,16 @@ test-docs: setup-for-tests ## the documentation's examples
 
 bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
-	@$(TOOL)/run.py cargo bench --no-default-features
+	@$(TOOL)/run.py cargo bench --no-default-features --bench pure
 	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench sql
 
 quality: ## ranking on collections with judgements: make quality COLLECTIONS="folder …"
 	@$(TOOL)/install.py
 	@$(PYTHON) pg_test/quality/ranking/run.py $(if $(PLOT),--plot $(PLOT)) $(COLLECTIONS)
+
+bench-embedder: ## the shared embedder beside a model in each session, without PostgreSQL
+	@$(TOOL)/setup.py onnxruntime models build
+	@$(TOOL)/run.py cargo bench --no-default-features --bench embedder
 
 bench-search: ## speed of searching a large table: make bench-search ROWS=1000000
 	@$(TOOL)/install.py
