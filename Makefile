@@ -62,7 +62,7 @@ test-docs: setup-for-tests ## the documentation's examples
 
 bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
-	@$(TOOL)/run.py cargo bench --no-default-features
+	@$(TOOL)/run.py cargo bench --no-default-features --bench pure
 	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench sql
 
 quality: ## ranking on collections with judgements: make quality COLLECTIONS="folder …"
@@ -85,8 +85,9 @@ bench-store: ## speed of writing and searching a vector store
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
 
-bench-embedder: setup-for-tests ## the embedding process beside models in each session
+bench-embedder: setup-for-tests ## the embedding process beside models in each session, alone and through SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
+	@$(TOOL)/run.py cargo bench --no-default-features --bench embedder
 	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench embedder_sql
 
 lint: ## format, lints, licences and sources of the dependencies

@@ -60,6 +60,7 @@ pub fn measure_queries_beside(
     (kind, model): (&str, &str),
     table: &mut Table,
 ) {
+    connect(server).batch_execute(TEXTS).expect("a table can be made");
     let (mut client, query) = Side::Shared.connect_warm(server, model);
     let questions = questions();
     let mut ask = |rounds: usize| -> Vec<f64> {

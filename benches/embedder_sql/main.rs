@@ -2,7 +2,8 @@
 //!
 //! The sides take turns, so that a busy minute of the machine falls on both; each ratio is the
 //! median of the turns. `VECTOR_TOOLS_BENCH=quick` measures a small part, to see that everything runs, and
-//! `VECTOR_TOOLS_PART=queries,memory` some of the parts.
+//! `VECTOR_TOOLS_PART=queries,memory` some of the
+//! parts: queries, sessions, bulk, beside, memory, kills.
 
 mod bulk;
 mod kills;
@@ -89,6 +90,8 @@ fn main() {
         }
         if is_wanted("bulk") {
             bulk::measure_throughput(&server, &scale, model, cores, &mut table);
+        }
+        if is_wanted("beside") {
             bulk::measure_queries_beside(&server, &scale, model, &mut table);
         }
     }

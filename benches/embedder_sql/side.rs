@@ -16,7 +16,7 @@ pub enum Side {
 impl Side {
     /// Both, in the order of their turns.
     pub fn in_turn(turn: usize) -> [Side; 2] {
-        if turn % 2 == 0 { [Side::Shared, Side::Backend] } else { [Side::Backend, Side::Shared] }
+        if turn.is_multiple_of(2) { [Side::Shared, Side::Backend] } else { [Side::Backend, Side::Shared] }
     }
 
     /// A session that has not embedded yet.

@@ -26,7 +26,7 @@ struct Met {
 
 fn embed_until(stop: &AtomicBool, met: &Met, session: &mut Session, number: usize) {
     // One in two sends more than one request at a time.
-    let texts = if number % 2 == 0 { 1 } else { 1500 };
+    let texts = if number.is_multiple_of(2) { 1 } else { 1500 };
     let call = format!(
         "SELECT count(v) FROM unnest(embed(array_fill('a word and {number}'::text, ARRAY[{texts}]))) AS v"
     );

@@ -163,8 +163,8 @@ fn work_of_a_client_that_is_gone_is_dropped() {
         let statistics = process.statistics();
         (statistics.models[0].queued == 0).then_some(statistics)
     });
-    // 256 tokens each, so that 8 texts make a batch.
-    assert!(dropped.models[0].batches < 40, "{} batches were run", dropped.models[0].batches);
+    // 256 tokens each, so that 2 texts make a batch.
+    assert!(dropped.models[0].batches < 200, "{} batches were run", dropped.models[0].batches);
     assert_eq!(dropped.models[0].failures, 1);
     // The next one is served at once.
     let mut shared = session.embedder(&model.record, &model.source).expect("the model is open");

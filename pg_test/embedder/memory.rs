@@ -96,8 +96,9 @@ fn working_memory_is_given_back_after_bulk_work() {
     let text = "many words ".repeat(200);
     let texts = vec![text.as_str(); 64];
     shared.embed(&texts, Purpose::Passage, &mut || Ok(())).expect("embedded");
+    // Each thread keeps what the kernels of ONNX Runtime hold for it.
     crate::process::wait_until("memory is given back", || {
-        (process.statistics().memory_bytes < before + (24 << 20)).then_some(())
+        (process.statistics().memory_bytes < before + (64 << 20)).then_some(())
     });
 }
 

@@ -146,6 +146,8 @@ impl Connector for SocketConnector {
         self.connections += 1;
         let socket = UnixStream::connect(&self.path)
             .map_err(|error| Error::EmbedderUnavailable { reason: error.to_string() })?;
+        // A test that waits for a process that is not there is to fail, not to hang.
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut transport = SocketTransport(socket);
         greet(&mut transport)?;
         Ok(transport)

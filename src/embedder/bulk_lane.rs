@@ -7,7 +7,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use vector_tools::embedding::batch::plan_batches;
-use vector_tools::embedding::local::DEFAULT_TOKEN_BUDGET;
 use vector_tools::embedding::{Embedder, Purpose};
 use vector_tools::error::{Error, Result};
 use vector_tools::model::session::WorkingMemory;
@@ -17,6 +16,9 @@ use crate::models::{Model, lock};
 use crate::peer::Peer;
 use crate::process;
 
+/// Tokens of a batch, padding included. Batches of four times as many took as long for a text and
+/// twice the memory, and a query beside them waits for less of the caches.
+const BATCH_TOKENS: usize = 512;
 /// Texts that are tokenized in one piece of work.
 const TOKENIZED_TEXTS: usize = 64;
 
@@ -242,7 +244,7 @@ impl Job {
                 }
                 if progress.tokenized == self.texts.len() {
                     let lengths: Vec<usize> = progress.sequences.iter().map(Vec::len).collect();
-                    progress.batches = Some(plan_batches(&lengths, DEFAULT_TOKEN_BUDGET));
+                    progress.batches = Some(plan_batches(&lengths, BATCH_TOKENS));
                     planned = true;
                 }
             }

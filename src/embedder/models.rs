@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vector_tools::embedding::protocol::ModelStatistics;
@@ -51,13 +51,16 @@ pub struct Model {
     /// of several sessions may share one. Models that scale a whole batch's numbers at once, as
     /// dynamic quantisation does, give each session other vectors than alone otherwise.
     shares_batches: bool,
-    /// Whether it has run a batch whose working memory is worth giving back.
-    has_stretched: AtomicBool,
+    /// How often memory is still to be given back after a batch for which that is worth it.
+    to_give_back: AtomicU32,
     counters: Arc<Counters>,
 }
 
 /// The working memory of so many tokens stays, because queries come one after another.
-const KEPT_TOKENS: usize = 512;
+const KEPT_TOKENS: usize = 256;
+
+/// Threads may hold some of it for a moment after their last batch.
+const TIMES_GIVEN_BACK: u32 = 5;
 
 /// The most that two runs of one text may differ in a number of its vector.
 const SAME_VECTOR: f32 = 1e-5;
@@ -196,7 +199,9 @@ impl Models {
             let Some(loaded) = guard.clone() else { continue };
             drop(guard);
             // One for the entry and one here.
-            if Arc::strong_count(&loaded.model) == 2 && loaded.model.has_stretched.swap(false, Relaxed) {
+            let left = loaded.model.to_give_back.load(Relaxed);
+            if Arc::strong_count(&loaded.model) == 2 && left > 0 {
+                loaded.model.to_give_back.store(left - 1, Relaxed);
                 process::trim_memory();
             }
         }
@@ -254,7 +259,7 @@ impl Model {
         let embedder = LocalEmbedder::load_registered_for(runtime, record, source, Callers::Many)?;
         let shares_batches = gives_same_vectors_together(&embedder)?;
         let counters = Arc::clone(&entry.counters);
-        Ok(Model { embedder, shares_batches, has_stretched: AtomicBool::new(false), counters })
+        Ok(Model { embedder, shares_batches, to_give_back: AtomicU32::new(0), counters })
     }
 
     /// The model itself.
@@ -280,7 +285,7 @@ impl Model {
     pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
         let tokens = self.counters.add_batch(sequences.iter().map(|sequence| sequence.len()));
         if tokens > KEPT_TOKENS {
-            self.has_stretched.store(true, Relaxed);
+            self.to_give_back.store(TIMES_GIVEN_BACK, Relaxed);
         }
         let vectors = guarded(|| self.embedder.run(sequences, memory));
         if memory == WorkingMemory::GivenBack {

@@ -37,8 +37,8 @@ pub fn stand_back() {
 const STANDING_BACK: i32 = 10;
 const LEAST_URGENT: i32 = 19;
 
-/// Makes the C library keep the memory that runs of models work in until [`trim_memory`], with
-/// a heap for each thread that runs them.
+/// Makes the C library keep the memory that runs of few tokens work in, with a heap for each
+/// thread that runs them, and give back what larger runs leave.
 pub fn tune_memory(threads: usize) {
     #[cfg(target_env = "gnu")]
     // SAFETY: the options are known to the C library, which refuses values that it cannot use, and
@@ -46,9 +46,10 @@ pub fn tune_memory(threads: usize) {
     unsafe {
         // Both lanes, and the one of the main thread.
         libc::mallopt(libc::M_ARENA_MAX, 2 * threads as i32 + 1);
-        // The largest it accepts; asking the system anew for each buffer costs a seventh of the time.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
+        // Each larger buffer is asked of the system anew, which costs a seventh of the time, but the
+        // batches of the bulk lane have few of them.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = threads;

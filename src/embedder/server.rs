@@ -35,7 +35,7 @@ pub struct Server {
     /// The models.
     pub models: Models,
     /// Queries.
-    pub short_lane: ShortLane,
+    pub short_lane: Arc<ShortLane>,
     /// Bulk work.
     pub bulk_lane: Arc<BulkLane>,
     connections: Mutex<HashMap<u64, Arc<Peer>>>,

@@ -1,15 +1,17 @@
 //! Requests of few tokens: queries, and single short passages.
 //!
-//! There are no worker threads. A connection's own thread takes one of the permits, if one is free,
-//! and leads: it forms a batch of what waits in the queue, its own sequences and others', runs it,
-//! hands out the vectors, and when its own request is done it passes the lead to the owner of the
-//! next sequence in the queue. So a lone query changes threads nowhere, nobody waits for a batch to
-//! fill, and under load batches form by themselves, because requests arrive while others run.
+//! As many batches run at once as there are permits. A connection's own thread takes a permit if one
+//! is free and runs its request itself, so that a lone query changes threads nowhere. While all
+//! permits are taken, requests wait in a queue, and batches form by themselves. A thread that is done
+//! with its own request and finds others waiting hands its permit to a worker thread, which runs
+//! batch after batch as long as there is something to run: handing the permit from one connection's
+//! thread to the next at each batch left a third of the processors idle.
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use vector_tools::embedding::Embedder;
@@ -24,7 +26,7 @@ const BATCH_TOKENS: usize = 1024;
 /// The most of a batch that may be padding, as a divisor.
 const PADDING_SHARE: usize = 3;
 
-/// How long a leader waits for a fair batch to fill while others run: a hundredth of what such a
+/// How long to wait for a fair batch to fill while others run: a hundredth of what such a
 /// batch takes, and enough for the clients of the last batch to ask again.
 const GATHERING: Duration = Duration::from_micros(200);
 
@@ -32,8 +34,10 @@ const GATHERING: Duration = Duration::from_micros(200);
 pub struct ShortLane {
     state: Mutex<State>,
     permits: usize,
-    /// The queue has as many sequences as a leader waits for.
+    /// The queue has as many sequences as someone waits for.
     gathered: Condvar,
+    /// A permit was handed to the workers.
+    handed: Condvar,
 }
 
 #[derive(Default)]
@@ -43,8 +47,12 @@ struct State {
     running: usize,
     /// Sequences in batches under way.
     sequences: usize,
-    /// How many sequences a leader waits for.
+    /// How many sequences someone waits for.
     wanted: usize,
+    /// Permits that wait for a worker.
+    handed: usize,
+    /// Workers that were started.
+    workers: usize,
 }
 
 /// A sequence in the queue.
@@ -57,8 +65,6 @@ struct Waiting {
 struct Request {
     model: Arc<Model>,
     peer: Arc<Peer>,
-    /// Whether its owner has the lead or is about to wake and take it.
-    leads: AtomicBool,
     outcome: Mutex<Outcome>,
     changed: Condvar,
 }
@@ -71,15 +77,21 @@ struct Outcome {
 
 impl ShortLane {
     /// A lane in which up to `permits` batches run at once.
-    pub fn new(permits: usize) -> ShortLane {
-        ShortLane { state: Mutex::default(), permits, gathered: Condvar::new() }
+    pub fn new(permits: usize) -> Arc<ShortLane> {
+        let (gathered, handed) = (Condvar::new(), Condvar::new());
+        Arc::new(ShortLane { state: Mutex::default(), permits, gathered, handed })
     }
 
     /// The vectors of `sequences`, none of them empty, one after another.
     ///
     /// # Errors
     /// Those of running the model.
-    pub fn embed(&self, model: &Arc<Model>, sequences: Vec<Vec<u32>>, peer: &Arc<Peer>) -> Result<Vec<f32>> {
+    pub fn embed(
+        self: &Arc<ShortLane>,
+        model: &Arc<Model>,
+        sequences: Vec<Vec<u32>>,
+        peer: &Arc<Peer>,
+    ) -> Result<Vec<f32>> {
         let count = sequences.len();
         let request = Arc::new(Request {
             model: Arc::clone(model),
@@ -89,7 +101,6 @@ impl ShortLane {
                 missing: count,
                 failure: None,
             }),
-            leads: AtomicBool::new(false),
             changed: Condvar::new(),
         });
         model.counters().queued.fetch_add(count as u64, Relaxed);
@@ -97,16 +108,17 @@ impl ShortLane {
         for (place, tokens) in sequences.into_iter().enumerate() {
             state.queue.push_back(Waiting { tokens, place, request: Arc::clone(&request) });
         }
-        let leads = state.running < self.permits;
-        state.running += usize::from(leads);
-        request.leads.store(leads, Relaxed);
+        let has_permit = state.running < self.permits;
+        state.running += usize::from(has_permit);
         if state.wanted > 0 && state.queue.len() >= state.wanted {
             self.gathered.notify_one();
         }
         drop(state);
-        if leads || request.wait() {
-            self.lead(&request);
+        if has_permit {
+            while self.run_batch(Some(&request)) {}
+            self.pass_permit_on();
         }
+        request.wait_until_done();
         let mut outcome = lock(&request.outcome);
         match outcome.failure.take() {
             Some(failure) => Err(failure),
@@ -114,39 +126,81 @@ impl ShortLane {
         }
     }
 
-    /// Runs batches until none of `own` is in the queue, then passes the lead on.
-    fn lead(&self, own: &Arc<Request>) {
-        while let Some(batch) = self.next_batch(own) {
-            let count = batch.len();
-            run(batch);
-            lock(&self.state).sequences -= count;
-        }
+    /// Gives the permit back, or to a worker if there is something to run.
+    fn pass_permit_on(self: &Arc<ShortLane>) {
         let mut state = lock(&self.state);
-        if !state.queue.iter().any(|next| next.request.becomes_leader()) {
+        if state.queue.is_empty() {
             state.running -= 1;
+            return;
+        }
+        if state.workers < self.permits {
+            let lane = Arc::clone(self);
+            if thread::Builder::new().name("queries".into()).spawn(move || lane.work()).is_ok() {
+                state.workers += 1;
+            }
+        }
+        if state.workers > 0 {
+            state.handed += 1;
+            self.handed.notify_one();
+            return;
         }
         drop(state);
-        own.wait_until_done();
+        // No thread can be had, so this one does it.
+        self.run_all();
     }
 
-    /// Takes a batch from the queue: the first sequence of `own`, and others that go well with it.
-    fn next_batch(&self, own: &Arc<Request>) -> Option<Vec<Waiting>> {
-        // Other leaders take their own sequences themselves.
-        let is_free = |next: &Waiting| Arc::ptr_eq(&next.request, own) || !next.request.leads.load(Relaxed);
+    /// The life of a worker.
+    fn work(&self) {
+        loop {
+            let state = lock(&self.state);
+            let state = self.handed.wait_while(state, |state| state.handed == 0);
+            state.unwrap_or_else(PoisonError::into_inner).handed -= 1;
+            self.run_all();
+        }
+    }
+
+    /// Runs batches until nothing waits, then gives the permit back.
+    fn run_all(&self) {
+        loop {
+            while self.run_batch(None) {}
+            let mut state = lock(&self.state);
+            // What came since is not left without a permit.
+            if state.queue.is_empty() {
+                state.running -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Runs one batch, of which sequences of `own` are the first if it is given. Says whether there
+    /// was one.
+    fn run_batch(&self, own: Option<&Arc<Request>>) -> bool {
+        let Some(batch) = self.next_batch(own) else { return false };
+        let count = batch.len();
+        run(batch);
+        lock(&self.state).sequences -= count;
+        true
+    }
+
+    /// Takes a batch from the queue: the first sequence, and others that go well with it.
+    fn next_batch(&self, own: Option<&Arc<Request>>) -> Option<Vec<Waiting>> {
+        let is_own = |next: &Waiting| own.is_none_or(|own| Arc::ptr_eq(&next.request, own));
         let mut state = lock(&self.state);
+        if own.is_some() && !state.queue.iter().any(is_own) {
+            return None;
+        }
         // Each permit's share of all that is there, so that none takes everything while others
         // would find nothing. It is one as long as there are no more sequences than permits.
         let share = (state.queue.len() + state.sequences).div_ceil(self.permits);
-        let is_short = |state: &mut State| state.queue.iter().filter(|next| is_free(next)).count() < share;
-        if is_short(&mut state) {
+        if state.queue.len() < share {
             state.wanted = share;
             (state, _) = self
                 .gathered
-                .wait_timeout_while(state, GATHERING, is_short)
+                .wait_timeout_while(state, GATHERING, |state| state.queue.len() < share)
                 .unwrap_or_else(PoisonError::into_inner);
             state.wanted = 0;
         }
-        let first = state.queue.iter().position(|next| Arc::ptr_eq(&next.request, own))?;
+        let first = state.queue.iter().position(is_own)?;
         let first = state.queue.remove(first)?;
         let (mut width, mut tokens) = (first.tokens.len(), first.tokens.len());
         let mut batch = vec![first];
@@ -158,8 +212,7 @@ impl ShortLane {
             let filled = tokens + next.tokens.len();
             let fits = padded <= BATCH_TOKENS && (padded - filled) * PADDING_SHARE <= padded;
             if fits
-                && is_free(next)
-                && goes_with(own, &next.request)
+                && goes_with(&batch[0].request, &next.request)
                 && let Some(next) = state.queue.remove(index)
             {
                 (width, tokens) = (wider, filled);
@@ -209,29 +262,11 @@ fn run(batch: Vec<Waiting>) {
 }
 
 impl Request {
-    /// Waits until the request is done or gets the lead; says whether it has the lead.
-    fn wait(&self) -> bool {
-        let mut outcome = lock(&self.outcome);
-        while outcome.missing > 0 && !self.leads.load(Relaxed) {
-            outcome = self.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.leads.load(Relaxed)
-    }
-
     fn wait_until_done(&self) {
         let mut outcome = lock(&self.outcome);
         while outcome.missing > 0 {
             outcome = self.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Gives it the lead unless it has it.
-    fn becomes_leader(&self) -> bool {
-        // Under the lock under which its owner looks.
-        let _outcome = lock(&self.outcome);
-        let had = self.leads.swap(true, Relaxed);
-        self.changed.notify_one();
-        !had
     }
 
     fn finish(&self, place: usize, result: Result<&[f32], Error>) {

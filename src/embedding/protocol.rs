@@ -223,3 +223,68 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
         Err(error) => Err(Error::ProtocolViolation { reason: error.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The payload of the only frame in `bytes`.
+    fn payload(bytes: &[u8]) -> &[u8] {
+        let (length, rest) = bytes.split_first_chunk().expect("a length");
+        let length = frame_length(*length, LONGEST_RESPONSE).expect("not too long");
+        assert_eq!(rest.len(), length);
+        rest
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in() {
+        let path = Path::new(OsStr::from_bytes(b"/models/\xff"));
+        let requests = [
+            Request::Hello { build: BUILD },
+            Request::Embed { model: 3, purpose: Purpose::Query, texts: vec!["", "Zürich"] },
+            Request::CountTokens { model: 0, text: "a b" },
+            Request::Statistics,
+        ];
+        for request in requests {
+            let mut frame = Vec::new();
+            request.write(&mut frame).expect("short");
+            assert_eq!(Request::read(payload(&frame)).expect("whole"), request);
+        }
+        assert_eq!(path_of(bytes_of(path)), path);
+        let statistics = ProcessStatistics {
+            models: vec![ModelStatistics { p50_ms: Some(4.5), ..ModelStatistics::default() }],
+            ..ProcessStatistics::default()
+        };
+        let responses = [
+            Response::Opened { dimensions: 384, special_tokens: 2 },
+            Response::Embedded { vectors: &[0, 0, 128, 63] },
+            Response::Statistics(statistics),
+            Response::Failed { sqlstate: "58P01", message: "m", detail: None, hint: Some("h") },
+        ];
+        for response in responses {
+            let mut frame = Vec::new();
+            response.write(&mut frame).expect("short");
+            assert_eq!(Response::read(payload(&frame)).expect("whole"), response);
+        }
+    }
+
+    #[test]
+    fn frames_that_are_too_long_are_refused_on_both_sides() {
+        let text = "x".repeat(LONGEST_REQUEST);
+        let mut frame = vec![7];
+        let error = Request::CountTokens { model: 0, text: &text }.write(&mut frame).expect_err("too long");
+        assert_eq!((error.facts().sqlstate, frame), ("08P01", vec![7]));
+        assert!(frame_length(u32::MAX.to_le_bytes(), LONGEST_REQUEST).is_err());
+    }
+
+    proptest! {
+        // trust 26
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for error in [Request::read(&bytes).err(), Response::read(&bytes).err()].into_iter().flatten() {
+                prop_assert_eq!(error.facts().sqlstate, "08P01");
+            }
+        }
+    }
+}
