@@ -50,7 +50,6 @@ impl Process {
             .env_clear()
             // Official builds of ONNX Runtime send usage reports unless told not to.
             .env("ORT_DISABLE_TELEMETRY", "1")
-            .env("MALLOC_ARENA_MAX", "2")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
