@@ -69,7 +69,8 @@ fn a_model_that_never_fits_is_refused_and_others_go_on() {
     embed(&process, &small, &small.record);
 }
 
-// trust 14: the first of the numbers asked for: sessions share one model.
+// trust 14
+// The first of the numbers asked for: sessions share one model.
 #[test]
 fn fifty_sessions_take_little_more_than_one_model() {
     let Some(model) = registered("fifty_sessions_take_little_more", FP32) else { return };

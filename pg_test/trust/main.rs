@@ -10,7 +10,7 @@ const DOCUMENT: &str = "docs/trust.md";
 const START: &str = "## Tests by number\n";
 
 /// What must hold, by its number; each has a test.
-const PROMISES: [(u32, &str); 24] = [
+const PROMISES: [(u32, &str); 25] = [
     (1, "rights: every object has the expected ones, and PUBLIC creates nothing"),
     (2, "no function runs with the rights of its owner"),
     (3, "hostile names stay names, or are refused"),
@@ -20,6 +20,7 @@ const PROMISES: [(u32, &str); 24] = [
     (7, "objects that were there before CREATE EXTENSION are not adopted"),
     (8, "a cancel or a timeout ends what runs, and the session goes on"),
     (9, "a terminated session takes no other with it"),
+    (10, "an embedding process or a worker that is killed takes nothing with it"),
     (12, "many short sessions do no harm"),
     (13, "no threads in the postmaster, nor in a session before it embeds"),
     (14, "memory does not grow with the texts"),
