@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::database::{Database, make_template, shared_server};
+use crate::embedder;
 use crate::models::Folder;
 use crate::process::wait_until;
 use crate::server::{Server, program, root};
@@ -78,6 +79,10 @@ fn a_standby_embeds_and_searches_read_only() {
         reader.text("SELECT count(*) FROM health_memories") == "2"
     });
     reader.still_embeds();
+    let process = embedder::process(&mut reader);
+    assert!(process.is_some(), "expected the standby to have an embedding process");
+    assert_ne!(process, embedder::process(&mut writer), "expected each server to have its own");
+    assert!(reader.take_notices().is_empty(), "expected no session to load the model itself");
     let question = "SELECT * FROM hybrid_search('health_memories', 'jogging', 2)";
     assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");
     for question in [

@@ -32,6 +32,12 @@ pub trait Transport {
     /// # Errors
     /// As [`write_all`](Self::write_all); the end of the stream is [`Error::EmbedderLost`] too.
     fn read_exact(&mut self, buffer: &mut [u8]) -> Result<()>;
+
+    /// Whether the process has closed the connection while nothing was asked, as one does that
+    /// makes way for another.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// Makes connections to the embedding process.
@@ -141,7 +147,8 @@ impl<C: Connector> Client<C> {
         let mut lost_at: Option<(usize, Error)> = None;
         loop {
             // Taken out, so that it is dropped when the work ends in the middle of a message.
-            let mut connection = match (self.connection.take(), &lost_at) {
+            let kept = self.connection.take().filter(|connection| !connection.transport.is_closed());
+            let mut connection = match (kept, &lost_at) {
                 (Some(connection), _) => connection,
                 (None, None) => Connection::new(self.connector.connect()?),
                 (None, Some((_, loss))) => {

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::start::{self, Starter};
 use crate::embedding::shared::{Connector, Transport, greet};
@@ -85,6 +87,15 @@ impl Transport for SessionTransport {
             }
         }
         Ok(())
+    }
+
+    fn is_closed(&self) -> bool {
+        let mut byte = [0; 1];
+        match rustix::net::recv(&self.stream, &mut byte[..], RecvFlags::PEEK) {
+            // Nothing is there to be read while nothing was asked, but for the end.
+            Ok(_) => true,
+            Err(error) => error != Errno::AGAIN,
+        }
     }
 
     fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<()> {
