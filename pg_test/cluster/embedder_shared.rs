@@ -7,6 +7,7 @@ use crate::embedder::{files, process, server_started, started_process, statistic
 use crate::process::{has_onnxruntime, open_files, open_sockets, private_kib, threads_of, wait_until};
 use crate::report::skipped;
 use crate::server::Server;
+use crate::session::Schemas;
 
 #[test]
 fn the_first_call_of_many_sessions_starts_one_process() {
@@ -101,7 +102,9 @@ fn the_process_outlives_the_extension() {
     let database = Database::with_extension("embedder_create");
     let mut session = database.connect();
     session.still_embeds();
-    session.run("DROP EXTENSION vector_tools CASCADE; CREATE EXTENSION vector_tools");
+    let schema = Schemas::in_use().extension;
+    session
+        .run(&format!("DROP EXTENSION vector_tools CASCADE; CREATE EXTENSION vector_tools SCHEMA {schema}"));
     session.still_embeds();
     assert!(session.take_notices().iter().all(|notice| !notice.message().contains("embedding process")));
     database.connect().still_embeds();
