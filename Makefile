@@ -5,11 +5,12 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-docs bench quality bench-search bench-memories bench-audit bench-store example lint clean distclean
+	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store bench-embedder example lint clean \
+	distclean
 
 help:
 	@echo 'vector_tools: ranked retrieval inside PostgreSQL. Begin with `make demo`.'
-	@awk -F ':.*## ' '/^#:/ { print substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' \
+	@awk -F ':.*## ' '/^#:/ { print substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 
 #:
@@ -53,12 +54,15 @@ test-regress: setup-for-tests ## SQL sessions against their expected output
 test-cluster: setup-for-tests ## tests on real servers: crash, standby, dump, upgrade
 	@$(TOOL)/test.py cluster
 
+test-elsewhere: setup-for-tests ## those again, with the extension and pgvector in other schemas
+	@$(TOOL)/test.py elsewhere
+
 test-docs: setup-for-tests ## the documentation's examples
 	@$(TOOL)/test.py docs
 
 bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
-	@$(TOOL)/run.py cargo bench --no-default-features
+	@$(TOOL)/run.py cargo bench --no-default-features --bench pure
 	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench sql
 
 quality: ## ranking on collections with judgements: make quality COLLECTIONS="folder …"
@@ -81,6 +85,11 @@ bench-store: ## speed of writing and searching a vector store
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
 
+bench-embedder: setup-for-tests ## the embedding process beside models in each session, alone and through SQL
+	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
+	@$(TOOL)/run.py cargo bench --no-default-features --bench embedder
+	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench embedder_sql
+
 lint: ## format, lints, licences and sources of the dependencies
 	@$(TOOL)/setup.py postgresql build deny
 	@$(TOOL)/run.py cargo fmt --check
@@ -94,7 +103,7 @@ clean: ## remove what was built, keep what was downloaded
 	rm -rf target .local/package
 
 distclean: stop-quietly clean ## remove everything that make brought in, the server's data too
-	rm -rf .local
+	rm -rf .local examples/*/node_modules
 
 # Parts of the above.
 .PHONY: setup-for-tests stop-quietly

@@ -1,7 +1,8 @@
 -- Who may do what, and what each function says of itself in \df+.
 
 GRANT USAGE ON SCHEMA vector_tools TO PUBLIC;
-GRANT SELECT ON vector_tools.models, vector_tools.searchable_tables, vector_tools.search_statistics TO PUBLIC;
+GRANT SELECT ON vector_tools.models, vector_tools.searchable_tables, vector_tools.search_statistics,
+    vector_tools.embedder_stats TO PUBLIC;
 
 -- A source is a path on the server.
 REVOKE ALL ON FUNCTION register_model(text, text, text, jsonb) FROM PUBLIC;
@@ -16,6 +17,8 @@ COMMENT ON FUNCTION embed_query(text) IS 'embedding of a query by vector_tools.d
 COMMENT ON FUNCTION embed_query(text, text) IS 'embedding of a query by the named model, with the model''s query prefix';
 COMMENT ON FUNCTION count_tokens(text) IS 'tokens of a text for vector_tools.default_model, before truncation, special tokens included';
 COMMENT ON FUNCTION count_tokens(text, text) IS 'tokens of a text for the named model, before truncation, special tokens included';
+COMMENT ON FUNCTION warm_up(text) IS 'has a model loaded where it will run, so that no query waits for that; returns its dimensions';
+COMMENT ON FUNCTION vector_tools.embedder_statistics() IS 'what the embedding process says of itself; read vector_tools.embedder_stats instead';
 COMMENT ON FUNCTION register_model(text, text, text, jsonb) IS 'registers the model in a folder or ONNX file of the server, after loading it; returns its dimensions';
 COMMENT ON FUNCTION drop_model(text) IS 'removes a model from the registry; its files stay';
 COMMENT ON FUNCTION hybrid_search IS 'the k rows of a table that best answer a query, by embedding and by words, fused into one list';

@@ -100,6 +100,8 @@ pub enum Error {
     NotMemories { table: String, missing: String },
     #[error("table {table} does not embed its rows")]
     NotEmbedding { table: String, domain: String },
+    #[error("table {table} has no tsvector column")]
+    WithoutWords { table: String, domain: String },
     #[error("memory \"{id}\" already exists in table {table}")]
     MemoryExists { id: String, table: String },
     #[error("{argument} cannot be NULL")]
@@ -164,6 +166,21 @@ pub enum Error {
     CompanionExists { relation: String, table: String },
     #[error("row {key} of table {table} could not be embedded")]
     RowNotEmbedded { key: String, table: String, sqlstate: String, reason: String },
+
+    #[error("{message}")]
+    Reported { sqlstate: &'static str, message: String, detail: Option<String>, hint: Option<String> },
+    #[error("the embedding process ended before it had answered")]
+    EmbedderLost { reason: String },
+    #[error("the embedding process could not be reached")]
+    EmbedderUnavailable { reason: String },
+    #[error("the embedding process does not answer")]
+    EmbedderSilent { seconds: u64 },
+    #[error("this session loads models itself, because the embedding process could not be reached")]
+    EmbeddingInSession { reason: String },
+    #[error("model \"{model}\" does not fit into the memory of the embedding process")]
+    EmbedderMemory { model: String, needed: u64, limit: u64 },
+    #[error("the embedding process and the session do not understand each other")]
+    ProtocolViolation { reason: String },
 }
 
 /// The parts of an error report beside its message.
@@ -373,8 +390,13 @@ impl Error {
             ),
             NotEmbedding { domain, .. } => (
                 "55000",
-                Some("It has no trigger vector_tools.embed_row('content', 'embedding', model), as after DROP EXTENSION … CASCADE.".into()),
+                Some("It has no trigger vector_tools.embed_row('content', 'embedding', model), as after DROP EXTENSION … CASCADE, or when it was made without the extension.".into()),
                 Some(format!("Have its owner call create_domain_memories_table({}), which mends it.", Literal(domain))),
+            ),
+            WithoutWords { domain, .. } => (
+                "42703",
+                Some("It was made without the extension.".into()),
+                Some(format!("Have its owner call create_domain_memories_table({}), which adds the column lexemes and the triggers.", Literal(domain))),
             ),
             MemoryExists { .. } => (
                 "23505",
@@ -527,8 +549,45 @@ impl Error {
                 Some(sentence(reason)),
                 Some("Correct the row, or call enable_search with mode => 'async' to have such rows recorded in vector_tools.embedding_errors instead.".into()),
             ),
+            Reported { sqlstate, detail, hint, .. } => (sqlstate, detail.clone(), hint.clone()),
+            EmbedderLost { reason } => (
+                "57P03",
+                Some(sentence(reason)),
+                Some("Run the statement again. If it fails each time, the server log says why the process ended.".into()),
+            ),
+            EmbedderUnavailable { reason } => (
+                "57P03",
+                Some(sentence(reason)),
+                Some("Set vector_tools.embedder to auto or backend to load the model in the session itself.".into()),
+            ),
+            EmbedderSilent { seconds } => (
+                "57P03",
+                Some(format!("It runs, but {seconds} seconds were not enough for it to answer.")),
+                Some("Run the statement again. If it fails each time, the server log says what the process does.".into()),
+            ),
+            EmbeddingInSession { reason } => (
+                "00000",
+                Some(sentence(reason)),
+                Some("SET vector_tools.embedder = 'backend' to have it so without this message, or 'shared' to get an error instead.".into()),
+            ),
+            EmbedderMemory { needed, limit, .. } => (
+                "53200",
+                Some(format!("It needs about {} MB, and {} MB are the limit.", megabytes(*needed), limit >> 20)),
+                Some("Raise vector_tools.embedder_memory_limit, or use a smaller model.".into()),
+            ),
+            ProtocolViolation { reason } => (
+                "08P01",
+                Some(sentence(reason)),
+                Some("Reconnect; if it persists, install the extension again, so that its library and its executable are of one build.".into()),
+            ),
         };
         Facts { sqlstate, detail, hint }
+    }
+
+    /// An error that the embedding process reports.
+    pub fn reported(sqlstate: &str, message: String, detail: Option<String>, hint: Option<String>) -> Error {
+        let known = REPORTED_STATES.iter().find(|known| **known == sqlstate);
+        Error::Reported { sqlstate: known.unwrap_or(&"58000"), message, detail, hint }
     }
 
     /// The error for a file that could not be opened or read, by the operating system's reason.
@@ -551,6 +610,17 @@ fn known_sqlstate(found: &str) -> &'static str {
         "XX001",
     ];
     KNOWN.into_iter().find(|known| *known == found).unwrap_or("22000")
+}
+
+/// The SQLSTATEs of what the embedding process reports; an unknown one would be a bug there.
+const REPORTED_STATES: [&str; 13] = [
+    "08P01", "0A000", "22000", "22P02", "22P03", "38000", "42501", "53200", "55000", "58000", "58030",
+    "58P01", "XX001",
+];
+
+/// Rounded up.
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 /// Makes a reason from another library a sentence fit for DETAIL: one paragraph, a capital, a stop.

@@ -24,6 +24,7 @@ mod extension {
     extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
     extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["schema"]);
     extension_sql_file!("../sql/25_chunking.sql", name = "chunking", requires = ["schema"]);
+    extension_sql_file!("../sql/25_embedder.sql", name = "embedder", requires = ["schema"]);
     extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
     extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);

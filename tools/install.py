@@ -1,12 +1,14 @@
 """Builds the extension for a PostgreSQL and installs it there: `python3 tools/install.py [--pg-config PATH]`.
 
-With it go the ONNX Runtime library and the models, to where the extension looks for them by default. Files are renamed
-into place, because running backends have the old library mapped, and what has not changed is left alone.
+With it go the executable of the shared embedder, the ONNX Runtime library and the models, to where the extension looks
+for them by default. Files are renamed into place, because running backends have the old library mapped and the embedder
+notices by it that there is a new one, and what has not changed is left alone.
 """
 
 import argparse
 import filecmp
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +19,8 @@ import progress
 import run
 import setup
 from progress import say
+
+EMBEDDER = "vector_tools_embedder"
 
 
 def main():
@@ -47,7 +51,8 @@ def install(pg_config, no_build=False, only_extension=False):
 
 def install_companions(pg_config):
     """Installs only what the extension needs at run time."""
-    put(pg_config, companions(pg_config))
+    program = os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools", EMBEDDER)
+    put(pg_config, companions(pg_config) + [(_embedder(run.environment()), program)])
 
 
 def package(pg_config):
@@ -67,6 +72,22 @@ def package(pg_config):
         done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, check=False)
     if done.returncode != 0:
         paths.fail("the extension did not build, see above")
+    folder = _package_folder(pg_config) + os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools")
+    os.makedirs(folder, exist_ok=True)
+    shutil.copyfile(_embedder(env), os.path.join(folder, EMBEDDER))
+
+
+def _embedder(env):
+    """Builds the executable that embeds for all sessions, which has nothing of PostgreSQL in it."""
+    command = ["cargo", "build", "--release", "--no-default-features", "--bin", EMBEDDER,
+               "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          text=True, check=False)
+    built = [message.get("executable") for message in map(json.loads, done.stdout.splitlines())
+             if message.get("target", {}).get("name") == EMBEDDER]
+    if done.returncode != 0 or not any(built):
+        paths.fail("the embedder did not build, see above")
+    return next(filter(None, built))
 
 
 def companions(pg_config):
@@ -94,7 +115,7 @@ def put(pg_config, pairs):
             os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
             new = destination + ".new"
             shutil.copyfile(source, new)
-            os.chmod(new, 0o755 if destination.endswith(".so") else 0o644)
+            os.chmod(new, 0o755 if destination.endswith((".so", EMBEDDER)) else 0o644)
             os.replace(new, destination)
     except PermissionError as error:
         paths.fail(f"{error.filename} may not be written by you. The build is done; install it with\n"

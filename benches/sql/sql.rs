@@ -17,12 +17,15 @@ pub fn connect(server: &Server) -> Client {
     Client::connect(&connection, NoTls).expect("the server accepts a connection")
 }
 
-/// Opens a session that uses `model` on `threads` threads.
+/// Opens a session that runs `model` itself on `threads` threads.
 pub fn connect_for(server: &Server, model: &str, threads: usize) -> Client {
     let mut client = connect(server);
     run(
         &mut client,
-        &format!("SET vector_tools.default_model = '{model}'; SET vector_tools.threads = {threads}"),
+        &format!(
+            "SET vector_tools.embedder = 'backend'; SET vector_tools.default_model = '{model}'; \
+             SET vector_tools.threads = {threads}"
+        ),
     );
     client
 }

@@ -1,27 +1,35 @@
 """Measures vector stores: `make bench-store`.
 
-Ready embeddings through upsert_embeddings beside COPY of the same rows into the same kind of partition, a document of
-200 chunks the first time and unchanged, and what search_embeddings adds to hybrid_search. The sides that are compared
-take turns; each figure is the median of the rounds. `--quick` shows in a minute that all runs.
+Ready embeddings through upsert_embeddings beside COPY of the same rows in the same order into the same kind of
+partition, and beside the least that can be asked of a server, a plain INSERT … SELECT of rows it has; a document of 200
+chunks the first time and unchanged; and what search_embeddings adds to hybrid_search. The sides that are compared take
+turns; each figure is the median of the rounds. `--quick` shows in a minute that all runs.
 """
 
 import argparse
 import os
 import random
 import statistics
+import struct
 import sys
-import tempfile
 import time
+import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-import as_server_user  # noqa: E402
 import measured_server  # noqa: E402
+from client import BINARY, TEXT, Client, binary_array, binary_vector, call, copied, statement  # noqa: E402
 
 # Words for made-up chunks of some sixty words, a quarter of them common.
 COMMON = "the of and to in is for by with that shall be are on as at from or an this".split()
-COLUMNS = """(source_type, source_id, chunk_index, content_hash, content_preview, content, embedding, namespace)"""
+COLUMNS = "source_type, source_id, chunk_index, content_hash, content_preview, content, embedding, namespace"
+# The order in which upsert_embeddings writes: the order matters to an HNSW index, so all sides have it.
+IN_ORDER = "ORDER BY source_id, chunk_index"
+ROWS_A_CALL = 1000
+
+UPSERT_ALL = """SELECT upsert_embeddings('bench', array_agg(source_type), array_agg(source_id), array_agg(chunk_index),
+    array_agg(content), array_agg(embedding), array_agg(namespace)) FROM copied"""
 
 
 def main():
@@ -85,61 +93,86 @@ def make_store(server, index_kind):
 
 
 def measure_bulk(server, rows, rounds, index_kind):
-    """upsert_embeddings beside COPY, by statements in files as a client sends them."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        files = {"COPY": os.path.join(folder, "copy.sql"), "upsert": os.path.join(folder, "upsert.sql")}
-        write_copy(server, files["COPY"])
-        write_upserts(server, files["upsert"], rows)
-        seconds = {"COPY": [], "upsert": [], "arrays": []}
-        for _ in range(rounds):
-            for side in seconds:
-                make_store(server, index_kind)
-                server.run("CHECKPOINT")
-                began = time.perf_counter()
-                if side in files:
-                    run_file(server, files[side])
-                else:
-                    server.run("""SELECT upsert_embeddings('bench', array_agg(source_type), array_agg(source_id),
-                        array_agg(chunk_index), array_agg(content), array_agg(embedding), array_agg(namespace)) FROM copied""")
-                seconds[side].append(time.perf_counter() - began)
-                found = server.rows("SELECT count_embeddings('bench', 'csrd')")[0][0]
-                assert int(found) == rows, found
-        speed = {side: rows / statistics.median(found) for side, found in seconds.items()}
-        where = "without a vector index" if index_kind == "none" else "with HNSW (staging)"
-        asked = "at least 10,000 rows/s" if index_kind == "none" else "at least 0.8 ×"
-        for side, what in (("upsert", "arrays as text, 1,000 rows a call"), ("arrays", "one call, arrays made in the server")):
-            ratio = statistics.median(copied / upserted for copied, upserted in zip(seconds["COPY"], seconds[side]))
-            print_row(f"upsert_embeddings {where}, {what}", f"{speed[side]:,.0f} rows/s",
-                      f"COPY {speed['COPY']:,.0f} rows/s", f"{ratio:.2f} ×", asked)
+    """upsert_embeddings beside COPY, from a client that has its messages ready, and inside the server."""
+    sides = {
+        "COPY": copy_messages(server),
+        "text": upsert_messages(server, TEXT),
+        "binary": upsert_messages(server, BINARY),
+        "arrays": [statement(UPSERT_ALL)],
+        "INSERT": [statement(f"INSERT INTO bench.vector_embeddings ({COLUMNS}) SELECT {COLUMNS} FROM copied {IN_ORDER}")],
+    }
+    seconds, processor = {side: [] for side in sides}, {side: [] for side in sides}
+    for turn in range(rounds):
+        # Each turn begins with another side, so that none is always the first.
+        names = list(sides)
+        for side in names[turn % len(names):] + names[:turn % len(names)]:
+            make_store(server, index_kind)
+            server.run("CHECKPOINT")
+            client = Client(server.connection)
+            client.send(statement("SELECT rrf_score(1)"))
+            began_running, began = running(client), time.perf_counter()
+            for messages in sides[side]:
+                client.send(messages)
+            seconds[side].append(time.perf_counter() - began)
+            processor[side].append(running(client) - began_running)
+            client.close()
+            found = server.rows("SELECT count_embeddings('bench', 'csrd')")[0][0]
+            assert int(found) == rows, found
+    speed = {side: rows / statistics.median(found) for side, found in seconds.items()}
+    said = {side: f"{speed[side]:,.0f} rows/s, {statistics.median(found) / rows * 1e6:,.0f} µs of a core a row"
+            for side, found in processor.items()}
+    where = "without a vector index" if index_kind == "none" else "with HNSW (staging)"
+    asked = "at least 10,000 rows/s" if index_kind == "none" else "at least 0.8 ×"
+    for side, what in (("text", "values as text, 1,000 rows a call"), ("binary", "values in binary form, 1,000 rows a call"),
+                       ("arrays", "one call, arrays made in the server")):
+        ratio = statistics.median(known / found for known, found in zip(seconds["COPY"], seconds[side]))
+        print_row(f"upsert_embeddings {where}, {what}", said[side], f"COPY {said['COPY']}", f"{ratio:.2f} ×", asked)
+    ratio = statistics.median(known / found for known, found in zip(seconds["COPY"], seconds["INSERT"]))
+    print_row(f"plain INSERT … SELECT {where}", said["INSERT"], f"COPY {said['COPY']}", f"{ratio:.2f} ×", "")
 
 
-def write_copy(server, path):
-    """One COPY statement with its rows."""
-    data = server.run(f"COPY (SELECT {COLUMNS[1:-1]} FROM copied ORDER BY number) TO STDOUT")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"COPY bench.vector_embeddings {COLUMNS} FROM STDIN;\n{data}\\.\n")
+def running(client):
+    """Seconds that the server's process of a session has had a core, which other work on the machine disturbs less than
+    the clock."""
+    found = client.send(statement("SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)"))
+    return int(found[0]) / 1e9
 
 
-def write_upserts(server, path, rows):
-    """Calls of upsert_embeddings with their values as text, as a driver sends them."""
-    # The client has texts and numbers only; hash and preview are the function's work.
-    with open(path, "w", encoding="utf-8") as file:
-        for first in range(0, rows, 1000):
-            file.write(server.run(f"""SELECT format('SELECT upsert_embeddings(%L, %L, %L, %L, %L, %L, %L);', 'bench',
-                array_agg(source_type)::text, array_agg(source_id)::text, array_agg(chunk_index)::text,
-                array_agg(content)::text, array_agg(embedding)::text, array_agg(namespace)::text)
-                FROM (SELECT * FROM copied WHERE number BETWEEN {first} AND {first + 999} ORDER BY number) AS part""")
-                       .strip().strip('"').replace('""', '"') + "\n")
+def copy_messages(server):
+    """One COPY and its rows as text. The client has content_hash and content_preview ready."""
+    data = server.run(f"COPY (SELECT {COLUMNS} FROM copied {IN_ORDER}) TO STDOUT")
+    return [statement(f"COPY bench.vector_embeddings ({COLUMNS}) FROM STDIN"), copied(data.encode())]
 
 
-def run_file(server, path):
-    """Runs a file in one session."""
-    import subprocess
-    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", path, server.connection]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=as_server_user.environment())
-    if done.returncode != 0:
-        sys.exit(done.stderr[:2000])
+def upsert_messages(server, form):
+    """Calls of upsert_embeddings. The client has texts and numbers only; hash and preview are the function's work."""
+    columns = ("source_type", "source_id", "chunk_index", "content", "embedding", "namespace")
+    found = server.rows(f"SELECT {', '.join(columns)} FROM copied {IN_ORDER}")
+    names = ("text", "text", "uuid", "int4", "text", "vector", "text")
+    arrays = [name if place == 0 else name + "[]" for place, name in enumerate(names)]
+    oids = {name: int(server.rows(f"SELECT '{name}'::regtype::oid")[0][0]) for name in {*names, *arrays}}
+    messages = []
+    for first in range(0, len(found), ROWS_A_CALL):
+        values = list(zip(*found[first:first + ROWS_A_CALL]))
+        if form == TEXT:
+            types = [0] * len(names)
+            values = [("{" + ",".join(f'"{value}"' for value in column) + "}").encode() for column in values]
+        else:
+            types = [oids[name] for name in arrays]
+            values = [binary_array(oids[name], [BINARY_FORMS[name](value) for value in column])
+                      for name, column in zip(names[1:], values)]
+        sql = "SELECT upsert_embeddings($1, $2, $3, $4, $5, $6, $7)"
+        messages.append(call(sql, types, [b"bench", *values], form))
+    return messages
+
+
+# Values as drivers with types for them send them.
+BINARY_FORMS = {
+    "text": str.encode,
+    "uuid": lambda text: uuid.UUID(text).bytes,
+    "int4": lambda text: struct.pack("!i", int(text)),
+    "vector": lambda text: binary_vector([float(number) for number in text.strip("[]").split(",")]),
+}
 
 
 def measure_document(server, rounds):
@@ -187,8 +220,7 @@ def timed(call, table, times):
 def measure_search(server, times):
     """search_embeddings beside hybrid_search with the same filter, in one session, taking turns."""
     make_store(server, "hnsw")
-    server.run("""SELECT upsert_embeddings('bench', array_agg(source_type), array_agg(source_id), array_agg(chunk_index),
-            array_agg(content), array_agg(embedding), array_agg(namespace)) FROM copied;
+    server.run(f"""{UPSERT_ALL};
         SELECT refresh_search_stats('bench.vector_embeddings'); ANALYZE bench.vector_embeddings""")
     for name, search, hybrid in (
         ("a namespace, embedding given", "'bench', question, 'csrd', 10, query_embedding => embedding",

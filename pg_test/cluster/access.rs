@@ -30,6 +30,7 @@ fn store<'a>(name: &str, role: &str) -> (Database<'a>, Session, Session) {
     (database, owner, session)
 }
 
+// trust 1
 #[test]
 fn each_level_may_do_what_it_says() {
     let (_database, mut owner, mut session) = store("access_levels", "access_levels_role");
@@ -53,6 +54,7 @@ fn each_level_may_do_what_it_says() {
     session.fails("42501", "SELECT * FROM store.embedding_collections");
 }
 
+// trust 1
 #[test]
 fn only_who_may_grant_grants() {
     let (_database, mut owner, mut session) = store("access_grantors", "access_grantors_role");
@@ -82,6 +84,7 @@ fn only_who_may_grant_grants() {
     }
 }
 
+// trust 5
 #[test]
 fn sessions_see_the_namespace_of_their_setting() {
     let (_database, mut owner, mut session) = store("access_setting", "access_setting_role");
@@ -106,6 +109,7 @@ fn sessions_see_the_namespace_of_their_setting() {
     assert_eq!(session.rows(SEARCH).len(), 3, "expected everything again");
 }
 
+// trust 5
 #[test]
 fn roles_see_their_namespaces_whatever_they_set() {
     let (database, mut owner, mut session) = store("access_roles", "access_roles_role");
@@ -128,6 +132,7 @@ fn roles_see_their_namespaces_whatever_they_set() {
     assert!(session.rows(SEARCH).is_empty(), "expected the new list in place of the old one");
 }
 
+// trust 1
 #[test]
 fn roles_include_one_another() {
     let database = Database::with_extension("access_vector_roles");

@@ -30,6 +30,7 @@ const PARTITIONED: &str =
     CREATE TABLE t_b1 PARTITION OF t_b FOR VALUES FROM (0) TO (10);
     CREATE TABLE t_b2 PARTITION OF t_b FOR VALUES FROM (10) TO (20);";
 
+// trust 22
 #[test]
 fn every_kind_of_statement_gives_one_line_a_change() {
     let (_database, mut session) =
@@ -61,6 +62,7 @@ fn every_kind_of_statement_gives_one_line_a_change() {
     assert_eq!(update, [r#"{"id": 4, "body": "new"}|{"id": 5, "body": "new"}"#]);
 }
 
+// trust 22
 #[test]
 fn what_is_rolled_back_leaves_nothing() {
     let (_database, mut session) =
@@ -88,6 +90,7 @@ fn what_is_rolled_back_leaves_nothing() {
     assert_eq!(transactions, "3", "expected each transaction under its own number");
 }
 
+// trust 22
 #[test]
 fn triggers_that_change_audited_tables_are_audited_too() {
     let (_database, mut session) = audited(
@@ -113,6 +116,7 @@ fn triggers_that_change_audited_tables_are_audited_too() {
     );
 }
 
+// trust 22
 #[test]
 fn many_rows_of_one_statement_are_all_there() {
     let (database, mut session) = audited("audit_many", "CREATE TABLE t (id int PRIMARY KEY, body text)");
@@ -130,6 +134,7 @@ fn many_rows_of_one_statement_are_all_there() {
     assert_eq!(found, ["INSERT|7000|7000|7000", "UPDATE|7000|7000|7000"]);
 }
 
+// trust 22
 #[test]
 fn partitions_are_audited_by_every_way_to_their_rows() {
     let (database, mut session) = audited("audit_partitions", PARTITIONED);
@@ -166,6 +171,7 @@ fn partitions_are_audited_by_every_way_to_their_rows() {
     assert_eq!(session.text("SELECT count(*) FROM vector_audit_log"), "11", "expected no audit any more");
 }
 
+// trust 22
 #[test]
 fn a_row_that_moves_to_another_partition_is_one_update() {
     let (database, mut session) = audited("audit_moves", PARTITIONED);
@@ -202,9 +208,10 @@ fn a_row_that_moves_to_another_partition_is_one_update() {
     assert_eq!(session.text("SELECT count(*) FROM t"), "2");
 }
 
+// trust 19
 #[test]
 fn applied_changes_are_audited_only_when_the_trigger_says_always() {
-    // Trust 19. Two servers, since one of them must log logically.
+    // Two servers, since one of them must log logically.
     let publisher = Server::start("test-audit-publisher", &[("wal_level", "logical")]);
     crate::database::make_template(&publisher);
     let source = Database::with_extension_on(&publisher, "audit_source");
@@ -248,9 +255,9 @@ fn applied_changes_are_audited_only_when_the_trigger_says_always() {
     reader.run("ALTER SUBSCRIPTION changes DISABLE; ALTER SUBSCRIPTION changes SET (slot_name = NONE); DROP SUBSCRIPTION changes");
 }
 
+// trust 16
 #[test]
 fn an_audited_table_is_dumped_and_restored_by_its_owner() {
-    // Trust 16.
     let original = Database::with_extension("audit_dump");
     original.create_role("audit_dump_role");
     original.connect().run("CREATE SCHEMA own AUTHORIZATION audit_dump_role");
@@ -286,9 +293,9 @@ fn an_audited_table_is_dumped_and_restored_by_its_owner() {
     assert_eq!(again.text("SELECT count(*) FROM audit_history('own.t')"), "4", "expected the audit to go on");
 }
 
+// trust 21
 #[test]
 fn without_the_extension_tables_and_logs_stay() {
-    // Trust 21.
     let (_database, mut session) = audited("audit_drop", PARTITIONED);
     session.run("INSERT INTO t VALUES ('a', 1)");
     session.fails("2BP01", "DROP EXTENSION vector_tools");
@@ -306,9 +313,9 @@ fn without_the_extension_tables_and_logs_stay() {
     assert_eq!(session.text("SELECT count(*) FROM new_log"), "1");
 }
 
+// trust 20
 #[test]
 fn audits_work_in_a_quoted_schema_with_pgvector_elsewhere() {
-    // Trust 20.
     let database = Database::empty("audit_elsewhere");
     let mut session = database.connect();
     session.run(
@@ -326,9 +333,9 @@ fn audits_work_in_a_quoted_schema_with_pgvector_elsewhere() {
     session.run(r#"SELECT "My Schema".disable_audit('"Da''ta".t')"#);
 }
 
+// trust 6
 #[test]
 fn shadows_change_no_audit() {
-    // Trust 6.
     let (_database, mut session) = audited("audit_shadows", "CREATE TABLE t (id int PRIMARY KEY, body text)");
     session.run(
         "CREATE SCHEMA evil;
@@ -363,6 +370,7 @@ fn shadows_change_no_audit() {
     assert_eq!(types, "pg_catalog.text pg_catalog.jsonb", "expected no types of pg_temp");
 }
 
+// trust 22
 #[test]
 fn what_a_session_has_set_hides_nothing() {
     let (_database, mut session) =

@@ -26,6 +26,7 @@ fn with_writer(prefix: &str) -> (Database<'static>, Session, Session, Session) {
 
 const COUNT: &str = "SELECT count(*) FROM shared.vector_audit_log";
 
+// trust 4, 22
 #[test]
 fn the_writer_of_a_row_cannot_touch_the_log() {
     let (_database, mut root, mut owner, mut writer) = with_writer("audit_writer");
@@ -70,6 +71,7 @@ fn the_writer_of_a_row_cannot_touch_the_log() {
     assert_eq!(owner.text(COUNT), "0", "expected the owner to clear the log");
 }
 
+// trust 22
 #[test]
 fn default_privileges_give_nobody_a_right_on_a_new_log() {
     let (_database, mut root, mut owner, mut writer) = with_writer("audit_default");
@@ -82,6 +84,7 @@ fn default_privileges_give_nobody_a_right_on_a_new_log() {
     writer.fails("42501", "SELECT * FROM u_log");
 }
 
+// trust 4, 22
 #[test]
 fn a_stranger_s_trigger_does_not_reach_a_log() {
     let (_database, mut root, mut owner, mut stranger) = with_writer("audit_stranger");
@@ -109,6 +112,7 @@ fn a_stranger_s_trigger_does_not_reach_a_log() {
     stranger.fails("39P01", "INSERT INTO early VALUES (1)");
 }
 
+// trust 22
 #[test]
 fn a_log_that_was_replaced_runs_nobody_s_code() {
     let (_database, _root, mut owner, mut stranger) = with_writer("audit_replaced");
@@ -152,6 +156,7 @@ fn a_log_that_was_replaced_runs_nobody_s_code() {
     assert_eq!(owner.text("SELECT count(*) FROM kept_log"), "1", "expected a new log");
 }
 
+// trust 5, 22
 #[test]
 fn row_level_security_on_the_log_holds_for_readers_and_lets_triggers_write() {
     let (_database, _root, mut owner, mut writer) = with_writer("audit_policies");
@@ -170,6 +175,7 @@ fn row_level_security_on_the_log_holds_for_readers_and_lets_triggers_write() {
     assert_eq!(owner.text(COUNT), "2", "expected both lines");
 }
 
+// trust 22
 #[test]
 fn a_superuser_keeps_a_log_that_the_table_s_owner_cannot_clear() {
     let (database, mut root, mut owner, mut writer) = with_writer("audit_kept");
@@ -208,6 +214,7 @@ fn a_superuser_keeps_a_log_that_the_table_s_owner_cannot_clear() {
     );
 }
 
+// trust 22
 #[test]
 fn members_of_the_owner_s_role_may_audit() {
     let (_database, mut root, mut owner, mut member) = with_writer("audit_member");
@@ -228,6 +235,7 @@ fn members_of_the_owner_s_role_may_audit() {
     owner.run("INSERT INTO u VALUES (3)");
 }
 
+// trust 22
 #[test]
 fn functions_that_run_with_other_rights_are_named() {
     let (_database, mut root, mut owner, mut writer) = with_writer("audit_definer");

@@ -41,22 +41,27 @@ fn check_broken_file(name: &str, sqlstate: &str, file: &str, content: &str) {
 fn check_library(name: &str, sqlstate: &str, library: &Path) {
     let database = Database::with_extension(name);
     let mut session = database.connect();
+    // The embedding process has the library that the server's settings name.
+    session.run("SET vector_tools.embedder = 'backend'");
     session.run(&format!("SET vector_tools.onnxruntime_library = '{}'", library.display()));
     let error = session.fails(sqlstate, "SELECT embed('anything')");
     session.run("RESET vector_tools.onnxruntime_library");
     check_told(&mut session, &error);
 }
 
+// trust 23
 #[test]
 fn an_unknown_model_is_42704_and_its_neighbour_is_named() {
     check_statement("bad_unknown", "42704", "SELECT embed('anything', 'all-MiniLM-L6')");
 }
 
+// trust 23
 #[test]
 fn a_missing_library_is_55000_and_can_be_mended_in_the_session() {
     check_library("bad_library_missing", "55000", Path::new("/nowhere/libonnxruntime.so"));
 }
 
+// trust 23
 #[test]
 fn a_file_that_is_no_library_is_58000() {
     let folder = Folder::new();
@@ -65,6 +70,7 @@ fn a_file_that_is_no_library_is_58000() {
     check_library("bad_library_text", "58000", &library);
 }
 
+// trust 23
 #[test]
 fn a_library_that_is_not_onnxruntime_is_58000() {
     let database = Database::empty("bad_library_path");
@@ -72,38 +78,45 @@ fn a_library_that_is_not_onnxruntime_is_58000() {
     check_library("bad_library_other", "58000", &Path::new(&folder).join("pgoutput.so"));
 }
 
+// trust 23
 #[test]
 fn a_missing_folder_is_58p01() {
     check_folder("bad_folder", "58P01", Path::new("/nowhere/model"));
 }
 
+// trust 23
 #[test]
 fn a_folder_without_a_graph_is_58p01() {
     let folder = Folder::new();
     check_folder("bad_no_graph", "58P01", folder.path());
 }
 
+// trust 23
 #[test]
 fn a_corrupt_graph_is_22p03() {
     check_broken_file("bad_graph", "22P03", "model.onnx", "not a graph");
 }
 
+// trust 23
 #[test]
 fn an_empty_graph_is_22p03() {
     check_broken_file("bad_graph_empty", "22P03", "model.onnx", "");
 }
 
+// trust 23
 #[test]
 fn a_corrupt_tokenizer_is_22p02() {
     check_broken_file("bad_tokenizer", "22P02", "tokenizer.json", "{\"version\": \"1.0\"");
 }
 
+// trust 23
 #[test]
 fn a_corrupt_configuration_is_22032() {
     check_broken_file("bad_configuration", "22032", "1_Pooling/config.json", "{");
     check_broken_file("bad_modules", "22032", "modules.json", "[1, 2]");
 }
 
+// trust 23
 #[test]
 fn an_unreadable_folder_is_42501() {
     let database = Database::with_extension("bad_unreadable");
@@ -120,12 +133,14 @@ fn an_unreadable_folder_is_42501() {
     check_told(&mut session, &error);
 }
 
+// trust 23
 #[test]
 fn an_unknown_output_shape_is_0a000() {
     let folder = Folder::new();
     check_folder("bad_shape", "0A000", &folder.copy_fixture("unknown-shape"));
 }
 
+// trust 23
 #[test]
 fn a_module_that_is_not_computed_is_0a000() {
     let folder = Folder::new();
@@ -136,6 +151,7 @@ fn a_module_that_is_not_computed_is_0a000() {
     check_folder("bad_module", "0A000", &model);
 }
 
+// trust 23
 #[test]
 fn an_unknown_output_is_0a000() {
     let statement =
@@ -143,6 +159,7 @@ fn an_unknown_output_is_0a000() {
     check_statement("bad_output", "0A000", &statement);
 }
 
+// trust 23
 #[test]
 fn wrong_dimensions_are_22000() {
     let database = Database::with_extension("bad_dimensions");
@@ -156,22 +173,26 @@ fn wrong_dimensions_are_22000() {
     check_told(&mut session, &error);
 }
 
+// trust 23
 #[test]
 fn an_existing_name_is_42710() {
     check_statement("bad_existing", "42710", &format!("SELECT register_model('{MODEL}')"));
 }
 
+// trust 23
 #[test]
 fn a_name_with_quotes_is_42602() {
     check_statement("bad_name", "42602", "SELECT register_model('o''b\"r', 'all-MiniLM-L6-v2')");
 }
 
+// trust 23
 #[test]
 fn an_unknown_option_is_22023() {
     let statement = format!("SELECT register_model('bad', '{MODEL}', options => '{{\"poling\": \"cls\"}}')");
     check_statement("bad_option", "22023", &statement);
 }
 
+// trust 23
 #[test]
 fn an_unknown_provider_is_0a000() {
     check_statement(
@@ -181,6 +202,7 @@ fn an_unknown_provider_is_0a000() {
     );
 }
 
+// trust 23
 #[test]
 fn a_model_in_use_is_2bp01() {
     let database = Database::with_extension("bad_in_use");
@@ -191,6 +213,7 @@ fn a_model_in_use_is_2bp01() {
     check_told(&mut session, &error);
 }
 
+// trust 23
 #[test]
 fn dropping_an_unknown_model_is_42704() {
     check_statement("bad_drop", "42704", "SELECT drop_model('all-MiniLM-L6')");

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use crate::server::Server;
-use crate::session::Session;
+use crate::session::{Schemas, Session};
 
 /// The model that tests embed with when they do not care: the quicker one to load.
 pub const MODEL: &str = "all-MiniLM-L6-v2-int8";
@@ -22,7 +22,7 @@ pub struct Database<'server> {
 pub fn shared_server() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let server = Server::start("test-cluster", &[("max_connections", "60")]);
+        let server = Server::start("test-cluster", &[("max_connections", "100")]);
         make_template(&server);
         server
     })
@@ -32,7 +32,12 @@ pub fn shared_server() -> &'static Server {
 pub fn make_template(server: &Server) {
     Database::create(server, TEMPLATE, "template0");
     let mut session = Session::open(server, TEMPLATE, "postgres");
-    session.run("CREATE EXTENSION vector_tools CASCADE");
+    let Schemas { extension, pgvector } = Schemas::in_use();
+    session.run(&format!(
+        "CREATE SCHEMA IF NOT EXISTS {pgvector}; CREATE SCHEMA IF NOT EXISTS {extension};
+         CREATE EXTENSION vector SCHEMA {pgvector}; CREATE EXTENSION vector_tools SCHEMA {extension};
+         GRANT USAGE ON SCHEMA {pgvector}, {extension} TO PUBLIC"
+    ));
     let models = session.text("SELECT count(*) FROM vector_tools.models WHERE bundled");
     assert_eq!(models, "2", "expected CREATE EXTENSION to register both bundled models");
 }
@@ -57,6 +62,10 @@ impl<'server> Database<'server> {
         let mut session = Session::open(server, "postgres", "postgres");
         session.run(&format!("CREATE DATABASE {name} TEMPLATE {template}"));
         session.run(&format!("ALTER DATABASE {name} SET vector_tools.default_model = '{MODEL}'"));
+        let Schemas { extension, pgvector } = Schemas::in_use();
+        session.run(&format!(
+            "ALTER DATABASE {name} SET search_path = \"$user\", public, {extension}, {pgvector}"
+        ));
         Database { server, name: name.to_owned() }
     }
 

@@ -84,6 +84,7 @@ fn check_round_trip(name: &str, restore: impl FnOnce(&Database, &Database, &Path
     check_equal(&original, &restored);
 }
 
+// trust 16
 #[test]
 fn a_plain_dump_restores_everything_once() {
     check_round_trip("dump_plain", |original, restored, file| {
@@ -94,6 +95,7 @@ fn a_plain_dump_restores_everything_once() {
     });
 }
 
+// trust 16
 #[test]
 fn a_custom_dump_restores_everything_once() {
     check_round_trip("dump_custom", |original, restored, file| {
@@ -104,6 +106,7 @@ fn a_custom_dump_restores_everything_once() {
 }
 
 /// Jobs do not wait for the registry before they build an index that embeds with a model of it.
+// trust 16
 #[test]
 fn two_jobs_restore_everything_once_after_the_registry() {
     check_round_trip("dump_jobs", |original, restored, file| {
@@ -113,6 +116,7 @@ fn two_jobs_restore_everything_once_after_the_registry() {
     });
 }
 
+// trust 16
 #[test]
 fn a_dump_of_inserts_restores_everything_once() {
     check_round_trip("dump_inserts", |original, restored, file| {
@@ -123,6 +127,7 @@ fn a_dump_of_inserts_restores_everything_once() {
     });
 }
 
+// trust 16
 #[test]
 fn a_generated_column_of_a_custom_model_is_restored_after_the_registry() {
     let folder = Folder::new();
@@ -143,6 +148,7 @@ fn a_generated_column_of_a_custom_model_is_restored_after_the_registry() {
     assert_eq!(restored.connect().rows(fact), original.connect().rows(fact), "expected the same rows");
 }
 
+// trust 16
 #[test]
 fn an_ordinary_owner_restores_a_table_into_a_database_with_the_extension() {
     let original = Database::with_extension("dump_owner");

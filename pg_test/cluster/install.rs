@@ -1,6 +1,7 @@
 //! Creating the extension where somebody was before, elsewhere than usual, and dropping it (7, 20, 21).
 
 use crate::database::Database;
+use crate::session::Schemas;
 
 fn check_clean_failure(name: &str, sqlstate: &str, before: &str) {
     let database = Database::empty(name);
@@ -14,11 +15,13 @@ fn check_clean_failure(name: &str, sqlstate: &str, before: &str) {
     assert!(functions.is_empty(), "expected nothing of the extension to be left, not {functions:?}");
 }
 
+// trust 7
 #[test]
 fn a_schema_that_is_already_there_is_not_adopted() {
     check_clean_failure("install_schema", "42P06", "CREATE SCHEMA vector_tools");
 }
 
+// trust 7
 #[test]
 fn a_function_that_is_already_there_is_not_adopted() {
     check_clean_failure(
@@ -33,6 +36,47 @@ fn a_function_that_is_already_there_is_not_adopted() {
     );
 }
 
+// trust 7
+#[test]
+fn none_of_its_functions_is_adopted() {
+    let made = Database::with_extension("install_signatures");
+    // In the schema of the extension; that of its state must not be there at all.
+    let functions = made.connect().rows(
+        "SELECT p.proname || '(' || coalesce((SELECT string_agg(format_type(t, NULL), ', ' ORDER BY place)
+                    FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS u(t, place)), '') || ')'
+         FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+         JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = p.pronamespace
+         WHERE e.extname = 'vector_tools' AND n.nspname <> 'vector_tools'
+         AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[]) AS t WHERE format_type(t, NULL) LIKE '%word_match')
+         ORDER BY 1",
+    );
+    assert!(functions.len() > 40, "expected the functions of the extension, not {functions:?}");
+    let database = Database::empty("install_taken");
+    let mut session = database.connect();
+    let Schemas { extension, pgvector } = Schemas::in_use();
+    session.run(&format!(
+        "CREATE SCHEMA IF NOT EXISTS {extension}; CREATE SCHEMA IF NOT EXISTS {pgvector}; CREATE EXTENSION vector SCHEMA {pgvector}"
+    ));
+    for function in functions {
+        session.run(&format!("BEGIN; CREATE FUNCTION {extension}.{function} RETURNS int LANGUAGE sql AS 'SELECT 1'; SAVEPOINT s"));
+        session.fails("42723", &format!("CREATE EXTENSION vector_tools SCHEMA {extension}"));
+        session.run("ROLLBACK TO s");
+        let members = "SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_proc'::regclass
+                       AND objid = (SELECT max(oid) FROM pg_proc)";
+        assert_eq!(session.text(members), "0", "expected {function} to stay its maker's");
+        session.run("ROLLBACK");
+    }
+    session.run(
+        "CREATE FUNCTION mine() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER vector_tools_audit_partitions ON ddl_command_end EXECUTE FUNCTION mine()",
+    );
+    session.fails("42710", &format!("CREATE EXTENSION vector_tools SCHEMA {extension}"));
+    session.run(&format!(
+        "DROP EVENT TRIGGER vector_tools_audit_partitions; CREATE EXTENSION vector_tools SCHEMA {extension}"
+    ));
+}
+
+// trust 23
 #[test]
 fn other_encodings_are_refused() {
     let template = Database::empty("install_encoding");
@@ -44,6 +88,7 @@ fn other_encodings_are_refused() {
     session.fails("0A000", "CREATE EXTENSION vector_tools");
 }
 
+// trust 1
 #[test]
 fn an_ordinary_role_cannot_create_it() {
     let database = Database::empty("install_role");
@@ -54,6 +99,7 @@ fn an_ordinary_role_cannot_create_it() {
     database.connect_as("install_role_role").fails("42501", "CREATE EXTENSION vector_tools");
 }
 
+// trust 20
 #[test]
 fn everything_works_in_a_quoted_schema_with_pgvector_elsewhere() {
     let database = Database::empty("install_elsewhere");
@@ -93,6 +139,7 @@ fn everything_works_in_a_quoted_schema_with_pgvector_elsewhere() {
     session.run(r#"DROP EXTENSION vector_tools CASCADE; CREATE EXTENSION vector_tools SCHEMA "My Schema""#);
 }
 
+// trust 20
 #[test]
 fn pgvector_and_the_extension_may_be_moved_or_renamed_only_where_that_is_safe() {
     let database = Database::with_extension("install_moved");
@@ -115,6 +162,7 @@ fn pgvector_and_the_extension_may_be_moved_or_renamed_only_where_that_is_safe() 
     );
 }
 
+// trust 21
 #[test]
 fn dropping_refuses_while_tables_depend_and_cascade_leaves_no_trigger() {
     let database = Database::with_extension("install_drop");
@@ -132,7 +180,7 @@ fn dropping_refuses_while_tables_depend_and_cascade_leaves_no_trigger() {
     assert_eq!(rows, "2|1", "expected the user's table and its embeddings to stay");
     let schemas = session.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'vector_tools'");
     assert!(schemas.is_empty(), "expected the schema vector_tools to be gone");
-    session.run("CREATE EXTENSION vector_tools");
+    session.run(&format!("CREATE EXTENSION vector_tools SCHEMA {}", Schemas::in_use().extension));
     session.still_embeds();
     let found = session.text("SELECT content FROM hybrid_search('kept_memories', 'pump', 1)");
     assert_eq!(found, "a pump", "expected the kept table to be searched after CREATE EXTENSION");

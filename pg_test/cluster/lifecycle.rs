@@ -9,6 +9,7 @@ use crate::server::Server;
 const CONNECTIONS: usize = 200;
 const CLIENTS: usize = 4;
 
+// trust 12
 #[test]
 fn sessions_that_embed_and_leave_do_no_harm() {
     let server = Server::start("test-lifecycle", &[]);
@@ -41,10 +42,12 @@ const GROWTH_KIB: u64 = 8 * 1024;
 /// Batches of 500 texts to warm up with, to embed unwatched, and to look at in the end.
 const BATCHES: [usize; 3] = [8, 28, 12];
 
+// trust 14
 #[test]
 fn a_session_does_not_grow_with_the_texts_it_embeds() {
     let database = Database::with_extension("memory");
     let mut session = database.connect();
+    session.run("SET vector_tools.embedder = 'backend'");
     let mut after_batches = |numbers: std::ops::Range<usize>| -> Vec<u64> {
         let after_batch = numbers.map(|number| {
             // Lengths from two words to twelve, in another order in each batch.
@@ -70,6 +73,7 @@ fn a_session_does_not_grow_with_the_texts_it_embeds() {
     );
 }
 
+// trust 15
 #[test]
 fn writers_and_searchers_share_a_memories_table() {
     let (writers, rows_each) = (8, 25);

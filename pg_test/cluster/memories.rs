@@ -255,6 +255,7 @@ fn domains_work_in_a_quoted_schema_with_pgvector_elsewhere() {
     check_verbs(&mut session);
 }
 
+// trust 15
 #[test]
 fn a_domain_dropped_while_it_is_searched_is_an_error() {
     let (database, mut owner, _) = health_for("memories_gone", "memories_gone_role");
@@ -272,6 +273,7 @@ fn a_domain_dropped_while_it_is_searched_is_an_error() {
     searching.join().expect("the search ends with an error");
 }
 
+// trust 15
 #[test]
 fn two_sessions_cannot_store_one_id() {
     let (database, mut owner, _) = health_for("memories_twice", "memories_twice_role");

@@ -79,7 +79,7 @@ pub fn hostile_names() -> Vec<String> {
     names
 }
 
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -110,6 +110,7 @@ pub fn expect_refusal(result: Result<Vec<Option<String>>, Box<DbError>>, allowed
     }
 }
 
+// trust 3
 #[test]
 fn domains_of_memories_tables() {
     let (_database, mut session) = guarded("names_domains");
@@ -145,6 +146,7 @@ fn domains_of_memories_tables() {
     }
 }
 
+// trust 3
 #[test]
 fn domains_of_memories() {
     let (_database, mut session) = guarded("names_memories");
@@ -185,6 +187,7 @@ fn domains_of_memories() {
     assert_eq!(left, "0", "expected no domain to be left");
 }
 
+// trust 3
 #[test]
 fn ids_and_metadata_of_memories() {
     let (_database, mut session) = guarded("names_ids");
@@ -206,6 +209,7 @@ fn ids_and_metadata_of_memories() {
     }
 }
 
+// trust 3
 #[test]
 fn models_configurations_and_sources() {
     let (_database, mut session) = guarded("names_models");
@@ -233,6 +237,7 @@ fn models_configurations_and_sources() {
     assert_eq!(session.text("SELECT count(*) FROM vector_tools.models"), "2", "expected no new model");
 }
 
+// trust 3
 #[test]
 fn names_of_new_models() {
     let (_database, mut session) = guarded("names_register");
@@ -247,6 +252,7 @@ fn names_of_new_models() {
     }
 }
 
+// trust 3
 #[test]
 fn columns_that_are_searched() {
     let (_database, mut session) = guarded("names_columns");
@@ -300,6 +306,7 @@ fn columns_that_are_searched() {
     }
 }
 
+// trust 3
 #[test]
 fn keys_and_values_of_filters() {
     let (_database, mut session) = guarded("names_filters");
@@ -347,6 +354,7 @@ fn keys_and_values_of_filters() {
     }
 }
 
+// trust 3
 #[test]
 fn keys_that_are_looked_up_in_the_metadata() {
     let (_database, mut session) = guarded("names_metadata");
@@ -372,6 +380,7 @@ fn keys_that_are_looked_up_in_the_metadata() {
     }
 }
 
+// trust 3
 #[test]
 fn logs_of_audits_and_audited_tables() {
     let (_database, mut session) = guarded("names_audits");

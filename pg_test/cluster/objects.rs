@@ -46,6 +46,7 @@ const OBJECTS: &str = "
                CASE WHEN comment IS NULL THEN 'NO COMMENT' ELSE 'has a comment' END)
     FROM described ORDER BY object COLLATE \"C\"";
 
+// trust 1, 2
 #[test]
 fn every_object_has_the_expected_rights_labels_and_a_comment() {
     let database = Database::with_extension("objects");

@@ -10,6 +10,7 @@ const QUESTIONS: [&str; 5] = [
     "SELECT * FROM hybrid_search('texts', 'pump number 7', 5, '{\"id\": {\"$lt\": 90}}')",
 ];
 
+// trust 24
 #[test]
 fn forced_parallel_plans_change_no_result() {
     let database = Database::with_extension("parallel");

@@ -1,6 +1,7 @@
 //! What the kernel says about a process of the server.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a slow machine; only a hang reaches it.
@@ -32,6 +33,34 @@ pub fn blocked_signals(pid: i32, thread: i32) -> u64 {
 pub fn resident_kib(pid: i32) -> u64 {
     let size = status_field(&format!("/proc/{pid}/status"), "VmRSS:");
     size.trim_end_matches(" kB").parse().expect("the kernel writes sizes as numbers")
+}
+
+/// The memory that only this process holds, in kibibytes.
+pub fn private_kib(pid: i32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+        .unwrap_or_else(|error| panic!("expected to read the memory of process {pid}: {error}"));
+    let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
+    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}
+
+/// The processes that a process has started and that are there, dead ones that nobody has looked
+/// after included.
+pub fn children_of(pid: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("Linux has /proc").flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    numbers.filter(|process| parent_of(*process) == Some(pid)).collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in brackets that may hold blanks.
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends a signal by its name or number. A process that is gone is no error.
+pub fn send_signal(pid: i32, signal: &str) {
+    let command = format!("kill -{signal} {pid}");
+    Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status().expect("a shell is needed");
 }
 
 /// The capabilities a process has in effect.

@@ -87,11 +87,13 @@ fn a_rolled_back_drop_leaves_the_model_working() {
     assert_eq!(session.text(VECTOR), before, "expected the same vector after the drop was rolled back");
 }
 
+// trust 23
 #[test]
 fn a_replaced_model_file_is_refused_by_new_sessions_and_named() {
     check_replaced_file("registry_graph", "model.onnx");
 }
 
+// trust 23
 #[test]
 fn a_replaced_tokenizer_is_refused_by_new_sessions_and_named() {
     check_replaced_file("registry_tokenizer", "tokenizer.json");
@@ -102,6 +104,8 @@ fn check_replaced_file(database: &str, file: &str) {
     let folder = Folder::new();
     let model = folder.copy_model(MODEL, "first");
     let mut warm = database.connect();
+    // The embedding process would go on with what it has loaded; see embedder_crash.rs.
+    warm.run("SET vector_tools.embedder = 'backend'");
     register(&mut warm, &model);
     let before = warm.text(VECTOR);
     let path = model.join(file);
@@ -113,6 +117,7 @@ fn check_replaced_file(database: &str, file: &str) {
     let found =
         warm.text(&format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", path.display()));
     let mut fresh = database.connect();
+    fresh.run("SET vector_tools.embedder = 'backend'");
     let error = fresh.fails("XX001", VECTOR);
     let detail = error.detail().unwrap_or_default();
     assert!(
@@ -127,6 +132,7 @@ fn check_replaced_file(database: &str, file: &str) {
     assert_eq!(warm.text(VECTOR), before, "expected the warm session to go on with what it has loaded");
 }
 
+// trust 21
 #[test]
 fn the_extension_dropped_and_created_again_reaches_a_warm_session() {
     let database = Database::with_extension("registry_recreate");

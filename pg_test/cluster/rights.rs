@@ -24,6 +24,7 @@ fn notes_for(name: &str, role: &str) -> (Database<'static>, Session, Session) {
     (database, owner, session)
 }
 
+// trust 1
 #[test]
 fn an_ordinary_role_embeds_and_searches_its_own_tables() {
     let database = Database::with_extension("rights_own");
@@ -41,6 +42,7 @@ fn an_ordinary_role_embeds_and_searches_its_own_tables() {
     session.run("SELECT embed(ARRAY['a', NULL]), embed_query('a'), count_tokens('a')");
 }
 
+// trust 1
 #[test]
 fn registering_and_dropping_models_is_for_trusted_roles() {
     let database = Database::with_extension("rights_models");
@@ -59,6 +61,7 @@ fn registering_and_dropping_models_is_for_trusted_roles() {
     assert_eq!(sources, ["all-MiniLM-L6-v2", MODEL], "expected a reader of server files to see sources");
 }
 
+// trust 1
 #[test]
 fn a_role_trusted_with_functions_and_registry_registers_models() {
     let database = Database::with_extension("rights_granted");
@@ -73,6 +76,7 @@ fn a_role_trusted_with_functions_and_registry_registers_models() {
     session.fails("42704", "SELECT embed('a', 'mine')");
 }
 
+// trust 1
 #[test]
 fn paths_of_libraries_and_models_are_for_superusers() {
     let database = Database::with_extension("rights_settings");
@@ -94,6 +98,7 @@ fn paths_of_libraries_and_models_are_for_superusers() {
     }
 }
 
+// trust 4
 #[test]
 fn a_stranger_to_the_table_finds_nothing() {
     let (_database, _owner, mut stranger) = notes_for("rights_stranger", "rights_stranger_role");
@@ -103,6 +108,7 @@ fn a_stranger_to_the_table_finds_nothing() {
     stranger.fails("42501", "SELECT * FROM hybrid_search('notes', '')");
 }
 
+// trust 4
 #[test]
 fn a_reader_of_some_columns_finds_nothing() {
     let (_database, mut owner, mut reader) = notes_for("rights_columns", "rights_columns_role");
@@ -114,6 +120,7 @@ fn a_reader_of_some_columns_finds_nothing() {
     reader.fails("42501", "SELECT * FROM hybrid_search('notes', 'pump', filter => '{\"secret\": \"hush\"}')");
 }
 
+// trust 4
 #[test]
 fn a_role_without_usage_on_the_schema_finds_nothing() {
     let database = Database::with_extension("rights_usage");
@@ -129,6 +136,7 @@ fn a_role_without_usage_on_the_schema_finds_nothing() {
     session.fails("42501", &format!("SELECT * FROM hybrid_search({oid}::regclass, 'pump')"));
 }
 
+// trust 5
 #[test]
 fn row_level_security_hides_rows_and_their_scores() {
     let (_database, mut owner, mut session) = notes_for("rights_rows", "rights_ann");
@@ -149,6 +157,7 @@ fn row_level_security_hides_rows_and_their_scores() {
     assert_eq!(owner.rows(SEARCH), ["1", "2", "3"], "expected every row again");
 }
 
+// trust 5
 #[test]
 fn with_one_row_in_a_hundred_visible_k_rows_still_come_back() {
     let database = Database::with_extension("rights_few");
@@ -179,6 +188,7 @@ fn with_one_row_in_a_hundred_visible_k_rows_still_come_back() {
     }
 }
 
+// trust 1
 #[test]
 fn public_may_create_nothing_in_the_schema_of_the_state() {
     let database = Database::with_extension("rights_public");

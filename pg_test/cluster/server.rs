@@ -10,6 +10,8 @@ fn postgresql() -> String {
     std::env::var("TEST_POSTGRESQL").unwrap_or_else(|_| ".local/postgresql-test/18".to_owned())
 }
 
+const USUAL_SETTINGS: [(&str, &str); 2] = [("fsync", "off"), ("shared_buffers", "64MB")];
+
 /// A server that nobody else uses. It stops when this value is dropped, or when the test program
 /// ends in whatever way; its data and log stay behind only after a failure.
 pub struct Server {
@@ -23,7 +25,7 @@ impl Server {
     /// Makes a new server called `name` (`test-…`) with more settings than the usual ones.
     pub fn start(name: &str, settings: &[(&str, &str)]) -> Server {
         let mut arguments = vec!["--fresh".to_owned()];
-        for (setting, value) in [("fsync", "off"), ("shared_buffers", "64MB")].iter().chain(settings) {
+        for (setting, value) in USUAL_SETTINGS.iter().chain(settings) {
             arguments.extend(["--set".to_owned(), format!("{setting}={value}")]);
         }
         Server::call_start(name, &arguments)
@@ -58,6 +60,40 @@ impl Server {
     #[allow(dead_code, reason = "the test docs shares this file")]
     pub fn folder(&self) -> PathBuf {
         root().join(".local").join(&self.name)
+    }
+
+    /// Where it keeps its data, unless it was started on another folder.
+    #[allow(dead_code, reason = "the test docs shares this file")]
+    pub fn data(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    /// Stops it in one of the ways of pg_ctl.
+    #[allow(dead_code, reason = "the test docs shares this file")]
+    pub fn stop(&self, mode: &str) {
+        let output = Command::new("python3")
+            .current_dir(root())
+            .arg("tools/as_server_user.py")
+            .arg(program("pg_ctl"))
+            .args(["stop", "-w", "-m", mode, "-D"])
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .output()
+            .expect("python3 is needed");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "expected a stop in the mode {mode}:\n{said}");
+    }
+
+    /// Starts it again after a stop or a crash, with the settings it had.
+    #[allow(dead_code, reason = "the test docs shares this file")]
+    pub fn start_again(&self, settings: &[(&str, &str)]) {
+        let mut command = server_py("start", &self.name);
+        for (setting, value) in USUAL_SETTINGS.iter().chain(settings) {
+            command.args(["--set".to_owned(), format!("{setting}={value}")]);
+        }
+        let output = command.stdin(Stdio::null()).output().expect("python3 is needed to start a server");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "expected {} to start again:\n{errors}", self.name);
     }
 
     /// Everything the server has logged.

@@ -1,32 +1,70 @@
 //! One session of a client, with the checks that tests repeat.
 
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use postgres::error::DbError;
 use postgres::types::ToSql;
-use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
+use postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::server::Server;
+
+/// Where the extension and pgvector are in the databases of tests, quoted as SQL needs it.
+pub struct Schemas {
+    /// The schema of the extension's functions.
+    pub extension: &'static str,
+    /// That of pgvector.
+    pub pgvector: &'static str,
+}
+
+impl Schemas {
+    /// Elsewhere than usual where `TEST_SCHEMAS` says so: the stage `elsewhere` of `tools/test.py`.
+    pub fn in_use() -> Schemas {
+        match std::env::var_os("TEST_SCHEMAS") {
+            Some(_) => Schemas { extension: "\"My Schema\"", pgvector: "\"Vector's\"" },
+            None => Schemas { extension: "public", pgvector: "public" },
+        }
+    }
+
+    /// A statement of a test, with these schemas in every search_path that it sets.
+    fn in_path(sql: &str) -> String {
+        let Schemas { extension, pgvector } = Schemas::in_use();
+        if extension == "public" || !sql.contains("search_path = ") {
+            return sql.to_owned();
+        }
+        sql.replace(", public", &format!(", public, {extension}, {pgvector}"))
+    }
+}
 
 /// A session, and the process that serves it.
 pub struct Session {
     client: Client,
     /// The backend's process id.
     pub pid: i32,
+    notices: Arc<Mutex<Vec<DbError>>>,
 }
 
 impl Session {
     /// Connects to a database as a role.
     pub fn open(server: &Server, database: &str, role: &str) -> Session {
         let connection = server.connection(database, role);
-        let client = Client::connect(&connection, NoTls)
+        let mut config: Config = connection.parse().expect("the connection string of a server is one");
+        let notices: Arc<Mutex<Vec<DbError>>> = Arc::default();
+        let heard = notices.clone();
+        config.notice_callback(move |notice| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+        });
+        let client = config
+            .connect(NoTls)
             .unwrap_or_else(|error| panic!("expected a connection to {connection}, not {error:?}"));
-        let mut session = Session { client, pid: 0 };
+        let mut session = Session { client, pid: 0, notices };
         session.pid = session.text("SELECT pg_backend_pid()").parse().expect("a process id is a number");
         session
     }
 
     /// The rows of the last statement that gave any, NULL as `None`.
     pub fn try_rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, postgres::Error> {
-        let messages = self.client.simple_query(sql)?;
+        let messages = self.client.simple_query(&Schemas::in_path(sql))?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -95,10 +133,17 @@ impl Session {
         }
     }
 
+    /// What the server has said beside its answers since the last call.
+    pub fn take_notices(&mut self) -> Vec<DbError> {
+        mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Checks that the session still works, by embedding something.
     pub fn still_embeds(&mut self) {
-        let dimensions =
-            self.text("SELECT public.vector_dims(public.embed('does this session still work?'))");
+        let Schemas { extension, pgvector } = Schemas::in_use();
+        let dimensions = self.text(&format!(
+            "SELECT {pgvector}.vector_dims({extension}.embed('does this session still work?'))"
+        ));
         assert_eq!(dimensions, "384", "expected the session to embed after what happened before");
     }
 

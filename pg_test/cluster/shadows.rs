@@ -5,7 +5,7 @@ use crate::session::Session;
 
 /// Makes the schema `evil`: functions, operators, types and tables under the names that the
 /// extension's statements use. Each of them raises an error that tells of its use.
-const EVIL: &str = r#"
+pub const EVIL: &str = r#"
     CREATE SCHEMA evil;
     CREATE FUNCTION evil.trap(name) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil.% was used', $1; END $$;
     CREATE FUNCTION evil.equal(text, text) RETURNS bool LANGUAGE sql AS 'SELECT evil.trap(''equal(text, text)'') = 0';
@@ -68,7 +68,7 @@ const EVIL: &str = r#"
 "#;
 
 /// Shadows in the temporary schema, which comes first for tables and types even when unnamed.
-const SHADOWS_IN_TEMP: &str = "
+pub const SHADOWS_IN_TEMP: &str = "
     CREATE TEMP TABLE pg_class (oid pg_catalog.oid); CREATE TEMP TABLE pg_proc (oid pg_catalog.oid);
     CREATE TEMP TABLE pg_trigger (oid pg_catalog.oid); CREATE TEMP TABLE pg_namespace (oid pg_catalog.oid);
     CREATE TEMP TABLE pg_ts_config (oid pg_catalog.oid); CREATE TEMP TABLE pg_attrdef (oid pg_catalog.oid);
@@ -142,16 +142,19 @@ fn check_same_answers(name: &str, shadow: impl FnOnce(&mut Session)) {
     );
 }
 
+// trust 6
 #[test]
 fn schemas_before_pg_catalog_change_no_answer() {
     check_same_answers("shadows_path", |session| session.run("SET search_path = evil, public, pg_catalog"));
 }
 
+// trust 6
 #[test]
 fn objects_in_pg_temp_change_no_answer() {
     check_same_answers("shadows_temp", |session| session.run(SHADOWS_IN_TEMP));
 }
 
+// trust 6
 #[test]
 fn both_together_change_no_answer() {
     check_same_answers("shadows_both", |session| {
@@ -160,6 +163,7 @@ fn both_together_change_no_answer() {
     });
 }
 
+// trust 6
 #[test]
 fn triggers_and_new_tables_resist_shadows() {
     let database = Database::with_extension("shadows_tables");
@@ -194,6 +198,7 @@ fn triggers_and_new_tables_resist_shadows() {
     assert_eq!(embedded, "t", "expected the row to be embedded by the extension's own trigger");
 }
 
+// trust 6
 #[test]
 fn domain_memories_resist_shadows() {
     let database = Database::with_extension("shadows_memories");
@@ -229,6 +234,7 @@ fn domain_memories_resist_shadows() {
     }
 }
 
+// trust 6
 #[test]
 fn registering_resists_shadows() {
     let database = Database::with_extension("shadows_register");

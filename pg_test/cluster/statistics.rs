@@ -78,6 +78,7 @@ fn counts_of_a_dropped_table_go_away() {
     owner.fails("42P01", "SELECT * FROM keyword_search('words', 'rare')");
 }
 
+// trust 4
 #[test]
 fn a_stranger_learns_nothing() {
     let database = Database::with_extension("statistics_stranger");

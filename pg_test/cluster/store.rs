@@ -27,9 +27,9 @@ fn document(chunks: &str, more: &str) -> String {
     )
 }
 
+// trust 15
 #[test]
 fn sessions_that_write_one_document_leave_one_consistent_document() {
-    // trust 15
     let (database, mut session) = with_store("store_writers");
     session.run(
         "CREATE TABLE versions AS SELECT v, array_agg('version ' || v || ' chunk ' || c) AS chunks
@@ -66,9 +66,9 @@ fn sessions_that_write_one_document_leave_one_consistent_document() {
     assert_eq!(embedded, "t", "expected each chunk with its own embedding");
 }
 
+// trust 15
 #[test]
 fn writers_and_clearers_of_a_namespace_do_not_wait_for_each_other_in_a_circle() {
-    // trust 15
     let (database, mut session) = with_store("store_clear");
     session.run(
         "CREATE TABLE ready AS SELECT i, md5((i / 10)::text)::uuid AS source, i % 10 AS place, 'text ' || i AS content,
@@ -109,6 +109,7 @@ fn writers_and_clearers_of_a_namespace_do_not_wait_for_each_other_in_a_circle() 
     assert_eq!(session.text("SELECT count_embeddings('reg')"), "0");
 }
 
+// trust 15
 #[test]
 fn stores_made_by_several_sessions_at_once_are_one() {
     let database = Database::with_extension("store_race");
@@ -153,6 +154,7 @@ fn a_search_of_one_namespace_leaves_the_partitions_of_others_alone() {
     other.run("ROLLBACK");
 }
 
+// trust 15
 #[test]
 fn a_namespace_dropped_under_a_running_search_waits_for_it() {
     let (database, mut session) = with_store("store_drop");
@@ -174,9 +176,9 @@ fn a_namespace_dropped_under_a_running_search_waits_for_it() {
     assert!(session.rows(question).is_empty(), "expected no row of a namespace that is gone");
 }
 
+// trust 3
 #[test]
 fn hostile_schemas_namespaces_collections_and_sources() {
-    // trust 3
     let (_database, mut session) = guarded("store_names");
     session.run(&format!("SELECT create_vector_store('reg', '{MODEL}', index_kind => 'none')"));
     session.run("CREATE TABLE ready AS SELECT embed('kept') AS v");
@@ -251,9 +253,9 @@ impl ConcatText for Vec<Option<String>> {
     }
 }
 
+// trust 4, 5
 #[test]
 fn roles_may_do_what_they_were_granted() {
-    // trust 4, 5
     let (database, mut owner) = with_store("store_rights");
     owner.run(&document("'a pump'", ", 'eu'"));
     for role in ["store_rights_reader", "store_rights_writer", "store_rights_stranger"] {
@@ -303,6 +305,7 @@ fn roles_may_do_what_they_were_granted() {
     assert_eq!(reader.text("SELECT count_embeddings('reg')"), "1");
 }
 
+// trust 4
 #[test]
 fn a_log_of_somebody_else_is_not_written() {
     let (database, mut owner) = with_store("store_log");
@@ -320,9 +323,9 @@ fn a_log_of_somebody_else_is_not_written() {
     owner.run("DROP TABLE reg.vector_search_logs; SELECT * FROM search_embeddings('reg', 'pump')");
 }
 
+// trust 18
 #[test]
 fn a_read_only_transaction_searches_and_logs_nothing() {
-    // trust 18
     let (_database, mut session) = with_store("store_read_only");
     session.run(&document("'a pump'", ""));
     session.run("SET vector_tools.log_searches = on; BEGIN READ ONLY");
@@ -348,9 +351,9 @@ fn a_read_only_transaction_searches_and_logs_nothing() {
     assert_eq!(session.text("SELECT count(*) FROM reg.vector_search_logs"), "0");
 }
 
+// trust 16
 #[test]
 fn a_dump_restores_a_store() {
-    // trust 16
     let (original, mut session) = with_store("store_dump");
     session.run(&document("'a pump', 'a valve'", ", 'eu', '{\"n\": 1}'"));
     session.run("SELECT create_collection('reg', 'laws', 'eu'); SELECT create_namespace('reg', 'Odd Name')");

@@ -31,6 +31,7 @@ const WITHOUT_EMBEDDING: [&str; 8] = [
     "SELECT * FROM vector_tools.searchable_tables",
 ];
 
+// trust 13
 #[test]
 fn nothing_opens_onnxruntime_before_the_first_embedding() {
     let database = Database::with_extension("threads_before");
@@ -41,6 +42,10 @@ fn nothing_opens_onnxruntime_before_the_first_embedding() {
         assert!(!has_onnxruntime(session.pid), "expected no ONNX Runtime in memory after {statement}");
     }
     session.still_embeds();
+    expect_one_thread(session.pid, "after the embedding process has embedded");
+    assert!(!has_onnxruntime(session.pid), "expected ONNX Runtime in the embedding process only");
+    session.run("SET vector_tools.embedder = 'backend'");
+    session.still_embeds();
     assert!(has_onnxruntime(session.pid), "expected ONNX Runtime in memory after an embedding");
     expect_one_thread(session.pid, "after an embedding with vector_tools.threads = 1");
     let postmaster = postmaster(&mut session);
@@ -48,11 +53,12 @@ fn nothing_opens_onnxruntime_before_the_first_embedding() {
     assert!(!has_onnxruntime(postmaster), "expected no ONNX Runtime in the postmaster");
 }
 
+// trust 13
 #[test]
 fn threads_of_a_session_have_all_signals_blocked() {
     let database = Database::with_extension("threads_signals");
     let mut session = database.connect();
-    session.run("SET vector_tools.threads = 3");
+    session.run("SET vector_tools.embedder = 'backend'; SET vector_tools.threads = 3");
     session.still_embeds();
     let threads = threads_of(session.pid);
     assert!(
@@ -73,15 +79,18 @@ fn threads_of_a_session_have_all_signals_blocked() {
     expect_one_thread(session.pid, "after vector_tools.threads went back to 1");
 }
 
+// trust 13
 #[test]
 fn many_threads_and_one_give_the_same_vectors() {
     let database = Database::with_extension("threads_vectors");
     let mut session = database.connect();
+    session.run("SET vector_tools.embedder = 'backend'");
     session.run("CREATE TABLE one AS SELECT embed('the same text') AS v; SET vector_tools.threads = 2");
     let distance = session.text("SELECT (v <=> embed('the same text')) < 1e-6 FROM one");
     assert_eq!(distance, "t", "expected two threads to give the vector that one gives");
 }
 
+// trust 13
 #[test]
 fn shared_preload_libraries_keeps_the_postmaster_clean() {
     let server = Server::start("test-preload", &[("shared_preload_libraries", "vector_tools")]);
@@ -96,10 +105,12 @@ fn shared_preload_libraries_keeps_the_postmaster_clean() {
     expect_one_thread(postmaster, "that is the postmaster");
 }
 
+// trust 13
 #[test]
 fn embedding_keeps_no_file_outside_the_server_and_reports_to_nobody() {
     let database = Database::with_extension("threads_reports");
     let mut session = database.connect();
+    session.run("SET vector_tools.embedder = 'backend'");
     let before = open_sockets(session.pid);
     session.still_embeds();
     // ONNX Runtime's own usage reports: a data base below the home folder, sent by a thread.

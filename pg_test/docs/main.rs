@@ -67,7 +67,9 @@ fn documents(folder: &Path) -> Vec<PathBuf> {
     let mut folders = vec![folder.join("examples")];
     while let Some(next) = folders.pop() {
         found.push(next.join("README.md"));
-        folders.extend(entries(&next).into_iter().filter(|path| path.is_dir()));
+        // Packages that an example has brought in are not ours.
+        let is_ours = |path: &PathBuf| path.is_dir() && !path.ends_with("node_modules");
+        folders.extend(entries(&next).into_iter().filter(is_ours));
     }
     found.retain(|path| path.is_file());
     found.sort();

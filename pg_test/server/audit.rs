@@ -47,6 +47,91 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_row_is_written_as_to_jsonb_writes_it() {
+        // More columns than the entries of a jsonb that say their length, one of them dropped.
+        let many: String = (0..40).map(|number| format!(", column_{number} integer")).collect();
+        run("CREATE DOMAIN count AS integer; CREATE TYPE pair AS (a integer, b text)");
+        run(&format!(
+            "CREATE TABLE notes (truth bool, i2 smallint, i4 integer, gone integer, i8 bigint, f4 real, f8 double precision,
+                 n numeric, t text, v varchar(10), c char(10), name name, u uuid, j json, d date, ts timestamp,
+                 tz timestamptz, time time, span interval, bytes bytea, many integer[], texts text[], counted count,
+                 twin pair, r int4range, ip inet, one \"char\", object jsonb, string jsonb, number jsonb, nothing jsonb,
+                 yes jsonb, list jsonb, \"Quoted \"\"k\" text, embedding vector(2), id bigint PRIMARY KEY {many});
+             ALTER TABLE notes DROP COLUMN gone"
+        ));
+        run("SELECT enable_audit('notes', include_embeddings => true)");
+        let long = "('{\"k\": [1, {\"x\": null}], \"long\": \"' || repeat('y', 9000) || '\"}')::jsonb";
+        run(&format!(
+            "INSERT INTO notes (truth, i2, i4, i8, f4, f8, n, t, v, c, name, u, j, d, ts, tz, time, span, bytes, many, texts,
+                 counted, twin, r, ip, one, object, string, number, nothing, yes, list, \"Quoted \"\"k\", embedding, id)
+             VALUES (true, -5, 2147483647, -9223372036854775808, 1.5, 'NaN', 1234567.8900, E'tä\"\\\\\n', 'v', 'c', 'name',
+                 gen_random_uuid(), '{{\"a\": 1.10, \"a\": 2}}', '0044-03-15 BC', '2020-01-02 03:04:05.6', 'infinity', '03:04',
+                 '1 day', '\\xdead', '{{1,NULL}}', '{{a}}', 7, '(1,x)', '[1,5)', '10.0.0.1', 'c', {long}, '\"s\"', '12.50',
+                 'null', 'true', '[[1],{{}}]', repeat('z', 9000), '[1,2]', 10000), (false, 0, 0, 100000000, 0, 0, 0, '', '', '',
+                 '', NULL, '3', now(), now(), now(), NULL, NULL, '', '{{}}', '{{}}', NULL, NULL, 'empty', NULL, NULL, '{{}}', '\"\"',
+                 '-5', 'false', '[]', '[]', NULL, NULL, -7)"
+        ));
+        let same =
+            "SELECT count(*) FROM audit_history('notes') AS h JOIN notes AS whole ON whole.id::text = h.record_id
+            WHERE h.new_data = to_jsonb(whole) AND h.new_data::text = to_jsonb(whole)::text
+              AND (SELECT bool_and(h.new_data->k = to_jsonb(whole)->k) FROM jsonb_object_keys(to_jsonb(whole)) AS k)
+              AND (SELECT count(*) FROM jsonb_object_keys(h.new_data)) = 75";
+        assert_eq!(one::<i64>(same), 2);
+        // What a statement makes of it is the same again.
+        assert!(one::<bool>("SELECT bool_and(new_data || '{}' = new_data) FROM audit_history('notes')"));
+    }
+
+    #[pg_test]
+    fn a_log_that_its_owner_has_changed_is_written_too() {
+        let changes = [
+            ("ALTER TABLE vector_audit_log ADD COLUMN host text DEFAULT 'here'", "host = 'here'"),
+            (
+                "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN NEW.record_id := 'by ' || TG_NAME; RETURN NEW; END $$;
+                 CREATE TRIGGER stamp BEFORE INSERT ON vector_audit_log FOR EACH ROW EXECUTE FUNCTION stamp()",
+                "record_id = 'by stamp'",
+            ),
+            (
+                "DROP TRIGGER stamp ON vector_audit_log;
+                 CREATE TABLE copies (record_id text); CREATE RULE copy AS ON INSERT TO vector_audit_log
+                     DO ALSO INSERT INTO copies VALUES (new.record_id)",
+                "record_id IN (SELECT record_id FROM copies)",
+            ),
+            ("ALTER TABLE vector_audit_log ALTER id DROP IDENTITY, ALTER id SET DEFAULT -1", "id = -1"),
+        ];
+        run(TABLE);
+        run("SELECT enable_audit('notes'); INSERT INTO notes (id) VALUES (0)");
+        for (number, (change, expected)) in changes.into_iter().enumerate() {
+            let number = number + 1;
+            run(change);
+            run(&format!("INSERT INTO notes (id) VALUES ({number})"));
+            let found = format!(
+                "SELECT count(*) FROM vector_audit_log WHERE new_data->>'id' = '{number}' AND {expected}"
+            );
+            assert_eq!(one::<i64>(&found), 1, "expected a line after {change}");
+        }
+        run("DROP RULE copy ON vector_audit_log; ALTER TABLE vector_audit_log ADD CHECK (record_id <> '9')");
+        run(
+            "DO $$ BEGIN INSERT INTO notes (id) VALUES (9); RAISE 'no error'; EXCEPTION WHEN check_violation THEN NULL; END $$",
+        );
+    }
+
+    #[pg_test]
+    fn what_a_log_forbids_is_refused() {
+        run("CREATE TABLE keyless (body text)");
+        run("SELECT enable_audit('keyless'); INSERT INTO keyless VALUES ('a')");
+        run("TRUNCATE vector_audit_log; ALTER TABLE vector_audit_log ALTER record_id SET NOT NULL");
+        run(
+            "DO $$ BEGIN INSERT INTO keyless VALUES ('b'); RAISE 'no error'; EXCEPTION WHEN not_null_violation THEN NULL; END $$",
+        );
+        run(
+            "ALTER TABLE vector_audit_log ALTER record_id DROP NOT NULL, ALTER changed_at TYPE timestamptz(0)",
+        );
+        run("INSERT INTO keyless VALUES ('c')");
+        assert!(one::<bool>("SELECT changed_at = date_trunc('second', changed_at) FROM vector_audit_log"));
+    }
+
+    #[pg_test]
     fn keys_are_those_of_searches() {
         run("CREATE TABLE pairs (n integer, t timestamptz, k text, PRIMARY KEY (k, n, t))");
         run("CREATE TABLE keyless (body text)");
@@ -138,6 +223,7 @@ mod tests {
         assert!(one::<bool>("SELECT enable_audit(NULL) IS NULL AND disable_audit(NULL) IS NULL"));
     }
 
+    // trust 23
     #[pg_test]
     fn what_cannot_be_audited_is_refused() {
         run("CREATE VIEW seen AS SELECT 1 AS id");

@@ -32,6 +32,7 @@ mod tests {
         }
     }
 
+    // trust 23
     #[pg_test]
     fn empty_and_blank_text_have_the_vector_of_the_empty_sequence() {
         assert!(one::<bool>("SELECT embed('') = embed(E' \\t\\n ')"));
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(one::<i32>(search), 99);
     }
 
+    // trust 23
     #[pg_test]
     fn ten_megabytes_are_truncated_at_the_model_s_limit() {
         let start = "SELECT string_agg('word' || i, ' ') FROM generate_series(1, 300) AS i";
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(one::<i32>("SELECT count_tokens(repeat('word ', 300000))"), 300_002);
     }
 
+    // trust 23
     #[pg_test]
     fn unknown_models_are_named_with_a_neighbour() {
         let (state, message, detail, hint) = super::super::error_of("SELECT embed('x', 'all-minilm-l6-v2')");

@@ -217,6 +217,7 @@ mod tests {
         );
     }
 
+    // trust 1
     #[pg_test]
     fn only_the_owner_counts() {
         create_corpus(50, 0.8);
@@ -237,6 +238,7 @@ mod tests {
         error_of(&format!("SET LOCAL ROLE keyword_reader; {sql}"))
     }
 
+    // trust 5
     #[pg_test]
     fn hidden_rows_do_not_show_in_scores() {
         create_corpus(400, 0.9);

@@ -95,6 +95,7 @@ mod tests {
         assert!(one::<bool>("SELECT create_domain_memories_table(NULL) IS NULL"));
     }
 
+    // trust 3
     #[pg_test]
     fn hostile_domains_are_only_names() {
         run("CREATE TABLE canary (id integer)");
@@ -315,6 +316,7 @@ mod tests {
         );
     }
 
+    // trust 23
     #[pg_test]
     fn unknown_domains_list_the_nearest() {
         create_startup();
@@ -338,6 +340,7 @@ mod tests {
         assert_eq!(detail, "The nearest domain is \"startup\".");
     }
 
+    // trust 23
     #[pg_test]
     fn bad_input_of_a_memory_is_refused() {
         create_startup();
@@ -368,6 +371,7 @@ mod tests {
         assert_eq!(one::<i64>("SELECT count(embedding) FROM startup_memories"), 5);
     }
 
+    // trust 23
     #[pg_test]
     fn very_long_memories_are_stored_while_their_words_fit() {
         create_startup();
@@ -389,6 +393,7 @@ mod tests {
         assert!(hint.is_empty(), "{hint}");
     }
 
+    // trust 23
     #[pg_test]
     fn tables_that_hold_no_memories_are_refused() {
         run("CREATE TABLE old_memories (id integer, content text)");
@@ -418,6 +423,7 @@ mod tests {
         assert!(message.contains("startup_memories_embedding_idx"), "{message}");
     }
 
+    // trust 21
     #[pg_test]
     fn a_table_without_its_triggers_is_mended() {
         create_startup();

@@ -84,6 +84,7 @@ mod tests {
         assert_error("SELECT register_model('all-MiniLM-L6-v2')", "42710");
     }
 
+    // trust 23
     #[pg_test]
     fn bad_models_get_their_own_errors() {
         let unknown = fixture("unknown-shape");
@@ -95,6 +96,7 @@ mod tests {
         assert_error("SELECT drop_model('nope')", "42704");
     }
 
+    // trust 23
     #[pg_test]
     fn damaged_files_are_named() {
         let folder = std::env::temp_dir().join(format!("vector_tools-{}", std::process::id()));

@@ -346,6 +346,23 @@ mod tests {
     }
 
     #[pg_test]
+    fn rows_of_a_small_model_are_whole_in_every_partition() {
+        create_store();
+        run("SELECT create_namespace('reg', 'own')");
+        let words = "(SELECT string_agg(md5(n::text), ' ') FROM generate_series(1, 12) AS n)";
+        for namespace in ["own", "of all others"] {
+            run(&format!(
+                "SELECT upsert_embeddings('reg', ARRAY['a'], ARRAY[{ONE}]::uuid[], ARRAY[0], ARRAY[{words}],
+                     ARRAY[embed('x', '{MODEL}')], ARRAY['{namespace}'])"
+            ));
+        }
+        let whole =
+            "SELECT count(*) FROM reg.vector_embeddings WHERE pg_column_toast_chunk_id(embedding) IS NULL
+            AND pg_column_compression(content) IS NULL AND pg_column_size(lexemes) > 300";
+        assert_eq!(one::<i64>(whole), 2);
+    }
+
+    #[pg_test]
     fn ready_embeddings_are_written_in_bulk() {
         create_store();
         let call = format!("SELECT upsert_embeddings('reg', {})", made_up(2500));
@@ -365,6 +382,7 @@ mod tests {
         );
     }
 
+    // trust 23
     #[pg_test]
     fn bad_input_of_a_store_is_refused() {
         create_store();
@@ -424,6 +442,7 @@ mod tests {
         }
     }
 
+    // trust 23
     #[pg_test]
     fn ten_megabytes_in_chunks_are_a_document() {
         create_store();

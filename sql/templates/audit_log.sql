@@ -27,8 +27,3 @@ COMMENT ON COLUMN {log}.changed_at IS 'the start of the transaction';
 
 -- A btree costs half of what a hash index does, but has a limit of length; audit_history knows the condition.
 CREATE INDEX ON {log} (record_id) WHERE pg_catalog.length(record_id) OPERATOR(pg_catalog.<=) 600;
-
--- Rights are granted by whole schemas now and then; the log stays append-only all the same.
-CREATE TRIGGER vector_tools_guard
-    BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {log}
-    FOR EACH STATEMENT EXECUTE FUNCTION vector_tools.guard_audit_log();

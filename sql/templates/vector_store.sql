@@ -44,7 +44,9 @@ COMMENT ON COLUMN {table}.lexemes IS 'the words of content, for the keyword leg 
 COMMENT ON COLUMN {table}.embedding_model IS 'the model; its default is the model of the store';
 COMMENT ON COLUMN {table}.collection_id IS 'the collection, if it is in one';
 
-CREATE TABLE {default_partition} PARTITION OF {table} DEFAULT;
+-- Two rows of a small model fit into a page as they are. PostgreSQL's own target would compress the texts
+-- of each and put its embedding elsewhere, which costs a writer and every reader of embeddings.
+CREATE TABLE {default_partition} PARTITION OF {table} DEFAULT WITH (toast_tuple_target = 4080);
 COMMENT ON TABLE {default_partition} IS 'the rows of namespaces that have no partition of their own';
 
 CREATE INDEX idx_embeddings_namespace ON {table} (namespace);
@@ -86,10 +88,3 @@ CREATE INDEX idx_search_logs_created ON {search_logs} (created_at DESC);
 COMMENT ON TABLE {search_logs} IS 'searches, where vector_tools.log_searches is on';
 COMMENT ON COLUMN {search_logs}.user_id IS 'whom the application searched for, as it said';
 COMMENT ON COLUMN {search_logs}.caller IS 'the role that searched';
-
-CREATE TRIGGER touch_updated_at
-    BEFORE UPDATE ON {table}
-    FOR EACH ROW EXECUTE FUNCTION vector_tools.touch_row('updated_at');
-CREATE TRIGGER touch_updated_at
-    BEFORE UPDATE ON {collections}
-    FOR EACH ROW EXECUTE FUNCTION vector_tools.touch_row('updated_at');

@@ -113,6 +113,12 @@ impl Chunker<'_> {
             // What the last stretch ended in the middle of may have looked larger there.
             pieces.retain(|(piece, _)| start + piece.end > covered);
             covered = pieces.last().map_or(covered, |(piece, _)| start + piece.end);
+            // An overlap may reach back to where the last chunk begins, which is then held by the next.
+            if let Some((first, _)) = pieces.first() {
+                while chunks.last().is_some_and(|last| last.bytes.start >= start + first.start) {
+                    chunks.pop();
+                }
+            }
             let mut children = self.children(&table, &pieces, checkpoint)?.into_iter().peekable();
             for piece in &pieces {
                 let parent = chunks.len();
@@ -197,15 +203,12 @@ impl Chunker<'_> {
                 continue;
             }
             let sized: Vec<Sized> = pieces.into_iter().zip(counts).collect();
-            return if too_large == 0 {
-                Ok(sized)
-            } else {
-                self.halved(table.text(), sized, limit, checkpoint)
-            };
+            return self.halved(table.text(), sized, limit, checkpoint);
         }
     }
 
-    /// The pieces, those of more than `limit` tokens cut in two until their parts are small enough.
+    /// The pieces in order, those of more than `limit` tokens cut in two until their parts are small
+    /// enough.
     fn halved(
         &self,
         text: &str,
@@ -251,8 +254,8 @@ impl Chunker<'_> {
     }
 }
 
-/// Adds a piece so that both ends of all pieces keep their order: with an overlap, a part of a piece
-/// may hold the one before it, or be held by it.
+/// Adds a piece so that both ends of all pieces keep their order: with an overlap, a piece may hold
+/// the one before it, or be held by it.
 fn add(pieces: &mut Vec<Sized>, piece: Range<usize>, count: usize) {
     if pieces.last().is_some_and(|(last, _)| piece.end <= last.end) {
         return;

@@ -11,7 +11,7 @@ use super::{Checkpoint, Embedder, Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::model::fingerprint::{read_graph_with_sha256, read_with_sha256};
 use crate::model::manifest::{EncodingSettings, ModelFiles};
-use crate::model::session::WorkingMemory;
+use crate::model::session::{Callers, WorkingMemory};
 use crate::model::{EncoderSession, Manifest, ModelRecord, TextTokenizer};
 
 /// Texts tokenized and held at once; bounds memory for arrays of any size.
@@ -44,8 +44,13 @@ impl LocalEmbedder {
     /// Those of reading its files and of [`EncoderSession::load`], and
     /// [`Error::UnsupportedModule`] (0A000).
     pub fn load(environment: &Environment, manifest: &Manifest, threads: usize) -> Result<LocalEmbedder> {
-        let embedder =
-            load_files(environment, &manifest.files, &manifest.settings, threads, |_, _, _| Ok(()))?;
+        let embedder = load_files(
+            environment,
+            &manifest.files,
+            &manifest.settings,
+            Callers::One { threads },
+            |_, _, _| Ok(()),
+        )?;
         match &manifest.unsupported_module {
             Some(module) if !embedder.session.pools_itself() => {
                 Err(Error::UnsupportedModule { module: module.clone() })
@@ -66,12 +71,26 @@ impl LocalEmbedder {
         source: &Path,
         threads: usize,
     ) -> Result<LocalEmbedder> {
+        LocalEmbedder::load_registered_for(environment, record, source, Callers::One { threads })
+    }
+
+    /// Loads a registered model like [`load_registered`](Self::load_registered), to be run by
+    /// `callers` with [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Those of [`load_registered`](Self::load_registered).
+    pub fn load_registered_for(
+        environment: &Environment,
+        record: &ModelRecord,
+        source: &Path,
+        callers: Callers,
+    ) -> Result<LocalEmbedder> {
         let files = ModelFiles::locate(source, record.file.as_deref())?;
         let check = |path: &Path, role: &str, found: &str| {
             let registered = if role == TOKENIZER { &record.tokenizer_sha256 } else { &record.sha256 };
             record.check_sha256(path, registered, found)
         };
-        let embedder = load_files(environment, &files, &record.settings, threads, check)?;
+        let embedder = load_files(environment, &files, &record.settings, callers, check)?;
         if embedder.dimensions() == record.dimensions {
             Ok(embedder)
         } else {
@@ -94,8 +113,8 @@ impl LocalEmbedder {
     }
 
     /// The model's tokenizer.
-    pub fn tokenizer(&self) -> Arc<TextTokenizer> {
-        self.tokenizer.clone()
+    pub fn tokenizer(&self) -> &Arc<TextTokenizer> {
+        &self.tokenizer
     }
 
     /// The token ids the model would see for `text`, truncated, without any prefix.
@@ -106,11 +125,25 @@ impl LocalEmbedder {
         self.tokenizer.encode(text)
     }
 
+    /// The token ids the model sees for `text` and its prefix, truncated.
+    ///
+    /// # Errors
+    /// [`Error::InferenceFailed`] (38000).
+    pub fn sequence(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.prefixed(text, purpose))
+    }
+
+    /// The vectors of `sequences`, none of them empty, one after another; for several threads at
+    /// once.
+    ///
+    /// # Errors
+    /// Those of [`EncoderSession::run`].
+    pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
+        self.session.run(sequences, memory)
+    }
+
     fn prefixed<'a>(&self, text: &'a str, purpose: Purpose) -> Cow<'a, str> {
-        let prefix = match purpose {
-            Purpose::Passage => &self.settings.passage_prefix,
-            Purpose::Query => &self.settings.query_prefix,
-        };
+        let prefix = purpose.prefix(&self.settings);
         if prefix.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prefix}{text}")) }
     }
 }
@@ -126,7 +159,7 @@ impl Embedder for LocalEmbedder {
             let mut sequences = Vec::with_capacity(part.len());
             for text in part {
                 checkpoint()?;
-                sequences.push(self.tokenizer.encode(&self.prefixed(text, purpose))?);
+                sequences.push(self.sequence(text, purpose)?);
             }
             let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
             let batches = plan_batches(&lengths, self.token_budget);
@@ -143,7 +176,7 @@ impl Embedder for LocalEmbedder {
         Ok(embeddings)
     }
 
-    fn count_tokens(&self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
+    fn count_tokens(&mut self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
         self.tokenizer.count(text, checkpoint)
     }
 }
@@ -169,7 +202,7 @@ fn load_files(
     environment: &Environment,
     files: &ModelFiles,
     settings: &EncodingSettings,
-    threads: usize,
+    callers: Callers,
     check: impl Fn(&Path, &str, &str) -> Result<()>,
 ) -> Result<LocalEmbedder> {
     let (json, tokenizer_sha256) = read_with_sha256(&files.tokenizer, TOKENIZER)?;
@@ -179,7 +212,7 @@ fn load_files(
     let (bytes, sha256) = read_graph_with_sha256(&files.onnx, files.weights.as_deref())?;
     check(&files.onnx, GRAPH, &sha256)?;
     let probe = tokenizer.encode("a")?;
-    let session = EncoderSession::load(environment, files, &bytes, settings, threads, &probe)?;
+    let session = EncoderSession::load(environment, files, &bytes, settings, callers, &probe)?;
     Ok(LocalEmbedder {
         tokenizer: Arc::new(tokenizer),
         session,

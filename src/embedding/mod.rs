@@ -2,20 +2,38 @@
 
 pub mod batch;
 pub mod local;
+pub mod lock_file;
+pub mod protocol;
+pub mod shared;
 #[cfg(feature = "pg")]
 pub mod sql;
+pub mod supervision;
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::manifest::EncodingSettings;
 
 pub use local::LocalEmbedder;
+pub use shared::SharedEmbedder;
 
 /// What a text is embedded for; some models put a different prefix before each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// A text to be stored and found.
     Passage,
     /// A question to find passages with.
     Query,
+}
+
+impl Purpose {
+    /// What a model puts before such texts.
+    pub fn prefix(self, settings: &EncodingSettings) -> &str {
+        match self {
+            Purpose::Passage => &settings.passage_prefix,
+            Purpose::Query => &settings.query_prefix,
+        }
+    }
 }
 
 /// Vectors of equal dimensions, in the order of the texts they belong to.
@@ -44,6 +62,20 @@ impl Embeddings {
     fn set(&mut self, index: usize, vector: &[f32]) {
         self.values[index * self.dimensions..][..self.dimensions].copy_from_slice(vector);
     }
+
+    /// Sets `count` vectors from `start` on from the bytes of little-endian numbers.
+    fn set_bytes(&mut self, start: usize, count: usize, bytes: &[u8]) -> Result<()> {
+        let values = &mut self.values[start * self.dimensions..][..count * self.dimensions];
+        if bytes.len() != size_of_val(values) {
+            let reason =
+                format!("{} bytes for {count} vectors of {} dimensions", bytes.len(), self.dimensions);
+            return Err(Error::ProtocolViolation { reason });
+        }
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+        Ok(())
+    }
 }
 
 /// Called between pieces of long work; an error stops the work and is handed to the caller.
@@ -65,5 +97,5 @@ pub trait Embedder {
     ///
     /// # Errors
     /// [`crate::error::Error::InferenceFailed`] (38000), and whatever `checkpoint` gives.
-    fn count_tokens(&self, text: &str, checkpoint: Checkpoint) -> Result<usize>;
+    fn count_tokens(&mut self, text: &str, checkpoint: Checkpoint) -> Result<usize>;
 }

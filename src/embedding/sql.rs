@@ -1,10 +1,13 @@
 //! The SQL functions that embed text.
 
+use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-use super::{Embedder, Purpose};
+use super::Purpose;
+use super::protocol::{ModelStatistics, ProcessStatistics};
 use crate::error::Result;
 use crate::pg::array::one_dimensional;
+use crate::pg::embedder::statistics;
 use crate::pg::embedders::{check_interrupts, with_embedder};
 use crate::pg::report::OrReport;
 use crate::pg::settings::default_model;
@@ -52,6 +55,50 @@ fn count_tokens(input: &str, model: &str) -> i32 {
     count(input, model).or_report()
 }
 
+#[pg_extern(volatile, parallel_restricted)]
+fn warm_up(model: default!(Option<&str>, "NULL")) -> i32 {
+    run_once(model.unwrap_or(&default_model())).or_report()
+}
+
+/// One row for each model that the embedding process knows, or one without a model.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "a row has as many columns")]
+fn embedder_statistics() -> TableIterator<
+    'static,
+    (
+        name!(process_id, i32),
+        name!(started_at, i64),
+        name!(restarts, i64),
+        name!(threads, i32),
+        name!(connections, i32),
+        name!(memory_bytes, i64),
+        name!(memory_limit_bytes, i64),
+        name!(model, Option<String>),
+        name!(dimensions, Option<i32>),
+        name!(loaded, Option<bool>),
+        name!(loads, Option<i64>),
+        name!(model_memory_bytes, Option<i64>),
+        name!(requests, Option<i64>),
+        name!(failures, Option<i64>),
+        name!(texts, Option<i64>),
+        name!(batches, Option<i64>),
+        name!(batch_tokens, Option<i64>),
+        name!(queued, Option<i64>),
+        name!(p50_ms, Option<f64>),
+        name!(p99_ms, Option<f64>),
+    ),
+> {
+    let process = statistics::read().or_report();
+    let rows = process.into_iter().flat_map(|process| {
+        let models: Vec<Option<ModelStatistics>> = match process.models.as_slice() {
+            [] => vec![None],
+            models => models.iter().cloned().map(Some).collect(),
+        };
+        models.into_iter().map(move |model| statistics_row(&process, model.as_ref()))
+    });
+    TableIterator::new(rows.collect::<Vec<_>>())
+}
+
 /// The vector of one text.
 ///
 /// # Errors
@@ -73,6 +120,48 @@ fn embed_array(inputs: Array<'_, &str>, model: &str) -> Result<Vec<Option<Vector
         let place = |input: &Option<String>| input.as_ref().and_then(|_| next());
         Ok(inputs.iter().map(place).collect())
     })
+}
+
+/// Has a model loaded where it will run, and returns its dimensions.
+fn run_once(model: &str) -> Result<i32> {
+    with_embedder(model, |embedder| {
+        embedder.embed(&["warm"], Purpose::Query, &mut check_interrupts)?;
+        Ok(embedder.dimensions() as i32)
+    })
+}
+
+#[rustfmt::skip]
+#[allow(clippy::type_complexity, reason = "a row has as many columns")]
+fn statistics_row(
+    process: &ProcessStatistics,
+    model: Option<&ModelStatistics>,
+) -> (
+    i32, i64, i64, i32, i32, i64, i64, Option<String>, Option<i32>, Option<bool>, Option<i64>, Option<i64>, Option<i64>,
+    Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<f64>, Option<f64>,
+) {
+    let count = |read: fn(&ModelStatistics) -> u64| model.map(|model| read(model) as i64);
+    (
+        process.process_id as i32,
+        process.started_at,
+        process.restarts as i64,
+        process.threads as i32,
+        process.connections as i32,
+        process.memory_bytes as i64,
+        process.memory_limit_bytes as i64,
+        model.map(|model| model.name.clone()),
+        model.map(|model| model.dimensions as i32),
+        model.map(|model| model.loaded),
+        count(|model| model.loads),
+        count(|model| model.memory_bytes),
+        count(|model| model.requests),
+        count(|model| model.failures),
+        count(|model| model.texts),
+        count(|model| model.batches),
+        count(|model| model.batch_tokens),
+        count(|model| model.queued),
+        model.and_then(|model| model.p50_ms),
+        model.and_then(|model| model.p99_ms),
+    )
 }
 
 fn count(input: &str, model: &str) -> Result<i32> {

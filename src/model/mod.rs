@@ -1,5 +1,6 @@
 //! What a model is: its files and settings, its tokenizer, its ONNX session, its pooling.
 
+pub mod concurrent_run;
 pub mod configuration;
 pub mod fingerprint;
 pub mod manifest;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::manifest::EncodingSettings;
 use crate::error::{Error, Result};
 
@@ -9,7 +11,7 @@ use crate::error::{Error, Result};
 pub const ONNX_PROVIDER: &str = "onnx";
 
 /// A registered model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// The name that `embed` takes.
     pub name: String,

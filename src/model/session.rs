@@ -1,11 +1,15 @@
 //! Running a model's ONNX graph over a batch of token sequences.
 
+use std::ffi::CString;
+
 use ort::environment::Environment;
+use ort::ep::CPU;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
 
 use super::Pooling;
+use super::concurrent_run;
 use super::manifest::{EncodingSettings, ModelFiles};
 use super::pooling::normalize;
 use crate::error::{Error, Result};
@@ -41,21 +45,34 @@ pub enum WorkingMemory {
     GivenBack,
 }
 
-/// A loaded ONNX graph that turns token ids into vectors.
+/// Who runs a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// One thread at a time. Each run takes so many threads, the caller's among them, and works in an
+    /// arena of the session.
+    One { threads: usize },
+    /// Any number of threads at once, each run in its caller's. They work in the C library's memory:
+    /// in an arena of the session, whose buffers wander between cores, runs on four cores took a
+    /// fifth longer, and waited for each other besides.
+    Many,
+}
+
+/// A loaded ONNX graph that turns token ids into vectors, for several threads at once.
 pub struct EncoderSession {
     session: Session,
-    inputs: Vec<(String, Input)>,
-    output: String,
+    inputs: Vec<(CString, Input)>,
+    output: CString,
     shape: Shape,
     pooling: Pooling,
     normalize: bool,
     dimensions: usize,
+    callers: Callers,
 }
 
 impl EncoderSession {
     /// Loads a graph from the `bytes` of its ONNX file, or from its path where it keeps its weights
-    /// in a file beside it, to run on `threads` threads, and probes its dimensions with the
-    /// `probe` token ids. One thread means the caller's: no thread is started.
+    /// in a file beside it, to be run by `callers`, and probes its dimensions with the `probe` token
+    /// ids. One thread means the caller's: no thread is started.
     ///
     /// # Errors
     /// [`Error::ModelFileCorrupt`] (22P03), [`Error::UnknownInputs`] and
@@ -65,10 +82,10 @@ impl EncoderSession {
         files: &ModelFiles,
         bytes: &[u8],
         settings: &EncodingSettings,
-        threads: usize,
+        callers: Callers,
         probe: &[u32],
     ) -> Result<EncoderSession> {
-        let session = build(environment, files, bytes, threads).map_err(|error| Error::ModelFileCorrupt {
+        let session = build(environment, files, bytes, callers).map_err(|error| Error::ModelFileCorrupt {
             path: files.onnx.clone(),
             reason: error.to_string(),
         })?;
@@ -82,6 +99,7 @@ impl EncoderSession {
             pooling: settings.pooling,
             normalize: settings.normalize,
             dimensions: 0,
+            callers,
         };
         session.dimensions = session.run(&[probe], WorkingMemory::GivenBack)?.len();
         Ok(session)
@@ -99,12 +117,12 @@ impl EncoderSession {
 
     /// Runs the graph once over `sequences` (none of them empty), padded to the longest, and
     /// returns their vectors one after another, `dimensions` numbers each. The memory that the run
-    /// worked in is kept for the next one or given back.
+    /// worked in is kept for the next one or given back; with many callers the C library decides.
     ///
     /// # Errors
     /// [`Error::InferenceFailed`] (38000), [`Error::UnknownOutputs`] (0A000).
-    pub fn run(&mut self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
-        let options = run_options(memory).map_err(inference_failed)?;
+    pub fn run(&self, sequences: &[&[u32]], memory: WorkingMemory) -> Result<Vec<f32>> {
+        let options = self.run_options(memory).map_err(inference_failed)?;
         let batch = sequences.len();
         let width = sequences.iter().map(|sequence| sequence.len()).max().unwrap_or(0);
         let inputs = self
@@ -112,14 +130,13 @@ impl EncoderSession {
             .iter()
             .map(|(name, input)| {
                 let values = fill(*input, sequences, width);
-                let tensor = Tensor::from_array(([batch, width], values))?;
-                Ok((name.as_str().into(), tensor.into()))
+                Ok((name, Tensor::from_array(([batch, width], values))?))
             })
-            .collect::<ort::Result<Vec<(std::borrow::Cow<str>, SessionInputValue)>>>()
+            .collect::<ort::Result<Vec<_>>>()
             .map_err(inference_failed)?;
-        let outputs = self.session.run_with_options(inputs, &options).map_err(inference_failed)?;
-        let (shape, values) =
-            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(inference_failed)?;
+        let result =
+            concurrent_run::run(&self.session, &inputs, &self.output, &options).map_err(inference_failed)?;
+        let (shape, values) = result.try_extract_tensor::<f32>().map_err(inference_failed)?;
         let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
         let mut vectors = match (self.shape, shape.as_slice()) {
             (Shape::Text, [rows, _]) if *rows == batch => values.to_vec(),
@@ -134,7 +151,7 @@ impl EncoderSession {
                 return Err(Error::UnknownOutputs {
                     found: format!(
                         "{} with shape {shape:?} for {batch} texts of {width} tokens",
-                        self.output
+                        self.output.to_string_lossy()
                     ),
                 });
             }
@@ -145,18 +162,31 @@ impl EncoderSession {
         }
         Ok(vectors)
     }
+
+    fn run_options(&self, memory: WorkingMemory) -> ort::Result<RunOptions> {
+        let mut options = RunOptions::new()?;
+        if memory == WorkingMemory::GivenBack && self.callers != Callers::Many {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        }
+        Ok(options)
+    }
 }
 
 fn build(
     environment: &Environment,
     files: &ModelFiles,
     bytes: &[u8],
-    threads: usize,
+    callers: Callers,
 ) -> ort::Result<Session> {
+    let (threads, has_arena) = match callers {
+        Callers::One { threads } => (threads, true),
+        Callers::Many => (1, false),
+    };
     let mut builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
+        .with_execution_providers([CPU::default().with_arena_allocator(has_arena).build()])?
         // Batches differ in shape, so that a memory pattern would fit none of them.
         .with_memory_pattern(false)?
         // Weights outside the arena, which grows in powers of two and is emptied after long work.
@@ -169,15 +199,7 @@ fn build(
     }
 }
 
-fn run_options(memory: WorkingMemory) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    if memory == WorkingMemory::GivenBack {
-        options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    }
-    Ok(options)
-}
-
-fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
+fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(CString, Input)>> {
     let inputs: Option<Vec<_>> = outlets
         .iter()
         .map(|outlet| {
@@ -187,7 +209,8 @@ fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
                 "token_type_ids" => Input::TokenTypeIds,
                 _ => return None,
             };
-            is_tensor_of(outlet, TensorElementType::Int64).then(|| (outlet.name().to_owned(), input))
+            let name = CString::new(outlet.name()).ok()?;
+            is_tensor_of(outlet, TensorElementType::Int64).then_some((name, input))
         })
         .collect();
     inputs
@@ -196,7 +219,7 @@ fn match_inputs(outlets: &[Outlet]) -> Result<Vec<(String, Input)>> {
 }
 
 /// The output to read: the one asked for, else the best of the usual names, else the only one.
-fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Shape)> {
+fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(CString, Shape)> {
     let find = |name: &&str| outlets.iter().find(|outlet| outlet.name() == *name);
     let chosen = match asked {
         Some(name) => find(&name),
@@ -214,7 +237,7 @@ fn choose_output(outlets: &[Outlet], asked: Option<&str>) -> Result<(String, Sha
                 3 => Shape::Token,
                 _ => return None,
             };
-            Some((outlet.name().to_owned(), shape))
+            Some((CString::new(outlet.name()).ok()?, shape))
         })
         .ok_or_else(|| Error::UnknownOutputs { found: describe(outlets) })
 }

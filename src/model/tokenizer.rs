@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// Bytes of the first window for each token that is wanted.
 const WINDOW_BYTES_PER_TOKEN: usize = 8;
 /// Windows grow no further: text that has fewer tokens than wanted in one mebibyte is cut there.
-const LARGEST_WINDOW: usize = 1 << 20;
+pub const LARGEST_WINDOW: usize = 1 << 20;
 /// Tokens next to a cut that may differ from those of the whole text: WordPiece gives at most one
 /// token a character to words of up to 100 characters, and one token to longer ones.
 const UNCERTAIN_TOKENS: usize = 128;
@@ -113,22 +113,10 @@ impl TextTokenizer {
     /// [`Error::InferenceFailed`] (38000) when the tokenizer cannot handle the text, and whatever
     /// `checkpoint`, called before each piece, gives.
     pub fn count(&self, text: &str, checkpoint: &mut dyn FnMut() -> Result<()>) -> Result<usize> {
-        let mut rest = text.trim();
-        let mut count = self.before.len() + self.after.len();
-        while !rest.is_empty() {
+        let mut count = self.special_tokens();
+        for piece in pieces(text) {
             checkpoint()?;
-            let mut size = COUNTED_PIECE;
-            let mut piece = if rest.len() <= 2 * COUNTED_PIECE { rest } else { leading_part(rest, size) };
-            // A run without white space stays whole as long as memory allows.
-            while piece.len() < rest.len()
-                && size < LARGEST_WINDOW
-                && !rest[piece.len()..].starts_with(char::is_whitespace)
-            {
-                size *= 2;
-                piece = leading_part(rest, size);
-            }
-            count += self.tokenize(piece)?.len();
-            rest = &rest[piece.len()..];
+            count += self.count_piece(piece)?;
         }
         Ok(count)
     }
@@ -140,6 +128,19 @@ impl TextTokenizer {
     pub fn locate(&self, text: &str) -> Result<Vec<Range<usize>>> {
         let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
         Ok(encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect())
+    }
+
+    /// The number of tokens of one of the [`pieces`] of a text, special tokens not counted.
+    ///
+    /// # Errors
+    /// [`Error::InferenceFailed`] (38000) when the tokenizer cannot handle the text.
+    pub fn count_piece(&self, piece: &str) -> Result<usize> {
+        Ok(self.tokenize(piece)?.len())
+    }
+
+    /// The number of special tokens around a text.
+    pub fn special_tokens(&self) -> usize {
+        self.before.len() + self.after.len()
     }
 
     /// Whether a text cut at white space has just the tokens of its parts: BERT's tokenizers look
@@ -158,6 +159,28 @@ impl TextTokenizer {
 
 fn failed(error: tokenizers::Error) -> Error {
     Error::InferenceFailed { reason: error.to_string() }
+}
+
+/// The pieces in which the tokens of `text` are counted, each ending at white space where it can.
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text.trim();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut size = COUNTED_PIECE;
+        let mut piece = if rest.len() <= 2 * COUNTED_PIECE { rest } else { leading_part(rest, size) };
+        // A run without white space stays whole as long as memory allows.
+        while piece.len() < rest.len()
+            && size < LARGEST_WINDOW
+            && !rest[piece.len()..].starts_with(char::is_whitespace)
+        {
+            size *= 2;
+            piece = leading_part(rest, size);
+        }
+        rest = &rest[piece.len()..];
+        Some(piece)
+    })
 }
 
 /// The beginning of `text`, at most `bytes` long, cut before white space where there is any.

@@ -23,9 +23,22 @@ pub const STATE_SCHEMA: &CStr = c"vector_tools";
 /// # Errors
 /// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
 pub fn open_table(table: pg_sys::Oid) -> Result<PgRelation> {
+    open_locked(table, pg_sys::AccessShareLock)
+}
+
+/// Opens a table that will be written to. Whoever waits for this lock holds no weaker one on the table,
+/// which a change of the table could wait for in turn.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
+pub fn open_table_to_write(table: pg_sys::Oid) -> Result<PgRelation> {
+    open_locked(table, pg_sys::RowExclusiveLock)
+}
+
+fn open_locked(table: pg_sys::Oid, mode: u32) -> Result<PgRelation> {
     // SAFETY: a table that is gone gives NULL; the value closes what was opened.
     unsafe {
-        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
+        let relation = pg_sys::try_relation_open(table, mode as i32);
         if relation.is_null() {
             return Err(Error::TableGone { table: table.to_u32() });
         }

@@ -1,56 +1,84 @@
-//! The models loaded into this session.
+//! The embedder of a model, wherever models run: in the embedding process or in this session.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 
+use super::embedder::connection::SessionConnector;
+use super::report::tell;
+use super::settings::EmbedderChoice;
 use super::{paths, registry, settings, signals};
-use crate::embedding::LocalEmbedder;
-use crate::error::Result;
+use crate::embedding::shared::Client;
+use crate::embedding::{Embedder, LocalEmbedder};
+use crate::error::{Error, Result};
 use crate::model::runtime::open_runtime;
 use crate::model::{Manifest, ModelRecord, TextTokenizer};
 
-struct Loaded {
+/// A model as it was registered when this session looked.
+struct Known {
     record: ModelRecord,
+    /// The resolved path.
+    source: PathBuf,
+}
+
+struct Loaded {
+    known: Rc<Known>,
     threads: usize,
     embedder: LocalEmbedder,
 }
 
+/// A session that could not have the embedding process tries again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
 thread_local! {
+    static KNOWN: RefCell<HashMap<String, Rc<Known>>> = RefCell::default();
+    // Never dropped when the backend exits: PostgreSQL's memory may be gone before.
+    static CLIENT: ManuallyDrop<RefCell<Client<SessionConnector>>> =
+        ManuallyDrop::new(RefCell::new(Client::new(SessionConnector::Starting)));
     // Never dropped when the backend exits: ONNX Runtime's own teardown may have run before.
     static LOADED: ManuallyDrop<RefCell<HashMap<String, Loaded>>> = ManuallyDrop::default();
+    static TOLD: Cell<bool> = const { Cell::new(false) };
+    static FELL_BACK: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Hands the embedder of a registered model to `work`, loading it when this session has not used
-/// it yet, when it was registered anew since, or when `vector_tools.threads` has changed.
+/// Hands the embedder of a registered model to `work`: that of the embedding process or one in this
+/// session, as `vector_tools.embedder` says.
 ///
 /// # Errors
-/// Those of the registry, of loading, and of `work`.
-pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut LocalEmbedder) -> Result<T>) -> Result<T> {
-    if registry::take_change() {
-        forget_changed_models();
+/// Those of the registry, of loading, of the embedding process, and of `work`.
+pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Result<T>) -> Result<T> {
+    check_interrupts()?;
+    let known = known(name)?;
+    let choice = settings::embedder();
+    let is_local = match choice {
+        EmbedderChoice::Backend => true,
+        EmbedderChoice::Shared => false,
+        EmbedderChoice::Auto => FELL_BACK.get().is_some_and(|when| when.elapsed() < TRY_AGAIN),
+    };
+    if is_local {
+        return with_local(&known, work);
     }
-    LOADED.with(|loaded| {
-        let mut loaded = loaded.borrow_mut();
-        let threads = settings::threads();
-        if loaded.get(name).is_none_or(|model| model.threads != threads) {
-            let record = registry::find_model(name)?;
-            let source = paths::resolve_source(&record.source);
-            let embedder = signals::with_signals_blocked(|| {
-                LocalEmbedder::load_registered(environment()?, &record, &source, threads)
-            })?;
-            loaded.insert(name.to_owned(), Loaded { record, threads, embedder });
+    CLIENT.with(|client| match client.borrow_mut().embedder(&known.record, &known.source) {
+        Ok(mut embedder) => {
+            FELL_BACK.set(None);
+            work(&mut embedder)
         }
-        match loaded.get_mut(name) {
-            Some(model) => {
-                model.embedder.set_token_budget(settings::batch_tokens());
-                work(&mut model.embedder)
+        // There is no process to be had. One that died is another matter: what killed it could
+        // kill this session too, and with it all others.
+        Err(Error::EmbedderUnavailable { reason }) if choice == EmbedderChoice::Auto => {
+            FELL_BACK.set(Some(Instant::now()));
+            if !TOLD.replace(true) {
+                tell(&Error::EmbeddingInSession { reason });
             }
-            None => unreachable!("the model was loaded above"),
+            with_local(&known, work)
         }
+        Err(error) => Err(error),
     })
 }
 
@@ -62,7 +90,7 @@ pub fn loaded_tokenizer(name: &str) -> Option<(Arc<TextTokenizer>, String)> {
     LOADED.with(|loaded| {
         let loaded = loaded.borrow();
         let model = loaded.get(name)?;
-        Some((model.embedder.tokenizer(), model.record.settings.passage_prefix.clone()))
+        Some((model.embedder.tokenizer().clone(), model.known.record.settings.passage_prefix.clone()))
     })
 }
 
@@ -80,6 +108,60 @@ pub fn check_interrupts() -> Result<()> {
     Ok(())
 }
 
+/// What the registry says of a model. It is read when this session has not used the model yet, and
+/// when the registry has changed.
+fn known(name: &str) -> Result<Rc<Known>> {
+    if registry::take_change() {
+        forget_changed_models();
+    }
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(name).cloned()) {
+        return Ok(known);
+    }
+    let record = registry::find_model(name)?;
+    let source = paths::resolve_source(&record.source);
+    let found = Rc::new(Known { record, source });
+    KNOWN.with_borrow_mut(|known| known.insert(name.to_owned(), found.clone()));
+    Ok(found)
+}
+
+/// Drops the models whose registration is gone or another one now.
+fn forget_changed_models() {
+    let names: Vec<String> = KNOWN.with_borrow(|known| known.keys().cloned().collect());
+    for name in names {
+        let current = registry::find_model(&name).ok();
+        KNOWN.with_borrow_mut(|known| {
+            if known.get(&name).map(|known| &known.record) != current.as_ref() {
+                known.remove(&name);
+                LOADED.with(|loaded| loaded.borrow_mut().remove(&name));
+            }
+        });
+    }
+}
+
+/// Hands the embedder of a model in this session to `work`, loading it when this session has not
+/// used it yet, when it was registered anew since, or when `vector_tools.threads` has changed.
+fn with_local<T>(known: &Rc<Known>, work: impl FnOnce(&mut dyn Embedder) -> Result<T>) -> Result<T> {
+    LOADED.with(|loaded| {
+        let mut loaded = loaded.borrow_mut();
+        let threads = settings::threads();
+        let name = &known.record.name;
+        let is_it = |model: &Loaded| model.threads == threads && Rc::ptr_eq(&model.known, known);
+        if !loaded.get(name).is_some_and(is_it) {
+            let embedder = signals::with_signals_blocked(|| {
+                LocalEmbedder::load_registered(environment()?, &known.record, &known.source, threads)
+            })?;
+            loaded.insert(name.clone(), Loaded { known: known.clone(), threads, embedder });
+        }
+        match loaded.get_mut(name) {
+            Some(model) => {
+                model.embedder.set_token_budget(settings::batch_tokens());
+                work(&mut model.embedder)
+            }
+            None => unreachable!("the model was loaded above"),
+        }
+    })
+}
+
 fn environment() -> Result<&'static Environment> {
     forbid_usage_reports();
     open_runtime(settings::onnxruntime_library().as_deref(), &paths::runtime_libraries())
@@ -94,19 +176,5 @@ fn forbid_usage_reports() {
         if std::env::var_os("ORT_DISABLE_TELEMETRY").is_none() {
             std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
         }
-    }
-}
-
-/// Drops the models whose registration is gone or another one now.
-fn forget_changed_models() {
-    let names: Vec<String> = LOADED.with(|loaded| loaded.borrow().keys().cloned().collect());
-    for name in names {
-        let current = registry::find_model(&name).ok();
-        LOADED.with(|loaded| {
-            let mut loaded = loaded.borrow_mut();
-            if loaded.get(&name).map(|model| &model.record) != current.as_ref() {
-                loaded.remove(&name);
-            }
-        });
     }
 }

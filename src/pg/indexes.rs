@@ -10,6 +10,13 @@ use crate::search::bm25_index::Bm25Index;
 use crate::search::vector_space::{IndexedForm, Metric, VectorIndex};
 use crate::search::{Parameter, Statement};
 
+/// Each partition of a table has as many lists as it had rows for; of these, the options with the most.
+const MOST_LISTS: &str = "SELECT p.reloptions FROM pg_catalog.pg_inherits AS h \
+    JOIN pg_catalog.pg_class AS p ON p.oid OPERATOR(pg_catalog.=) h.inhrelid \
+    CROSS JOIN LATERAL pg_catalog.substring(pg_catalog.array_to_string(p.reloptions, ' '), 'lists=([0-9]+)') AS o(lists) \
+    WHERE h.inhparent OPERATOR(pg_catalog.=) i.indexrelid AND o.lists IS NOT NULL \
+    ORDER BY o.lists::pg_catalog.int4 DESC LIMIT 1";
+
 /// pgvector's indexes over one vector column, or over its half-precision or binary form. Partial
 /// indexes are left to the planner.
 ///
@@ -21,9 +28,10 @@ pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
     statement.push(format_args!(
         "SELECT m.amname::pg_catalog.text, o.opcname::pg_catalog.text, c.attname::pg_catalog.text, \
                 i.indkey[0] OPERATOR(pg_catalog.<>) 0, ic.atttypmod::pg_catalog.int8, \
-                pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), x.reloptions \
+                pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), coalesce(l.reloptions, x.reloptions) \
          FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid \
+         LEFT JOIN LATERAL ({MOST_LISTS}) AS l ON true \
          JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) x.relam \
          JOIN pg_catalog.pg_opclass AS o ON o.oid OPERATOR(pg_catalog.=) i.indclass[0] \
          JOIN pg_catalog.pg_attribute AS ic \

@@ -20,7 +20,7 @@ use super::tokenizers::passage_tokenizer;
 use super::{catalog, rights};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
-use crate::embedding::{Embedder, Purpose};
+use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::jobs::statements::{
     due_sources, lease, note_batch, postpone, record_failure, remove, remove_dead, remove_source,

@@ -6,6 +6,7 @@ pub mod array;
 pub mod audit;
 pub mod catalog;
 pub mod column_types;
+pub mod embedder;
 pub mod embedders;
 pub mod indexes;
 pub mod jobs;
@@ -32,6 +33,7 @@ pub mod tokenizers;
 pub mod trigger_call;
 pub mod vector;
 pub mod vector_store;
+pub mod waiting;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

@@ -9,10 +9,19 @@ use super::settings;
 
 /// Where an installed ONNX Runtime library is looked for before the system's own.
 pub fn runtime_libraries() -> Vec<PathBuf> {
+    vec![companions().join("libonnxruntime.so")]
+}
+
+/// The executable of the embedding process.
+pub fn embedder_program() -> PathBuf {
+    settings::embedder_program().unwrap_or_else(|| companions().join("vector_tools_embedder"))
+}
+
+/// The folder of what the extension needs beside its own library.
+fn companions() -> PathBuf {
     // SAFETY: a NUL-terminated array that the server fills once at start.
     let library_folder = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
-    let folder = Path::new(&*library_folder.to_string_lossy()).join("vector_tools");
-    vec![folder.join("libonnxruntime.so")]
+    Path::new(&*library_folder.to_string_lossy()).join("vector_tools")
 }
 
 /// The path of a model's source: as it is when absolute, else inside the model folder.

@@ -31,6 +31,11 @@ pub fn warn(error: &Error) {
     report(error, PgLogLevel::WARNING);
 }
 
+/// Says something that is no error as a NOTICE.
+pub fn tell(notice: &Error) {
+    report(notice, PgLogLevel::NOTICE);
+}
+
 fn report(error: &Error, level: PgLogLevel) {
     let facts = error.facts();
     let code = PgSqlErrorCode::from(encode_sqlstate(facts.sqlstate));

@@ -3,15 +3,34 @@
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::embedding::local::DEFAULT_TOKEN_BUDGET;
+
+/// Where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum EmbedderChoice {
+    /// In the embedding process when it can be had, else in the session.
+    #[name = c"auto"]
+    Auto,
+    /// In the embedding process.
+    #[name = c"shared"]
+    Shared,
+    /// In the session.
+    #[name = c"backend"]
+    Backend,
+}
 
 static DEFAULT_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
 static DEFAULT_DOMAIN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDGET as i32);
+static EMBEDDER: GucSetting<EmbedderChoice> = GucSetting::<EmbedderChoice>::new(EmbedderChoice::Auto);
+static EMBEDDER_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static EMBEDDER_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static EMBEDDER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600);
+static EMBEDDER_PROGRAM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -40,7 +59,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"vector_tools.threads",
         c"Threads that run a model inside a session.",
-        c"One means the session's own thread; more are started at the first embedding. A change loads the model again.",
+        c"One means the session's own thread; more are started at the first embedding. A change loads the model again. The embedding process has its own number.",
         &THREADS,
         1,
         64,
@@ -57,6 +76,7 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    define_embedder();
     GucRegistry::define_bool_guc(
         c"vector_tools.auto_refresh_statistics",
         c"Whether searches start a background worker that renews outdated statistics of a table.",
@@ -109,6 +129,56 @@ pub fn define() {
     reserve_prefix(c"vector_tools");
 }
 
+/// Where models run, and what the embedding process may use.
+fn define_embedder() {
+    GucRegistry::define_enum_guc(
+        c"vector_tools.embedder",
+        c"Where models run: in the embedding process that all sessions share, or in the session.",
+        c"With auto it is the embedding process where that can be had, else the session, which says so once.",
+        &EMBEDDER,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.embedder_threads",
+        c"Threads of the embedding process that run models.",
+        c"Zero: as many as the machine has cores.",
+        &EMBEDDER_THREADS,
+        0,
+        1024,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.embedder_memory_limit",
+        c"Memory that the embedding process may use.",
+        c"Models that were not used for longest make room for others. Zero: no limit.",
+        &EMBEDDER_MEMORY_LIMIT,
+        0,
+        i32::MAX / 1024,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.embedder_idle_timeout",
+        c"Time without a request after which the embedding process ends.",
+        c"The next request starts it again. Zero: it stays until the server stops.",
+        &EMBEDDER_IDLE_TIMEOUT,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_string_guc(
+        c"vector_tools.embedder_program",
+        c"Full path of the embedding process's executable.",
+        c"Empty: vector_tools/vector_tools_embedder in the server's library folder.",
+        &EMBEDDER_PROGRAM,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+}
+
 fn reserve_prefix(prefix: &CStr) {
     // SAFETY: a valid C string that PostgreSQL copies.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
@@ -132,6 +202,32 @@ pub fn threads() -> usize {
 /// `vector_tools.batch_tokens`
 pub fn batch_tokens() -> usize {
     BATCH_TOKENS.get().max(1) as usize
+}
+
+/// `vector_tools.embedder`
+pub fn embedder() -> EmbedderChoice {
+    EMBEDDER.get()
+}
+
+/// `vector_tools.embedder_threads`, as many as cores when not set.
+pub fn embedder_threads() -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    usize::try_from(EMBEDDER_THREADS.get()).ok().filter(|threads| *threads > 0).unwrap_or_else(cores)
+}
+
+/// `vector_tools.embedder_memory_limit` in megabytes, 0 for none.
+pub fn embedder_memory_limit() -> usize {
+    EMBEDDER_MEMORY_LIMIT.get().max(0) as usize
+}
+
+/// `vector_tools.embedder_idle_timeout` in seconds, 0 for never.
+pub fn embedder_idle_timeout() -> usize {
+    EMBEDDER_IDLE_TIMEOUT.get().max(0) as usize
+}
+
+/// `vector_tools.embedder_program`, when set.
+pub fn embedder_program() -> Option<PathBuf> {
+    text(&EMBEDDER_PROGRAM).map(PathBuf::from)
 }
 
 /// `vector_tools.auto_refresh_statistics`

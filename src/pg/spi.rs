@@ -7,8 +7,9 @@ use std::ffi::{CStr, CString, c_char};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
+use super::array::text_array;
 use super::report::raise;
-use super::vector::Vector;
+use super::vector::{Vector, vector_array};
 use crate::error::Error;
 use crate::search::{Parameter, Statement};
 
@@ -199,6 +200,14 @@ pub fn query_latest<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Ve
     run_reading(statement, false, read)
 }
 
+/// Runs a statement that waits for other sessions, and then takes notice of what they have changed in the
+/// catalogue. PostgreSQL does so when it takes a lock on a table, but not on one that is locked already.
+pub fn wait(statement: &Statement) {
+    change(statement);
+    // SAFETY: called where statements run, which is where PostgreSQL calls it too.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Runs statements that change something, one after another.
 pub fn execute(text: &str) {
     let text = to_c_string(text);
@@ -262,17 +271,11 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
         Parameter::Text(text) => (pg_sys::TEXTOID, text.as_str().into_datum()),
         Parameter::Integer(number) => (pg_sys::INT8OID, number.into_datum()),
         Parameter::Vector(vector) => (Vector::type_oid(), Vector(vector.clone()).into_datum()),
-        Parameter::Texts(texts) => {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            (pg_sys::TEXTARRAYOID, texts.into_datum())
-        }
+        Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, Some(text_array(texts))),
         Parameter::Number(number) => (pg_sys::FLOAT8OID, number.into_datum()),
         Parameter::Numbers(numbers) => (pg_sys::FLOAT8ARRAYOID, numbers.clone().into_datum()),
         Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),
-        Parameter::Vectors(vectors) => {
-            let vectors: Vec<Vector> = vectors.iter().cloned().map(Vector).collect();
-            (Vec::<Vector>::type_oid(), vectors.into_datum())
-        }
+        Parameter::Vectors(vectors) => (Vec::<Vector>::type_oid(), Some(vector_array(vectors))),
     });
     bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()
 }

@@ -86,7 +86,8 @@ pub fn watch_statements() {
     }
 }
 
-/// The triggers of INSERT, UPDATE, DELETE and MERGE run here.
+/// The triggers of INSERT, UPDATE, DELETE and MERGE run here; a statement that only reads has none,
+/// and shall not pay for them.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn finish_statement(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the arguments are passed on as they came; errors of C become panics at the boundary.
@@ -96,7 +97,15 @@ unsafe extern "C-unwind" fn finish_statement(query: *mut pg_sys::QueryDesc) {
             None => pg_sys::standard_ExecutorFinish(query),
         }
     };
-    in_frames(finish);
+    // SAFETY: a statement that is being executed has its plan.
+    let has_triggers = unsafe {
+        (*query).operation != pg_sys::CmdType::CMD_SELECT || (*(*query).plannedstmt).hasModifyingCTE
+    };
+    if has_triggers {
+        in_frames(finish);
+    } else {
+        finish();
+    }
 }
 
 /// Those of COPY and TRUNCATE run here.

@@ -11,6 +11,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::{FromDatum, IntoDatum};
 
+use super::array::varlena_array;
 use crate::identifier::Identifier;
 
 /// A vector on its way into or out of PostgreSQL.
@@ -27,17 +28,43 @@ struct Header {
 
 const HEADER_BYTES: usize = std::mem::size_of::<Header>();
 
+/// The bytes of a vector as PostgreSQL holds it.
+fn bytes_of(numbers: &[f32]) -> usize {
+    HEADER_BYTES + std::mem::size_of_val(numbers)
+}
+
+/// Writes a vector as PostgreSQL holds it.
+///
+/// # Safety
+/// `place` must have as many bytes as [`bytes_of`] says, zeroed and aligned to four.
+unsafe fn write_to(numbers: &[f32], place: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        pgrx::varlena::set_varsize_4b(place.cast(), bytes_of(numbers) as i32);
+        (*place.cast::<Header>()).dimensions = numbers.len() as i16;
+        std::ptr::copy_nonoverlapping(numbers.as_ptr(), place.add(HEADER_BYTES).cast(), numbers.len());
+    }
+}
+
+/// An array of pgvector's `vector`, in the current memory context.
+pub fn vector_array(vectors: &[Vec<f32>]) -> pg_sys::Datum {
+    // SAFETY: the array's places have the bytes that were asked for, zeroed and aligned.
+    varlena_array(
+        vector_type(),
+        vectors,
+        |vector| bytes_of(vector),
+        |vector, place| unsafe {
+            write_to(vector, place);
+        },
+    )
+}
+
 impl IntoDatum for Vector {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        let bytes = HEADER_BYTES + std::mem::size_of_val(self.0.as_slice());
-        // SAFETY: palloc0 gives `bytes` zeroed bytes, aligned for any type, and all writes are
-        // inside them.
+        // SAFETY: palloc0 gives as many zeroed bytes, aligned for any type.
         unsafe {
-            let pointer = pg_sys::palloc0(bytes);
-            pgrx::varlena::set_varsize_4b(pointer.cast(), bytes as i32);
-            (*pointer.cast::<Header>()).dimensions = self.0.len() as i16;
-            let numbers = pointer.cast::<u8>().add(HEADER_BYTES).cast::<f32>();
-            std::ptr::copy_nonoverlapping(self.0.as_ptr(), numbers, self.0.len());
+            let pointer = pg_sys::palloc0(bytes_of(&self.0));
+            write_to(&self.0, pointer.cast());
             Some(pg_sys::Datum::from(pointer))
         }
     }

@@ -35,13 +35,59 @@ impl OpenStore {
 /// # Errors
 /// [`Error::UnknownStore`] (42P01), [`Error::NotAStore`] (42809), [`Error::InvalidName`] (42602).
 pub fn open(schema: &str) -> Result<OpenStore> {
+    open_by(schema, catalog::open_table)
+}
+
+/// Looks the store of a schema up for a call that writes rows.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_to_write(schema: &str) -> Result<OpenStore> {
+    open_by(schema, catalog::open_table_to_write)
+}
+
+/// Takes a lock that a call will need later, before it holds a weaker one: of two that hold the weaker
+/// one, neither would get the stronger. Nothing where there is no store.
+///
+/// # Errors
+/// [`Error::InvalidName`] (42602).
+pub fn lock(schema: &str, mode: TableLock) -> Result<()> {
+    let embeddings = StoreTables::new(schema)?.embeddings()?;
+    if Regclass::find(&embeddings).is_some() {
+        spi::execute(&format!("LOCK TABLE ONLY {embeddings} IN {} MODE", mode.name()));
+    }
+    Ok(())
+}
+
+/// Locks on the table of embeddings.
+#[derive(Debug, Clone, Copy)]
+pub enum TableLock {
+    /// For a new partition: rows are read and written meanwhile.
+    AddPartition,
+    /// For a new index: rows are read meanwhile.
+    Index,
+    /// For dropping a partition: nobody uses the table.
+    DropPartition,
+}
+
+impl TableLock {
+    fn name(self) -> &'static str {
+        match self {
+            TableLock::AddPartition => "SHARE UPDATE EXCLUSIVE",
+            TableLock::Index => "SHARE ROW EXCLUSIVE",
+            TableLock::DropPartition => "ACCESS EXCLUSIVE",
+        }
+    }
+}
+
+fn open_by(schema: &str, open_table: fn(pg_sys::Oid) -> Result<PgRelation>) -> Result<OpenStore> {
     let tables = StoreTables::new(schema)?;
     let embeddings = tables.embeddings()?;
     let table = Regclass::find(&embeddings).ok_or_else(|| Error::UnknownStore {
         schema: schema.to_owned(),
         nearest: nearest_name(schema, schemas_with_stores().iter().map(String::as_str)),
     })?;
-    let relation = catalog::open_table(table.0)?;
+    let relation = open_table(table.0)?;
     let facts = catalog::read_table(&relation)?;
     let missing = |reason: &str| Error::NotAStore { table: facts.display.clone(), reason: reason.to_owned() };
     let column = facts.find("embedding").ok_or_else(|| missing("it has no column embedding"))?;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod lock;
 pub mod memories;
 pub mod searchable;
 pub mod store;

@@ -17,33 +17,55 @@ use crate::error::Result;
 use crate::pg::statements;
 use crate::tables::audit::change::{Operation, is_full};
 
-/// One line of the log.
+/// One line of the log. Its values are in a buffer, at the places that are given.
 pub struct Change {
     /// What happened.
     pub operation: Operation,
     /// The partition it happened in.
     pub partition: Option<Rc<AuditedTable>>,
-    /// The primary key.
-    pub record_id: Option<String>,
+    /// The primary key, a text.
+    pub record_id: Option<usize>,
     /// The row before, a jsonb.
-    pub old: Option<pg_sys::Datum>,
+    pub old: Option<usize>,
     /// The row after, a jsonb.
-    pub new: Option<pg_sys::Datum>,
+    pub new: Option<usize>,
+}
+
+impl Change {
+    /// The name of the partition.
+    pub fn partition_name(&self) -> Option<&str> {
+        self.partition.as_ref()?.partition.as_deref()
+    }
+}
+
+/// Changes and the buffer that their values are in.
+#[derive(Default)]
+pub struct Changes {
+    /// In the order in which they happened.
+    pub list: Vec<Change>,
+    /// Values of variable length, each beginning at a multiple of four.
+    pub values: Vec<u8>,
+}
+
+impl Changes {
+    /// The value at a place, for as long as nothing is added.
+    pub fn datum(&self, place: usize) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.values[place..].as_ptr())
+    }
 }
 
 /// The changes of one statement, all of one table by one role.
 #[derive(Default)]
 pub struct Frame {
     table: Option<(Rc<AuditedTable>, pg_sys::Oid)>,
-    changes: Vec<Change>,
-    bytes: usize,
-    /// Where the rows are, once there are any; gone with the transaction that an error ends.
-    context: Option<pg_sys::MemoryContext>,
+    changes: Changes,
 }
 
 thread_local! {
     /// The innermost statement is the last.
     static FRAMES: RefCell<Vec<Frame>> = RefCell::default();
+    /// Empty, with the memory of changes that are written.
+    static SPARE: Cell<Option<Changes>> = const { Cell::new(None) };
     /// A row that left its partition while no frame was there.
     static MOVED: Cell<Option<Moved>> = const { Cell::new(None) };
     /// The tables that the present TRUNCATE has written already, and its transaction.
@@ -75,19 +97,16 @@ pub fn record_row(
     (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
     descriptor: pg_sys::TupleDesc,
 ) -> Result<()> {
-    // SAFETY: the rows are those of the trigger's table, with its descriptor.
-    let encode =
-        |row: pg_sys::HeapTuple| unsafe { (!row.is_null()).then(|| table.encoder.encode(row, descriptor)) };
-    let (before, after) = (encode(old), encode(new));
-    let change = Change {
-        operation,
-        partition: table.partition.is_some().then(|| Rc::clone(table)),
-        old: before.as_ref().map(|row| row.data),
-        new: after.as_ref().map(|row| row.data),
-        record_id: after.or(before).and_then(|row| row.key),
-    };
-    let alone = statements::add_to_frame(&FRAMES, change, |frame, change| frame.add(table, change))?;
-    alone.map_or(Ok(()), |change| record_alone(table, change, (old, new)))
+    let changed = (operation, (old, new), descriptor);
+    let alone = statements::add_to_frame(&FRAMES, changed, |frame, (operation, rows, descriptor)| {
+        let mut frame = frame.for_changes_of(table)?;
+        frame.add(table, operation, rows, descriptor);
+        frame.write_if_full()
+    })?;
+    let Some((operation, rows, descriptor)) = alone else { return Ok(()) };
+    let mut frame = Frame::default().for_changes_of(table)?;
+    frame.add(table, operation, rows, descriptor);
+    record_alone(table, frame, operation, rows)
 }
 
 /// Notes that a table was truncated, unless that is part of truncating a table it is a partition of.
@@ -109,7 +128,7 @@ pub fn record_truncate(table: &Rc<AuditedTable>) -> Result<()> {
     }
     let partition = table.partition.is_some().then(|| Rc::clone(table));
     let change = Change { operation: Operation::Truncate, partition, record_id: None, old: None, new: None };
-    writer::write(table, current_user(), &[change])
+    writer::write(table, current_user(), &Changes { list: vec![change], values: vec![] })
 }
 
 fn current_user() -> pg_sys::Oid {
@@ -121,7 +140,8 @@ fn current_user() -> pg_sys::Oid {
 /// command and transaction say that the two belong together.
 fn record_alone(
     table: &Rc<AuditedTable>,
-    change: Change,
+    frame: Frame,
+    operation: Operation,
     (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
 ) -> Result<()> {
     // SAFETY: the rows are those of the trigger, of the present transaction's making.
@@ -135,87 +155,85 @@ fn record_alone(
         Moved { root: table.root, transaction: pg_sys::GetTopTransactionIdIfAny(), command }
     };
     let before = MOVED.take();
-    match change.operation {
+    match operation {
         Operation::Insert if before.is_some() && before == Some(moved(new, false)) => {
-            writer::join_moved(table, &change)
+            writer::join_moved(table, &frame.changes)
         }
         Operation::MoveAway => {
-            writer::write(table, current_user(), &[change])?;
+            frame.write()?;
             MOVED.set(Some(moved(old, true)));
             Ok(())
         }
-        _ => writer::write(table, current_user(), &[change]),
+        _ => frame.write(),
     }
 }
 
 impl Frame {
-    fn add(mut self, table: &Rc<AuditedTable>, change: Change) -> Result<Frame> {
+    /// The frame, ready for changes of a table by the present role: what it has of another table or
+    /// by another role is written.
+    fn for_changes_of(mut self, table: &Rc<AuditedTable>) -> Result<Frame> {
         let user = current_user();
         let is_other = self.table.as_ref().is_some_and(|(known, by)| {
             *by != user || !(Rc::ptr_eq(known, table) || known.is_written_with(table))
         });
         if is_other {
-            self = self.write_and_renew()?;
+            self.write()?;
+            self = Frame::default();
         }
         if self.table.is_none() {
             self.table = Some((Rc::clone(table), user));
+            self.changes = SPARE.take().unwrap_or_default();
         }
-        let mut change = change;
-        change.old = change.old.map(|data| self.keep(data));
-        change.new = change.new.map(|data| self.keep(data));
-        match (self.changes.last_mut(), change.operation) {
+        Ok(self)
+    }
+
+    fn add(
+        &mut self,
+        table: &Rc<AuditedTable>,
+        operation: Operation,
+        (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
+        descriptor: pg_sys::TupleDesc,
+    ) {
+        let values = &mut self.changes.values;
+        // SAFETY: the rows are those of the trigger's table, with its descriptor.
+        let mut encode = |row: pg_sys::HeapTuple| unsafe {
+            (!row.is_null()).then(|| table.encoder.encode(row, descriptor, values))
+        };
+        let (before, after) = (encode(old), encode(new));
+        let change = Change {
+            operation,
+            partition: table.partition.is_some().then(|| Rc::clone(table)),
+            old: before.as_ref().map(|row| row.data),
+            new: after.as_ref().map(|row| row.data),
+            record_id: after.or(before).and_then(|row| row.key),
+        };
+        match (self.changes.list.last_mut(), operation) {
             (Some(last), Operation::Insert) if last.operation == Operation::MoveAway => {
-                last.operation = Operation::Update;
-                last.new = change.new;
-                last.record_id = change.record_id;
-                last.partition = change.partition;
+                *last = Change { operation: Operation::Update, old: last.old, ..change };
             }
-            _ => self.changes.push(change),
-        }
-        let last = self.changes.last().map_or(Operation::Insert, |last| last.operation);
-        if is_full(self.changes.len(), self.bytes, last) { self.write_and_renew() } else { Ok(self) }
-    }
-
-    /// Copies a jsonb, since that of a trigger lives no longer than its call.
-    fn keep(&mut self, data: pg_sys::Datum) -> pg_sys::Datum {
-        // SAFETY: the datum is a plain jsonb; the context goes away with the frame or with the
-        // transaction.
-        unsafe {
-            let context = *self.context.get_or_insert_with(|| {
-                pg_sys::AllocSetContextCreateInternal(
-                    pg_sys::CurTransactionContext,
-                    c"vector_tools audit".as_ptr(),
-                    0,
-                    8 * 1024,
-                    1024 * 1024,
-                )
-            });
-            let given: *mut pg_sys::varlena = data.cast_mut_ptr();
-            let bytes = pgrx::varlena::varsize_any(given);
-            let copy = pg_sys::MemoryContextAlloc(context, bytes);
-            std::ptr::copy_nonoverlapping(given.cast::<u8>(), copy.cast(), bytes);
-            self.bytes += bytes;
-            pg_sys::Datum::from(copy)
+            _ => self.changes.list.push(change),
         }
     }
 
-    fn write_and_renew(mut self) -> Result<Frame> {
-        let context = self.context.take();
-        self.write()?;
-        if let Some(context) = context {
-            // SAFETY: the changes that pointed into it are written.
-            unsafe { pg_sys::MemoryContextReset(context) };
+    fn write_if_full(self) -> Result<Frame> {
+        let Changes { list, values } = &self.changes;
+        let last = list.last().map_or(Operation::Insert, |last| last.operation);
+        if is_full(list.len(), values.len(), last) {
+            self.write()?;
+            return Ok(Frame::default());
         }
-        Ok(Frame { context, ..Frame::default() })
+        Ok(self)
     }
 
-    fn write(self) -> Result<()> {
+    fn write(mut self) -> Result<()> {
+        const MOST_KEPT: usize = 1 << 20;
         if let Some((table, user)) = &self.table {
             writer::write(table, *user, &self.changes)?;
-        }
-        if let Some(context) = self.context {
-            // SAFETY: made in keep, and everything in it is written.
-            unsafe { pg_sys::MemoryContextDelete(context) };
+            self.changes.list.clear();
+            self.changes.values.clear();
+            if self.changes.values.capacity() <= MOST_KEPT {
+                SPARE.set(Some(self.changes));
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Auditing inside the server: an audit trigger turns a change into a line of the log.
 
 mod buffer;
+mod direct;
 mod row;
 mod table;
 pub mod triggers;

@@ -81,6 +81,7 @@ pub fn watch() {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    super::direct::forget(relation);
     TABLES.with_borrow_mut(|tables| match relation {
         // All relations.
         pg_sys::InvalidOid => tables.clear(),

@@ -60,6 +60,11 @@ pub fn is_log(table: &PgRelation) -> bool {
     own_triggers(table, GUARD).next().is_some()
 }
 
+/// Whether a trigger is the guard of a log, which looks at statements only.
+pub fn is_guard(trigger: &pg_sys::Trigger) -> bool {
+    trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_ROW == 0 && catalog::is_state_function(trigger.tgfoid, GUARD)
+}
+
 /// Checks that a role's triggers can write to a log; a log of the caller's own lets them.
 ///
 /// # Errors

@@ -9,7 +9,8 @@ use std::ffi::CString;
 
 use pgrx::{IntoDatum, PgRelation, pg_sys};
 
-use super::buffer::Change;
+use super::buffer::{Change, Changes};
+use super::direct::{DirectLog, Names};
 use super::table::AuditedTable;
 use crate::error::{Error, Result};
 use crate::pg::{catalog, rights, spi};
@@ -37,28 +38,39 @@ pub fn may_write(log: &PgRelation) -> bool {
 ///
 /// # Errors
 /// [`Error::UnusableAuditLog`], with the SQLSTATE that says why.
-pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &[Change]) -> Result<()> {
+pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Result<()> {
     const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
     const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
     const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
-    if changes.is_empty() {
+    if changes.list.is_empty() {
         return Ok(());
     }
     rights::with_rights_of(table.owner, || {
         let log = open_log(table)?;
+        let names = Names {
+            schema: table.name.schema.as_str(),
+            table: table.name.name.as_str(),
+            user: rights::role_name(user),
+            session_user: rights::role_name(session_user()),
+        };
+        if let Some(log) = DirectLog::new(&log) {
+            log.write(&names, changes);
+            return Ok(());
+        }
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, TEXTS, TEXTS, TEXTS, JSONBS, JSONBS];
+        let datum = |place: Option<usize>| place.map(|place| changes.datum(place));
         spi::change_with(&insert_sql(&table.options.log), &types, || {
             vec![
-                table.name.schema.as_str().into_datum(),
-                table.name.name.as_str().into_datum(),
-                rights::role_name(user).into_datum(),
-                rights::role_name(session_user()).into_datum(),
+                names.schema.into_datum(),
+                names.table.into_datum(),
+                names.user.as_str().into_datum(),
+                names.session_user.as_str().into_datum(),
                 array_of(changes, TEXT, |change| change.operation.name().into_datum()),
-                array_of(changes, TEXT, partition_of),
-                array_of(changes, TEXT, |change| change.record_id.as_deref().into_datum()),
-                array_of(changes, pg_sys::JSONBOID, |change| change.old),
-                array_of(changes, pg_sys::JSONBOID, |change| change.new),
+                array_of(changes, TEXT, |change| change.partition_name().into_datum()),
+                array_of(changes, TEXT, |change| datum(change.record_id)),
+                array_of(changes, pg_sys::JSONBOID, |change| datum(change.old)),
+                array_of(changes, pg_sys::JSONBOID, |change| datum(change.new)),
             ]
         });
         Ok(())
@@ -69,8 +81,9 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &[Change]) -> Res
 ///
 /// # Errors
 /// As [`write`].
-pub fn join_moved(table: &AuditedTable, change: &Change) -> Result<()> {
+pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
     const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
+    let Some(change) = changes.list.first() else { return Ok(()) };
     let log = rights::with_rights_of(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
     // SAFETY: the log is open, so its pg_class row is there.
@@ -82,17 +95,13 @@ pub fn join_moved(table: &AuditedTable, change: &Change) -> Result<()> {
             vec![
                 table.name.schema.as_str().into_datum(),
                 table.name.name.as_str().into_datum(),
-                partition_of(change),
-                change.record_id.as_deref().into_datum(),
-                change.new,
+                change.partition_name().into_datum(),
+                change.record_id.map(|place| changes.datum(place)),
+                change.new.map(|place| changes.datum(place)),
             ]
         });
     });
     Ok(())
-}
-
-fn partition_of(change: &Change) -> Option<pg_sys::Datum> {
-    change.partition.as_ref()?.partition.as_deref().into_datum()
 }
 
 /// Opens the log, which nobody can replace until the transaction ends.
@@ -151,11 +160,11 @@ fn session_user() -> pg_sys::Oid {
 
 /// An array of one value of each change, in the current memory context.
 fn array_of(
-    changes: &[Change],
+    changes: &Changes,
     element: pg_sys::Oid,
     value: impl Fn(&Change) -> Option<pg_sys::Datum>,
 ) -> Option<pg_sys::Datum> {
-    let values: Vec<Option<pg_sys::Datum>> = changes.iter().map(value).collect();
+    let values: Vec<Option<pg_sys::Datum>> = changes.list.iter().map(value).collect();
     let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
     let mut values: Vec<pg_sys::Datum> =
         values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();

@@ -13,6 +13,8 @@ use crate::pg::catalog::{open_table, qualified_name};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::{session, spi};
+use crate::search::{Parameter, Statement};
+use crate::tables::lock::definition_lock;
 
 #[pg_extern(sql = false)]
 fn create_vector_roles() -> i32 {
@@ -71,6 +73,7 @@ fn isolate_namespaces(
     session::forbid_when_read_only(c"isolate_namespaces");
     let Some(target) = target else { return };
     let isolate = || -> Result<()> {
+        spi::wait(&definition_lock(target.to_u32()));
         let name = name_of(target)?;
         let policies = policies(target)?;
         match (grantee, namespaces) {
@@ -111,6 +114,7 @@ fn isolate_namespaces(
 fn share_namespaces(target: pg_sys::Oid) -> bool {
     session::forbid_when_read_only(c"share_namespaces");
     let share = || -> Result<bool> {
+        spi::wait(&definition_lock(target.to_u32()));
         let name = name_of(target)?;
         let policies = policies(target)?;
         if policies.is_empty() {
@@ -146,23 +150,28 @@ fn companions(table: &QualifiedName) -> Result<Vec<QualifiedName>> {
     Ok(found)
 }
 
-/// The policies of a table that isolate_namespaces made.
+/// The policies of a table that isolate_namespaces made, another session's a moment ago too.
 fn policies(table: pg_sys::Oid) -> Result<Vec<Identifier>> {
-    let statement = "SELECT p.polname::pg_catalog.text FROM pg_catalog.pg_policy AS p \
-         WHERE p.polrelid OPERATOR(pg_catalog.=) $1 \
-         AND pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.=) $2 ORDER BY p.polname";
-    Spi::connect(|client| {
-        let rows = client.select(statement, None, &[table.into(), COMMENT.into()]);
-        let rows = rows.map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).collect());
-        let names: Vec<String> = rows.unwrap_or_default();
-        names.into_iter().map(Identifier::new).collect()
-    })
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
+    let comment = statement.bind(Parameter::Text(COMMENT.to_owned()));
+    statement.push(format_args!(
+        "SELECT p.polname::pg_catalog.text FROM pg_catalog.pg_policy AS p \
+         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         AND pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.=) {comment} ORDER BY p.polname"
+    ));
+    let names = spi::query_latest(&statement, |row| row.get::<String>(1));
+    names.into_iter().flatten().map(Identifier::new).collect()
 }
 
 fn has_policies(table: pg_sys::Oid) -> bool {
-    let statement = "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy AS p \
-                     WHERE p.polrelid OPERATOR(pg_catalog.=) $1)";
-    Spi::get_one_with_args::<bool>(statement, &[table.into()]).ok().flatten().unwrap_or(true)
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
+    statement.push(format_args!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy AS p \
+         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid)"
+    ));
+    spi::query_latest(&statement, |row| row.get::<bool>(1)).into_iter().flatten().next().unwrap_or(true)
 }
 
 fn existing_role(name: &str) -> Result<Identifier> {

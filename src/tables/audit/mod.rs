@@ -1,5 +1,6 @@
 //! Auditing: the log of a schema, the triggers that write it, and the statements they run.
 
+pub mod binary_json;
 pub mod change;
 #[cfg(feature = "pg")]
 pub mod sql;
@@ -10,6 +11,7 @@ use crate::search::{Parameter, Statement};
 use crate::tables::template::fill_template;
 
 const LOG_TEMPLATE: &str = include_str!("../../../sql/templates/audit_log.sql");
+const GUARD_TEMPLATE: &str = include_str!("../../../sql/templates/audit_guard.sql");
 const ROWS_TEMPLATE: &str = include_str!("../../../sql/templates/audit_rows.sql");
 const TRUNCATE_TEMPLATE: &str = include_str!("../../../sql/templates/audit_truncate.sql");
 
@@ -76,7 +78,12 @@ impl AuditOptions {
 
 /// The SQL that creates a log.
 pub fn log_sql(log: &QualifiedName) -> String {
-    fill_template(LOG_TEMPLATE, &[("{log}", log.to_string())])
+    fill_template(LOG_TEMPLATE, &[("{log}", log.to_string())]) + "\n" + &guard_sql(log)
+}
+
+/// The SQL that gives a log its guard, without which a table is no log.
+pub fn guard_sql(log: &QualifiedName) -> String {
+    fill_template(GUARD_TEMPLATE, &[("{log}", log.to_string())])
 }
 
 /// The SQL that drops the triggers of a table: those for rows with all their copies, and that for

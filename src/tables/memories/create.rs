@@ -1,14 +1,17 @@
-//! Creating a domain's table, and mending one that has lost its triggers.
+//! Creating a domain's table, and mending one that has lost its triggers or was made without the
+//! extension.
 
 use super::domain::{check_new_domain, check_shape, table_name};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, Literal, QualifiedName};
 use crate::search::TableFacts;
 use crate::search::source::ColumnKind;
+use crate::tables::lock::lock_key;
 use crate::tables::template::fill_template;
 
 const TABLE: &str = include_str!("../../../sql/templates/domain_memories.sql");
 const TRIGGERS: &str = include_str!("../../../sql/templates/domain_memories_triggers.sql");
+const LEXEMES: &str = include_str!("../../../sql/templates/domain_memories_lexemes.sql");
 const MISSING: &str = include_str!("../../../sql/templates/domain_memories_missing.sql");
 
 /// The endings of the index names, after that of the table.
@@ -58,8 +61,13 @@ pub struct Surroundings<'a> {
 pub enum Standing {
     /// A memories table of the model asked for.
     Whole,
-    /// One whose triggers are gone, as after DROP EXTENSION … CASCADE.
-    WithoutTriggers,
+    /// One that needs something.
+    Incomplete {
+        /// It has no lexemes, as a table that the domain-memories system's own script has made.
+        lexemes: bool,
+        /// It has no triggers, as such a table, or after DROP EXTENSION … CASCADE.
+        triggers: bool,
+    },
 }
 
 impl MemoriesTable {
@@ -79,6 +87,11 @@ impl MemoriesTable {
     /// The domain.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The key of the lock under which it is made or mended.
+    pub fn creation_lock(&self) -> i64 {
+        lock_key(&["memories", self.table.schema.as_str(), self.table.name.as_str()])
     }
 
     /// The names of its indexes.
@@ -101,13 +114,15 @@ impl MemoriesTable {
         Ok(fill_template(&format!("{TABLE}\n{TRIGGERS}"), &self.replacements(around)?))
     }
 
-    /// The SQL that embeds the rows of such a table which have no embedding, and gives it its
-    /// triggers again.
+    /// The SQL that gives an incomplete table its lexemes, embeds those of its rows which have no
+    /// embedding, and gives it its triggers.
     ///
     /// # Errors
     /// [`Error::InvalidName`] (42602).
-    pub fn mending_sql(&self, around: &Surroundings) -> Result<String> {
-        Ok(fill_template(&format!("{MISSING}\n{TRIGGERS}"), &self.replacements(around)?))
+    pub fn mending_sql(&self, around: &Surroundings, lexemes: bool, triggers: bool) -> Result<String> {
+        let lexemes = if lexemes { LEXEMES } else { "" };
+        let (missing, triggers) = if triggers { (MISSING, TRIGGERS) } else { ("", "") };
+        Ok(fill_template(&format!("{lexemes}\n{missing}\n{triggers}"), &self.replacements(around)?))
     }
 
     fn replacements(&self, around: &Surroundings) -> Result<Vec<(&'static str, String)>> {
@@ -137,7 +152,7 @@ impl MemoriesTable {
     ///
     /// # Errors
     /// [`Error::RelationExists`] (42P07) when it is no memories table or one of another model,
-    /// [`Error::WrongDimensions`] (22000) when it has lost its triggers and the model asked for
+    /// [`Error::WrongDimensions`] (22000) when it has no triggers and the model asked for
     /// cannot have embedded it.
     pub fn judge(
         &self,
@@ -148,12 +163,16 @@ impl MemoriesTable {
     ) -> Result<Standing> {
         let other = |what: &str| Error::RelationExists { relation: format!("{}{what}", self.table) };
         let of_other_model = |found: &str| other(&format!(", which model \"{found}\" embeds,"));
-        let lexemes = found.find("lexemes").filter(|column| column.kind == ColumnKind::Lexemes);
-        if check_shape(found).is_err() || lexemes.is_none() {
+        let lexemes = found.find("lexemes");
+        if check_shape(found).is_err() || lexemes.is_some_and(|column| column.kind != ColumnKind::Lexemes) {
             return Err(other(""));
         }
+        let lexemes = lexemes.is_none();
         if let Some(trigger) = &found.embedding_trigger {
             return match (trigger.content.as_str(), trigger.embedding.as_str()) {
+                ("content", "embedding") if trigger.model == model && lexemes => {
+                    Ok(Standing::Incomplete { lexemes, triggers: false })
+                }
                 ("content", "embedding") if trigger.model == model => Ok(Standing::Whole),
                 ("content", "embedding") => Err(of_other_model(&trigger.model)),
                 _ => Err(other("")),
@@ -169,7 +188,7 @@ impl MemoriesTable {
                 found: dimensions,
                 subject: format!("column embedding of {} has other vectors than \"{model}\"", found.display),
             }),
-            _ => Ok(Standing::WithoutTriggers),
+            _ => Ok(Standing::Incomplete { lexemes, triggers: true }),
         }
     }
 }
@@ -228,7 +247,8 @@ mod tests {
 
     #[test]
     fn no_placeholder_is_left() {
-        let sql = sql_for("startup") + &table("startup").mending_sql(&around(384)).expect("valid");
+        let sql =
+            sql_for("startup") + &table("startup").mending_sql(&around(384), true, true).expect("valid");
         assert!(sql.contains(r#"CREATE TABLE "public"."startup_memories""#), "{sql}");
         assert!(sql.contains(r#""public".vector(384)"#), "{sql}");
         assert!(!sql.replace("'{}'", "").contains('{'), "{sql}");
@@ -265,8 +285,9 @@ mod tests {
         };
         let mut facts = memories_facts();
         let ours = Some("memories of the domain a, embedded with b, embedded with m");
-        assert_eq!(judge(&facts, ours, 384), Ok(Standing::WithoutTriggers));
-        assert_eq!(judge(&facts, None, 384), Ok(Standing::WithoutTriggers));
+        let incomplete = |lexemes, triggers| Ok(Standing::Incomplete { lexemes, triggers });
+        assert_eq!(judge(&facts, ours, 384), incomplete(false, true));
+        assert_eq!(judge(&facts, None, 384), incomplete(false, true));
         assert_eq!(judge(&facts, None, 8), Err("22000"));
         assert_eq!(judge(&facts, Some("memories of the domain a, embedded with n"), 384), Err("42P07"));
         let trigger = |content: &str, model: &str| {
@@ -280,6 +301,11 @@ mod tests {
         facts.embedding_trigger = trigger("id", "m");
         assert_eq!(judge(&facts, None, 384), Err("42P07"));
         facts.columns.retain(|column| column.name.as_str() != "lexemes");
+        facts.embedding_trigger = trigger("content", "m");
+        assert_eq!(judge(&facts, None, 384), incomplete(true, false));
+        facts.embedding_trigger = None;
+        assert_eq!(judge(&facts, None, 384), incomplete(true, true));
+        facts.columns.retain(|column| column.name.as_str() != "metadata");
         assert_eq!(judge(&facts, None, 384), Err("42P07"));
     }
 }

@@ -24,8 +24,10 @@ use crate::pg::vector::pgvector_schema;
 use crate::pg::{registry, rights, session, spi};
 use crate::search::TableFacts;
 use crate::search::hybrid::SearchHit;
+use crate::search::source::ColumnKind;
 use crate::search::sql::call::SearchCall;
 use crate::search::trace::Trace;
+use crate::tables::lock::lock;
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_domain_memories_table(
@@ -154,6 +156,7 @@ fn find_memories(arguments: Arguments) -> Result<Vec<SearchHit>> {
     let own_filter = arguments.get::<JsonbText>(3).map(|filter| filter.0);
     let filters = search::filters(own_filter, arguments.get(5))?;
     let domain = Domain::open(arguments.get(1))?;
+    domain.check_words()?;
     SearchCall::of(domain.relation, query, request).filtered(filters).run(&mut Trace::default())
 }
 
@@ -221,6 +224,13 @@ impl Domain {
         Ok(spi::change(&update::update(&self.facts.table, id, content, described)) > 0)
     }
 
+    fn check_words(&self) -> Result<()> {
+        if self.facts.columns.iter().any(|column| column.kind == ColumnKind::Lexemes) {
+            return Ok(());
+        }
+        Err(Error::WithoutWords { table: self.facts.display.clone(), domain: self.name.clone() })
+    }
+
     fn check_embedding(&self) -> Result<()> {
         match self.facts.embedding_trigger {
             Some(_) => Ok(()),
@@ -244,6 +254,8 @@ fn make_id() -> Option<String> {
 fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
     session::forbid_when_read_only(c"create_domain_memories_table");
     let memories = MemoriesTable::new(current_schema()?, domain)?;
+    // Two calls at once make or mend one table. What the other has made is seen from the next statement on.
+    spi::wait(&lock(memories.creation_lock(), false));
     let record = registry::find_model(model)?;
     let around = Surroundings {
         model: &record.name,
@@ -257,9 +269,9 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
     if let Some(existing) = Regclass::find(&memories.table) {
         match judge(&memories, existing, &around)? {
             Standing::Whole => pgrx::notice!("table {} already exists, skipping", memories.table),
-            Standing::WithoutTriggers => {
-                spi::execute(&memories.mending_sql(&around)?);
-                pgrx::notice!("table {} had lost its triggers and has them again", memories.table);
+            Standing::Incomplete { lexemes, triggers } => {
+                spi::execute(&memories.mending_sql(&around, lexemes, triggers)?);
+                tell_mended(&memories, model, lexemes);
             }
         }
         return Ok(existing);
@@ -272,6 +284,23 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
     Regclass::find(&memories.table).ok_or_else(|| exists(&memories.table))
 }
 
+fn tell_mended(memories: &MemoriesTable, model: &str, was_adopted: bool) {
+    let table = &memories.table;
+    if was_adopted {
+        let detail = format!(
+            "Embeddings that were there stay; only those by \"{model}\" are comparable with a question's."
+        );
+        pgrx::ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("table {table} is searched by words now, and embeds its rows"),
+            detail
+        );
+    } else {
+        pgrx::notice!("table {table} had lost its triggers and has them again");
+    }
+}
+
 /// What a relation in the place of the table is; closed again, since what is open cannot be altered.
 fn judge(memories: &MemoriesTable, existing: Regclass, around: &Surroundings) -> Result<Standing> {
     let relation = open_table(existing.0)?;
@@ -279,7 +308,7 @@ fn judge(memories: &MemoriesTable, existing: Regclass, around: &Surroundings) ->
     let facts = read_table(&relation).map_err(other)?;
     let comment = comment_of(&relation);
     let standing = memories.judge(&facts, comment.as_deref(), around.model, around.dimensions)?;
-    if standing == Standing::WithoutTriggers && !rights::is_owner(&relation) {
+    if standing != Standing::Whole && !rights::is_owner(&relation) {
         return Err(Error::NotEmbedding {
             table: facts.display.clone(),
             domain: memories.domain().to_owned(),

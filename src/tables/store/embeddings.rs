@@ -7,8 +7,9 @@ use super::document::{Chunk, check_size};
 use super::{DEFAULT_NAMESPACE, Store, check_namespace};
 use crate::error::{Error, Result};
 
-/// Rows that one statement writes: enough that its cost does not count, few enough for memory.
-pub const ROWS_IN_A_STATEMENT: usize = 1000;
+/// Rows that one statement writes: enough that its cost does not count, few enough to stay near the
+/// processor.
+pub const ROWS_IN_A_STATEMENT: usize = 250;
 
 /// A row to be written.
 #[derive(Debug, Clone, PartialEq)]

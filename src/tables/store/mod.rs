@@ -14,6 +14,7 @@ pub mod statements;
 
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::tables::lock::lock_key;
 
 /// The namespace of rows that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -127,6 +128,12 @@ impl Store {
         lock_key(&["document", &self.table_oid.to_string(), source_type, source_id])
     }
 
+    /// The key of the lock that a new partition takes alone, and that whoever reads all partitions
+    /// before a namespace's lock shares.
+    pub fn partitions_lock(&self) -> i64 {
+        lock_key(&["partitions", &self.table_oid.to_string()])
+    }
+
     /// The key of the lock that writers of a namespace share and that clearing it takes alone.
     pub fn namespace_lock(&self, namespace: &str) -> i64 {
         lock_key(&["namespace", &self.table_oid.to_string(), namespace])
@@ -136,14 +143,6 @@ impl Store {
 /// The key of the lock under which the store of a schema is made.
 pub fn creation_lock(schema: &Identifier) -> i64 {
     lock_key(&["store", schema.as_str()])
-}
-
-/// A number for an advisory lock; each part goes in with its length, so that none can look like two.
-fn lock_key(parts: &[&str]) -> i64 {
-    let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
-    let digest = crate::model::fingerprint::sha256_hex(format!("vector_tools {text}").as_bytes());
-    // Sixteen hexadecimal digits always are a number of 64 bits.
-    u64::from_str_radix(&digest[..16], 16).unwrap_or(0) as i64
 }
 
 /// Checks that a namespace can be stored.

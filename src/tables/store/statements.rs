@@ -29,31 +29,21 @@ pub struct Description<'a> {
     pub collection: Option<&'a str>,
 }
 
-/// The statement that waits for other writers; `is_shared` lets several in.
-pub fn lock(key: i64, is_shared: bool) -> Statement {
-    let mut statement = Statement::default();
-    let key = statement.bind(Parameter::Integer(key));
-    let shared = if is_shared { "_shared" } else { "" };
-    statement.push(format_args!("SELECT pg_catalog.pg_advisory_xact_lock{shared}({key})"));
-    statement
-}
-
 /// The statement that writes rows; those that are there already with the same values stay as they
 /// are.
-pub fn write_rows(store: &Store, rows: &[NewRow], collection: Option<&str>) -> Statement {
+pub fn write_rows(store: &Store, rows: impl Iterator<Item = NewRow>, collection: Option<&str>) -> Statement {
     let mut statement = Statement::default();
-    let mut texts = |value: fn(&NewRow) -> &String| {
-        statement.bind(Parameter::Texts(rows.iter().map(|row| value(row).clone()).collect()))
-    };
-    let source_types = texts(|row| &row.source_type);
-    let source_ids = texts(|row| &row.source_id);
-    let contents = texts(|row| &row.chunk.content);
-    let hashes = texts(|row| &row.chunk.hash);
-    let namespaces = texts(|row| &row.namespace);
-    let metadata = texts(|row| &row.metadata);
-    let places = rows.iter().map(|row| i64::from(row.chunk_index)).collect();
+    let (mut texts, mut places, mut embeddings) = ([const { vec![] }; 6], vec![], vec![]);
+    for row in rows {
+        let NewRow { source_type, source_id, chunk, namespace, metadata, .. } = row;
+        let values = [source_type, source_id, chunk.content, chunk.hash, namespace, metadata];
+        texts.iter_mut().zip(values).for_each(|(texts, value)| texts.push(value));
+        places.push(i64::from(row.chunk_index));
+        embeddings.push(row.embedding);
+    }
+    let [source_types, source_ids, contents, hashes, namespaces, metadata] =
+        texts.map(|texts| statement.bind(Parameter::Texts(texts)));
     let places = statement.bind(Parameter::Integers(places));
-    let embeddings = rows.iter().map(|row| row.embedding.clone()).collect();
     let embeddings = statement.bind(Parameter::Vectors(embeddings));
     let model = statement.bind(Parameter::Text(store.model.clone()));
     let collection = bind_collection(&mut statement, collection);
@@ -333,7 +323,7 @@ mod tests {
             ..LoggedSearch::default()
         };
         let statements = [
-            write_rows(&store, &[row], Some(HOSTILE)),
+            write_rows(&store, std::iter::once(row), Some(HOSTILE)),
             read_document(&store, &document, &description),
             read_embeddings(&store, &document, &[1]),
             describe_rows(&store, &document, &[1], &description),

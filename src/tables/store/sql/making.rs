@@ -7,10 +7,11 @@ use crate::pg::catalog::find_text_configuration;
 use crate::pg::regclass::Regclass;
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
-use crate::pg::vector_store::{self as catalog, OpenStore};
+use crate::pg::vector_store::{self as catalog, OpenStore, TableLock};
 use crate::pg::{registry, session, spi};
 use crate::search::{Parameter, Statement};
-use crate::tables::store::creation::NewStore;
+use crate::tables::lock::lock;
+use crate::tables::store::creation::{NewStore, mending_sql, tables_without_triggers};
 use crate::tables::store::hits::uuid_bytes;
 use crate::tables::store::index::{IndexKind, Preset, Storage, VectorIndexSql};
 use crate::tables::store::partition::NamespacePartition;
@@ -33,15 +34,24 @@ pub fn create_store(
     let storage = Storage::named(storage.unwrap_or("vector"))?;
     let kind = IndexKind::named(index_kind.unwrap_or("hnsw"))?;
     // Two calls at once make one store. What the other has made is seen from the next statement on.
-    spi::change(&statements::lock(creation_lock(&tables.schema), false));
+    spi::wait(&lock(creation_lock(&tables.schema), false));
     let record = registry::find_model(&model.map_or_else(default_model, str::to_owned))?;
     let configuration = find_text_configuration(text_configuration.unwrap_or("english"))?;
     let embeddings = tables.embeddings()?;
     if Regclass::find(&embeddings).is_some() {
         let found = catalog::open(schema)?;
         check_same(&found, &record.name, storage)?;
-        pgrx::notice!("vector store {embeddings} already exists, skipping");
-        return Ok(Regclass(found.relation.oid()));
+        let table = Regclass(found.relation.oid());
+        // A table is not altered while it is open; the lock stays.
+        drop(found);
+        let lost = spi::query_latest(&tables_without_triggers(&tables), |row| row.get::<String>(1));
+        let lost: Vec<String> = lost.into_iter().flatten().collect();
+        spi::execute(&mending_sql(&tables, &lost)?);
+        match lost.as_slice() {
+            [] => pgrx::notice!("vector store {embeddings} already exists, skipping"),
+            lost => pgrx::notice!("{} had lost triggers and has them again", lost.join(", ")),
+        }
+        return Ok(table);
     }
     if !catalog::schema_exists(&tables.schema) {
         spi::execute(&format!("CREATE SCHEMA {}", tables.schema));
@@ -95,6 +105,7 @@ fn storage_of(store: &Store) -> Storage {
 pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
     session::forbid_when_read_only(c"index_vector_store");
     let (kind, preset) = (IndexKind::named(index_kind)?, Preset::named(preset)?);
+    catalog::lock(schema, TableLock::Index)?;
     let store = catalog::open(schema)?.close();
     let index = index_sql(&store);
     let (rename, drop) = index.replacement(&catalog::vector_indexes(&store)?);
@@ -123,13 +134,15 @@ fn index_sql(store: &Store) -> VectorIndexSql<'_> {
 
 pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     session::forbid_when_read_only(c"create_namespace");
+    catalog::lock(schema, TableLock::AddPartition)?;
     let OpenStore { store, relation, facts } = catalog::open(schema)?;
     let new = NamespacePartition::new(&store.tables, namespace)?;
     let (columns, owner) = (catalog::stored_columns(&relation)?, catalog::other_owner(&relation)?);
     // A table is not altered while it is open; the lock stays.
     drop(relation);
     // Whoever writes into the namespace goes first, or waits.
-    spi::change(&statements::lock(store.namespace_lock(namespace), false));
+    spi::wait(&lock(store.partitions_lock(), false));
+    spi::wait(&lock(store.namespace_lock(namespace), false));
     if let Some(existing) = catalog::partition_of(&store, namespace)? {
         pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
         return Regclass::find(&existing).ok_or_else(|| unknown(schema));
@@ -151,8 +164,8 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
 
 pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
     session::forbid_when_read_only(c"drop_namespace");
+    catalog::lock(schema, TableLock::DropPartition)?;
     let store = catalog::open(schema)?.close();
-    spi::change(&statements::lock(store.namespace_lock(namespace), false));
     let partition = catalog::partition_of(&store, namespace)?;
     let partition = partition.ok_or_else(|| Error::UnknownNamespace {
         namespace: namespace.to_owned(),
@@ -217,9 +230,9 @@ pub fn create_collection(
 
 pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Result<i64> {
     session::forbid_when_read_only(c"drop_collection");
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
     let collection = catalog::find_collection(&store, name)?;
-    spi::change(&statements::lock(store.namespace_lock(&collection.namespace), false));
+    spi::wait(&lock(store.namespace_lock(&collection.namespace), false));
     let mut deleted = 0;
     if delete_embeddings {
         deleted = spi::change(&statements::delete_collection_rows(&store, &collection.id)) as i64;

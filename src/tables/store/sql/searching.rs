@@ -20,7 +20,7 @@ use crate::search::trace::Trace;
 use crate::tables::store::Store;
 use crate::tables::store::embeddings::check_vector;
 use crate::tables::store::hits::{StoreHit, read_hit};
-use crate::tables::store::index::{IVFFLAT_PROBES, Preset};
+use crate::tables::store::index::{Preset, ivfflat_probes};
 use crate::tables::store::question::Scope;
 use crate::tables::store::statements::{self, LoggedSearch};
 
@@ -66,7 +66,7 @@ impl StoreSearch {
             .limited(threshold, 0.0)?;
         let index = facts.vector_indexes.iter().find(|index| index.column.as_str() == "embedding");
         let preset = index.and_then(|index| Preset::of_options(&index.options));
-        let probes = index.map_or(0, |index| if index.is_hnsw { 0 } else { IVFFLAT_PROBES });
+        let probes = index.map_or(0, |index| if index.is_hnsw { 0 } else { ivfflat_probes(&index.options) });
         let call = SearchCall::of(relation, query.clone().unwrap_or_default(), request)
             .filtered(scope.filter()?.into_iter().collect())
             .with_embedding(embedding.clone())

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::chunking::{self, Options, Strategy};
-use crate::embedding::{Embedder, Purpose};
+use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::pg::embedders::{check_interrupts, with_embedder};
 use crate::pg::vector::Vector;
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, spi};
+use crate::tables::lock::lock;
 use crate::tables::store::document::{Chunk, DocumentPlan, Origin, StoredChunk};
 use crate::tables::store::embeddings::{
     NewRow, ROWS_IN_A_STATEMENT, check_vector, checked_and_ordered, namespaces_of,
@@ -70,7 +71,7 @@ impl DocumentCall {
     pub fn run(&self) -> Result<DocumentPlan> {
         session::forbid_when_read_only(c"upsert_document");
         check_metadata(&self.given.metadata)?;
-        let OpenStore { store, .. } = catalog::open(&self.schema)?;
+        let OpenStore { store, .. } = catalog::open_to_write(&self.schema)?;
         let (namespace, collection) = self.given.place(&store)?;
         let document = DocumentKey {
             source_type: &self.source_type,
@@ -80,15 +81,15 @@ impl DocumentCall {
         let chunks = self.content.chunks(&store)?;
         let description = Description { metadata: &self.given.metadata, collection: collection.as_deref() };
         // Another call for the same document goes first, or waits.
-        spi::change(&statements::lock(store.namespace_lock(&namespace), true));
-        spi::change(&statements::lock(store.document_lock(&self.source_type, &self.source_id), false));
+        spi::wait(&lock(store.namespace_lock(&namespace), true));
+        spi::wait(&lock(store.document_lock(&self.source_type, &self.source_id), false));
         let stored = spi::query_latest(&statements::read_document(&store, &document, &description), |row| {
             Some(StoredChunk { chunk_index: row.get(1)?, hash: row.get(2)?, is_described_so: row.get(3)? })
         });
         let stored: Vec<StoredChunk> = stored.into_iter().flatten().collect();
         let plan = DocumentPlan::new(&chunks, &stored);
         let rows = self.rows(&store, &document, &namespace, &chunks, &plan)?;
-        write(&store, &rows, collection.as_deref());
+        write(&store, rows, collection.as_deref());
         if !plan.described.is_empty() {
             spi::change(&statements::describe_rows(&store, &document, &plan.described, &description));
         }
@@ -187,14 +188,19 @@ fn stored_embeddings(store: &Store, document: &DocumentKey, places: &[i64]) -> H
     found.into_iter().flatten().collect()
 }
 
-fn write(store: &Store, rows: &[NewRow], collection: Option<&str>) -> u64 {
-    let parts = rows.chunks(ROWS_IN_A_STATEMENT);
-    parts.map(|part| spi::change(&statements::write_rows(store, part, collection))).sum()
+/// Writes rows, whose memory is given back part by part.
+fn write(store: &Store, rows: Vec<NewRow>, collection: Option<&str>) -> u64 {
+    let (mut rows, mut changed) = (rows.into_iter(), 0);
+    while rows.len() > 0 {
+        let part = rows.by_ref().take(ROWS_IN_A_STATEMENT);
+        changed += spi::change(&statements::write_rows(store, part, collection));
+    }
+    changed
 }
 
 pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) -> Result<i64> {
     session::forbid_when_read_only(c"upsert_embeddings");
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
     let rows = checked_and_ordered(rows, &store)?;
     let namespaces = namespaces_of(&rows);
     let collection = match collection {
@@ -212,9 +218,9 @@ pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) 
         None => None,
     };
     for namespace in namespaces {
-        spi::change(&statements::lock(store.namespace_lock(namespace), true));
+        spi::wait(&lock(store.namespace_lock(namespace), true));
     }
-    Ok(write(&store, &rows, collection.as_deref()) as i64)
+    Ok(write(&store, rows, collection.as_deref()) as i64)
 }
 
 pub fn delete_document(
@@ -224,24 +230,34 @@ pub fn delete_document(
     namespace: Option<&str>,
 ) -> Result<i64> {
     session::forbid_when_read_only(c"delete_document");
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
     let document = DocumentKey { source_type, source_id, namespace };
-    let namespaces: Vec<Option<String>> =
-        spi::query_latest(&statements::read_namespaces(&store, &document), |row| row.get(1));
-    let mut namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
-    namespaces.sort_unstable();
-    for namespace in namespaces {
-        spi::change(&statements::lock(store.namespace_lock(&namespace), true));
+    for namespace in namespaces_to_lock(&store, &document) {
+        spi::wait(&lock(store.namespace_lock(&namespace), true));
     }
-    spi::change(&statements::lock(store.document_lock(source_type, source_id), false));
+    spi::wait(&lock(store.document_lock(source_type, source_id), false));
     spi::query_latest(&statements::lock_rows(&store, &document, None), |_| ());
     Ok(spi::change(&statements::delete_rows(&store, &document, None)) as i64)
 }
 
+/// The namespaces of a document. They are read from every partition where none is named, so none must be
+/// made meanwhile: who makes it would wait for this reader, and this reader for the namespace.
+fn namespaces_to_lock(store: &Store, document: &DocumentKey) -> Vec<String> {
+    if let Some(namespace) = document.namespace {
+        return vec![namespace.to_owned()];
+    }
+    spi::wait(&lock(store.partitions_lock(), true));
+    let namespaces: Vec<Option<String>> =
+        spi::query_latest(&statements::read_namespaces(store, document), |row| row.get(1));
+    let mut namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
+    namespaces.sort_unstable();
+    namespaces
+}
+
 pub fn clear_namespace(schema: &str, namespace: &str) -> Result<i64> {
     session::forbid_when_read_only(c"clear_namespace");
-    let OpenStore { store, .. } = catalog::open(schema)?;
+    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
     // Nobody else writes into it meanwhile, so rows need no order.
-    spi::change(&statements::lock(store.namespace_lock(namespace), false));
+    spi::wait(&lock(store.namespace_lock(namespace), false));
     Ok(spi::change(&statements::clear_namespace(&store, namespace)) as i64)
 }
