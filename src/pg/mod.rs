@@ -23,7 +23,6 @@ pub mod spi;
 pub mod statistics;
 pub mod statistics_worker;
 pub mod text_vector;
-pub mod tokenizers;
 pub mod vector;
 pub mod vector_store;
 pub mod waiting;
