@@ -42,6 +42,15 @@ END $$;
 """
 
 
+def machine():
+    """A line of Markdown that says which machine the figures belong to, and how busy it is."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
+    with open("/proc/loadavg", encoding="utf-8") as file:
+        load = file.read().split()[0]
+    return f"- machine: {os.cpu_count()} cores, {processor}; load when it began: {load}"
+
+
 class MeasuredServer:
     """A running server with the extension as it is installed now, and the embeddings of earlier runs."""
 

@@ -149,12 +149,8 @@ def make_rows(server, rows):
 
 def describe(server, rows, turns):
     """What the figures belong to."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
-    with open("/proc/loadavg", encoding="utf-8") as file:
-        load = file.read().split()[0]
     version = server.rows("SHOW server_version")[0][0]
-    print(f"\n- machine: {os.cpu_count()} cores, {processor}; load when it began: {load}")
+    print("\n" + measured_server.machine())
     print(f"- PostgreSQL {version}; {rows:,} rows in one INSERT … SELECT, committed; {turns} turns, medians\n")
 
 

@@ -156,14 +156,10 @@ def make_question_table(server, table, question, condition):
 
 def describe(server, rows):
     """What the figures belong to."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
-    with open("/proc/loadavg", encoding="utf-8") as file:
-        load = file.read().split()[0]
     version = server.rows("SHOW server_version")[0][0]
     matching = server.rows(f"""SELECT round(avg((SELECT count(*) FROM docs_{rows} AS t WHERE t.lexemes @@ q.any_word)))
                                FROM questions AS q WHERE q.id <= 30""")[0][0]
-    print(f"\n- machine: {os.cpu_count()} cores, {processor}; load when it began: {load}")
+    print("\n" + measured_server.machine())
     print(f"- PostgreSQL {version}; {rows:,} rows; {QUESTIONS} titles of 3 to 7 lexemes as questions, any of "
           f"which {matching} rows have on average; the question's embedding is given\n- all sessions: `{SETTINGS}`\n")
 

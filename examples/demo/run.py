@@ -5,13 +5,15 @@ prints ranked answers to questions whose words are hardly in them. A second run 
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LOCAL_PSQL = os.path.join(HERE, "..", "..", ".local", "postgresql", "18", "bin", "psql")
+sys.path.insert(0, os.path.dirname(HERE))
+
+import psql  # noqa: E402
+
 ROWS_A_STATEMENT = 100
 END_OF_ANSWER = "-- end of answer --"
 
@@ -20,7 +22,7 @@ class Session:
     """One psql that is fed statement by statement, so that progress can be shown in between."""
 
     def __init__(self, connection):
-        command = [psql_program(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", connection]
+        command = [psql.program(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", connection]
         self.psql = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, sql):
@@ -43,17 +45,9 @@ class Session:
             return self.ask(file.read())
 
 
-def psql_program():
-    """The psql that `make` brought in, else the one on the PATH."""
-    program = LOCAL_PSQL if os.path.exists(LOCAL_PSQL) else shutil.which("psql")
-    return program or sys.exit("psql was not found: run `make demo`, or put psql on the PATH")
-
-
 def main():
     """Loads what is not loaded, then asks."""
-    if len(sys.argv) != 2:
-        sys.exit('usage: run.py "CONNECTION STRING", such as "host=/tmp dbname=test"')
-    session = Session(sys.argv[1])
+    session = Session(psql.connection())
     session.run_file("prepare.sql")
     session.run_file("descriptions.sql")
     embed_descriptions(session)
@@ -61,7 +55,7 @@ def main():
     sys.stdout.flush()
     session.psql.stdin.close()
     session.psql.wait()
-    show_answers(sys.argv[1])
+    psql.show(os.path.join(HERE, "questions.sql"))
 
 
 def embed_descriptions(session):
@@ -91,14 +85,6 @@ def show_progress(done, total, seconds):
         print(f"\r  [{'#' * width}{'.' * (30 - width)}] {line}", end="", flush=True)
     elif done == total or done * 10 // total != (done - ROWS_A_STATEMENT) * 10 // total:
         print(f"  {line}", flush=True)
-
-
-def show_answers(connection):
-    """Runs the questions as a person would, in psql."""
-    command = [psql_program(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-f", "questions.sql", connection]
-    done = subprocess.run(command, cwd=HERE, check=False)
-    if done.returncode != 0:
-        sys.exit("the server gave an error, see above")
 
 
 if __name__ == "__main__":

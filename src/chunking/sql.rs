@@ -2,12 +2,11 @@
 
 use pgrx::prelude::*;
 
-use super::{Chunk, Options, Strategy, chunk};
+use super::{Chunk, Options, PassageTokens, Strategy, chunk};
 use crate::error::Result;
-use crate::pg::embedders::check_interrupts;
+use crate::pg::embedders::{check_interrupts, passage_tokenizer};
 use crate::pg::report::OrReport;
 use crate::pg::settings::default_model;
-use crate::pg::tokenizers::passage_tokenizer;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
@@ -63,6 +62,7 @@ pub fn read_options(
 /// # Errors
 /// Those of [`passage_tokenizer`] and of [`chunk`].
 pub fn chunks(content: &str, options: &Options, model: &str) -> Result<Vec<Chunk>> {
-    let tokenizer = passage_tokenizer(model)?;
-    chunk(content, options, &tokenizer.tokens(), &mut check_interrupts)
+    let (tokenizer, prefix) = passage_tokenizer(model)?;
+    let tokens = PassageTokens { tokenizer: &tokenizer, prefix: &prefix };
+    chunk(content, options, &tokens, &mut check_interrupts)
 }

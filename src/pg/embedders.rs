@@ -25,6 +25,8 @@ struct Known {
     record: ModelRecord,
     /// The resolved path.
     source: PathBuf,
+    /// Its tokenizer, where that was wanted without an embedder.
+    tokenizer: RefCell<Option<Arc<TextTokenizer>>>,
 }
 
 struct Loaded {
@@ -82,16 +84,26 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
     })
 }
 
-/// The tokenizer and the passage prefix of a model, where this session has it loaded.
-pub fn loaded_tokenizer(name: &str) -> Option<(Arc<TextTokenizer>, String)> {
-    if registry::take_change() {
-        forget_changed_models();
+/// The tokenizer and the passage prefix of a registered model: the tokenizer of its embedder where
+/// this session has loaded one, else one loaded alone.
+///
+/// # Errors
+/// Those of the registry and of [`TextTokenizer::load_registered`].
+pub fn passage_tokenizer(name: &str) -> Result<(Arc<TextTokenizer>, String)> {
+    let known = known(name)?;
+    let prefix = known.record.settings.passage_prefix.clone();
+    let mut alone = known.tokenizer.borrow_mut();
+    let loaded = LOADED.with(|loaded| Some(loaded.borrow().get(name)?.embedder.tokenizer().clone()));
+    if let Some(tokenizer) = loaded {
+        *alone = None;
+        return Ok((tokenizer, prefix));
     }
-    LOADED.with(|loaded| {
-        let loaded = loaded.borrow();
-        let model = loaded.get(name)?;
-        Some((model.embedder.tokenizer().clone(), model.known.record.settings.passage_prefix.clone()))
-    })
+    let tokenizer = match alone.take() {
+        Some(tokenizer) => tokenizer,
+        None => Arc::new(TextTokenizer::load_registered(&known.record, &known.source)?),
+    };
+    *alone = Some(tokenizer.clone());
+    Ok((tokenizer, prefix))
 }
 
 /// Loads a model that is about to be registered, to probe it.
@@ -119,7 +131,7 @@ fn known(name: &str) -> Result<Rc<Known>> {
     }
     let record = registry::find_model(name)?;
     let source = paths::resolve_source(&record.source);
-    let found = Rc::new(Known { record, source });
+    let found = Rc::new(Known { record, source, tokenizer: RefCell::default() });
     KNOWN.with_borrow_mut(|known| known.insert(name.to_owned(), found.clone()));
     Ok(found)
 }

@@ -29,7 +29,6 @@ pub mod statistics;
 pub mod statistics_worker;
 pub mod subtransaction;
 pub mod text_vector;
-pub mod tokenizers;
 pub mod trigger_call;
 pub mod vector;
 pub mod vector_store;

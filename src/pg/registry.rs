@@ -15,7 +15,6 @@ use crate::search::{Parameter, Statement};
 
 thread_local! {
     static CHANGED: Cell<bool> = const { Cell::new(false) };
-    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
@@ -32,18 +31,12 @@ unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_s
     // InvalidOid stands for all relations.
     if relation == pg_sys::InvalidOid || relation == REGISTRY.get() {
         CHANGED.set(true);
-        CHANGES.set(CHANGES.get() + 1);
     }
 }
 
 /// Whether the registry may have changed since the last call.
 pub fn take_change() -> bool {
     CHANGED.replace(false)
-}
-
-/// How many times the registry may have changed so far.
-pub fn changes() -> u64 {
-    CHANGES.get()
 }
 
 /// Tells every session, when the transaction commits, that the registry has changed.
