@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use super::embedders::{check_interrupts, with_embedder};
+use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
 use super::queue::{enqueue_keys, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
-use super::tokenizers::passage_tokenizer;
 use super::{catalog, rights};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
@@ -279,10 +278,9 @@ impl<'a> TableSteps<'a> {
 
     /// A row as one chunk, however long it is: what the model does not read is in its words.
     fn whole(&self, row: &SourceRow) -> Result<RowChunks> {
-        let tokenizer = passage_tokenizer(&self.searched.table.options.model)?;
-        let tokens = tokenizer.tokens();
-        let passage = format!("{}{}", tokens.prefix, row.content);
-        let token_count = number(tokens.tokenizer.count(&passage, &mut check_interrupts)?);
+        let (tokenizer, prefix) = passage_tokenizer(&self.searched.table.options.model)?;
+        let passage = format!("{prefix}{}", row.content);
+        let token_count = number(tokenizer.count(&passage, &mut check_interrupts)?);
         let mut chunks = blank(row);
         chunks.chunks[0].token_count = token_count;
         Ok(RowChunks { embedded: vec![0], ..chunks })
