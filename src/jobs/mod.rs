@@ -13,6 +13,7 @@ pub mod bisection;
 pub mod due_files;
 pub mod failure;
 pub mod flight;
+pub mod settlement;
 #[cfg(feature = "pg")]
 pub mod sql;
 pub mod statements;
@@ -20,3 +21,4 @@ pub mod statements;
 pub use backoff::{Verdict, judge};
 pub use batch::{Entry, Found, Job, Outcome, Steps, join_entries, run_batch};
 pub use failure::{Category, Failure};
+pub use settlement::settle;
