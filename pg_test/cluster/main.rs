@@ -41,6 +41,7 @@ mod parallel;
 mod pipeline;
 mod pipeline_entries;
 mod pipeline_rights;
+mod pipeline_workers;
 mod recall;
 mod recreated;
 mod registry;

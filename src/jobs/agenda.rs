@@ -16,7 +16,7 @@ const BATCH_TIME: Duration = Duration::from_secs(2);
 pub const MOST_ROWS: usize = 256;
 
 /// Rows of a batch, at least, unless some of them are suspected of bringing the server down.
-const FEWEST_ROWS: usize = 16;
+pub const FEWEST_ROWS: usize = 16;
 
 /// How a worker finds its database, and the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::{Category, Failure};
+
 /// A batch that a process is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
@@ -31,11 +33,38 @@ pub struct Flight {
     pub keys: Vec<Vec<String>>,
 }
 
+/// SQLSTATE of rows over which a process died: PostgreSQL's own for a session that has to end then.
+pub const DIED: &str = "57P02";
+/// SQLSTATE of rows of a batch that took too long: that of a statement that does.
+pub const OVERDUE: &str = "57014";
+
+/// A row that was in so many batches that ended like this is dead, if it was alone in the last one.
+const MOST_TIMES: u32 = 5;
+
+impl Flight {
+    /// What its rows are said to have failed with, when they have been tried so often before.
+    pub fn failure(&self, sqlstate: &str, attempts: u32) -> Failure {
+        let message = match (sqlstate, self.keys.len()) {
+            (OVERDUE, 1) => "the row took longer than vector_tools.worker_batch_timeout allows",
+            (OVERDUE, _) => "the row or others with it took longer than vector_tools.worker_batch_timeout allows",
+            (_, 1) => "the server process died while it embedded the row",
+            _ => "the server process died while it embedded the row and others",
+        };
+        Failure {
+            category: Category::Resource,
+            is_permanent: self.keys.len() == 1 && attempts + 1 >= MOST_TIMES,
+            sqlstate: sqlstate.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
 /// The file of this process. It stays behind when the process ends, and the next one that looks removes
 /// it.
 #[derive(Debug)]
 pub struct FlightFile {
     file: File,
+    path: PathBuf,
 }
 
 impl FlightFile {
@@ -52,7 +81,7 @@ impl FlightFile {
             let file = options.write(true).create_new(true).mode(0o600).open(&path)?;
             // Somebody who looks for orphans may come between, and takes it for an empty one.
             if file.try_lock().is_ok() && file.metadata()?.nlink() > 0 {
-                return Ok(FlightFile { file });
+                return Ok(FlightFile { file, path });
             }
         }
     }
@@ -73,6 +102,15 @@ impl FlightFile {
     /// Those of writing.
     pub fn end(&mut self) -> io::Result<()> {
         self.file.set_len(0)
+    }
+
+    /// Removes the file, where the process ends in order.
+    ///
+    /// # Errors
+    /// Those of removing it.
+    pub fn remove(&mut self) -> io::Result<()> {
+        self.end()?;
+        fs::remove_file(&self.path)
     }
 
     /// For a signal handler that empties it.
@@ -153,6 +191,15 @@ mod tests {
     fn orphans(folder: &Path) -> Vec<Flight> {
         let found = find_orphans(folder, 5).expect("the folder is there");
         found.into_iter().map(|orphan| orphan.flight).collect()
+    }
+
+    #[test]
+    fn a_row_that_was_alone_is_dead_in_the_end() {
+        let alone = flight("a");
+        assert!(!alone.failure(DIED, 3).is_permanent);
+        assert!(alone.failure(DIED, 4).is_permanent);
+        let two = Flight { keys: vec![vec!["a".into()], vec!["b".into()]], ..alone };
+        assert!(!two.failure(OVERDUE, 99).is_permanent, "expected the others not to be blamed");
     }
 
     #[test]

@@ -2,9 +2,24 @@
 
 use std::time::Duration;
 
+use super::flight::{DIED, OVERDUE};
 use super::settlement::{Remainder, State};
 use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
+
+/// The tables that have entries: one look into the index for each.
+const LISTED: &str = "WITH RECURSIVE listed AS ( \
+         (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead ORDER BY q.source LIMIT 1) \
+         UNION ALL \
+         SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead \
+                 AND q.source OPERATOR(pg_catalog.>) l.source ORDER BY q.source LIMIT 1) \
+         FROM listed AS l WHERE l.source IS NOT NULL)";
+
+/// The first entry of each of them.
+const FIRST: &str = "FROM listed AS l CROSS JOIN LATERAL ( \
+         SELECT q.next_try FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+         ORDER BY q.next_try LIMIT 1) AS first";
 
 /// Adds an entry for rows of a table.
 pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
@@ -21,34 +36,50 @@ pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
 /// Reads the tables that have entries to be tried now, with columns (oid), those first whose entry is
 /// due longest. One look into the index for each table.
 pub fn due_sources() -> Statement {
-    let text = "WITH RECURSIVE listed AS ( \
-             (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead ORDER BY q.source LIMIT 1) \
-             UNION ALL \
-             SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead \
-                     AND q.source OPERATOR(pg_catalog.>) l.source ORDER BY q.source LIMIT 1) \
-             FROM listed AS l WHERE l.source IS NOT NULL) \
-         SELECT l.source::pg_catalog.oid FROM listed AS l CROSS JOIN LATERAL ( \
-             SELECT q.next_try FROM vector_tools.queue AS q \
-             WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
-             ORDER BY q.next_try LIMIT 1) AS first \
+    let text = format!(
+        "{LISTED} SELECT l.source::pg_catalog.oid {FIRST} \
          WHERE first.next_try OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-         ORDER BY first.next_try, l.source";
-    Statement { text: text.to_owned(), ..Statement::default() }
+         ORDER BY first.next_try, l.source"
+    );
+    Statement { text, ..Statement::default() }
+}
+
+/// Reads the tables that have entries, with columns (oid, seconds until the first of them is due), as
+/// [`due_sources`] does.
+pub fn upcoming_sources() -> Statement {
+    let text = format!(
+        "{LISTED} SELECT l.source::pg_catalog.oid, pg_catalog.date_part('epoch', \
+             first.next_try OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()) {FIRST}"
+    );
+    Statement { text, ..Statement::default() }
 }
 
 /// Leases entries of a table until the transaction ends: a crash, a kill or an error gives them back
-/// by itself. Columns (id, texts of the keys, texts in each key, attempts). Only entries that are fetched
-/// are leased.
+/// by itself. Columns (id, texts of the keys, texts in each key, attempts, attempts under suspicion). Only
+/// entries that are fetched are leased.
 pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let most = statement.bind(Parameter::Integer(most as i64));
     // A subquery, since an index cannot serve a volatile function.
     statement.push(format_args!(
-        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
+        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
+             CASE WHEN q.sqlstate IN ('{DIED}', '{OVERDUE}') THEN q.attempts ELSE 0 END \
+         FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
          AND q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
          ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
+    ));
+    statement
+}
+
+/// Leases these entries like [`lease`], with its first four columns.
+pub fn lease_these(ids: Vec<i64>) -> Statement {
+    let mut statement = Statement::default();
+    let ids = statement.bind(Parameter::Integers(ids));
+    statement.push(format_args!(
+        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
+         WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids}) AND NOT q.is_dead ORDER BY q.id FOR UPDATE SKIP LOCKED"
     ));
     statement
 }
