@@ -40,6 +40,7 @@ mod objects;
 mod parallel;
 mod pipeline;
 mod pipeline_entries;
+mod pipeline_kills;
 mod pipeline_rights;
 mod pipeline_workers;
 mod recall;
