@@ -85,9 +85,7 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
 /// The tables with queued rows that a worker is to embed, and when the first row of each is due.
 pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
     let found = with_rights_of_queue(|| {
-        spi::query_latest(&upcoming_sources(), |row| {
-            Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?))
-        })
+        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
     });
     let is_for_workers = |source: pg_sys::Oid| {
         // One that is gone is looked at, so that its entries go too.

@@ -19,8 +19,8 @@ use super::trigger_call::TriggerCall;
 use super::{jobs, rights, spi, statements, worker};
 use crate::error::{Error, Result};
 use crate::jobs::Entry;
-use crate::jobs::settlement::in_entries;
 use crate::jobs::agenda::size_under_suspicion;
+use crate::jobs::settlement::in_entries;
 use crate::jobs::statements::{enqueue, lease, lease_these};
 use crate::tables::searchable::Mode;
 
