@@ -64,7 +64,7 @@ pub fn lease(source: u32, most: usize) -> Statement {
     // A subquery, since an index cannot serve a volatile function.
     statement.push(format_args!(
         "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
-             CASE WHEN q.sqlstate IN ('{DIED}', '{OVERDUE}') THEN q.attempts ELSE 0 END \
+             CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END \
          FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
          AND q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
