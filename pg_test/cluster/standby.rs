@@ -41,7 +41,7 @@ const STORE: &str = "SELECT create_vector_store('reg'); SELECT create_namespace(
     SELECT upsert_document('reg', 'd', '00000000-0000-0000-0000-000000000001', ARRAY['a pump', 'a valve'], 'eu')";
 
 /// A standby of `primary` that has begun to stream.
-fn start_standby(primary: &Server, folder: &Folder) -> Server {
+pub fn start_standby(primary: &Server, folder: &Folder) -> Server {
     // The server's account makes the data folder, so it must be able to write here.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("its owner may open it");
     let data = folder.path().join("data");

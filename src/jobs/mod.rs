@@ -6,10 +6,14 @@
 //! for is alone (`bisection`), so that the others do not wait for it; that one is tried again later
 //! (`backoff`), or is dead where that makes no sense or has been done often enough.
 
+pub mod agenda;
 pub mod backoff;
 pub mod batch;
 pub mod bisection;
+pub mod due_files;
 pub mod failure;
+pub mod flight;
+pub mod settlement;
 #[cfg(feature = "pg")]
 pub mod sql;
 pub mod statements;
@@ -17,3 +21,4 @@ pub mod statements;
 pub use backoff::{Verdict, judge};
 pub use batch::{Entry, Found, Job, Outcome, Steps, join_entries, run_batch};
 pub use failure::{Category, Failure};
+pub use settlement::settle;

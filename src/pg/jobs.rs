@@ -12,25 +12,23 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
-use super::queue::{enqueue_keys, with_rights_of_queue};
+use super::queue::{self, enqueue_keys, lease_again, lease_entries, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
-use super::{catalog, rights};
+use super::{catalog, flights, rights, worker};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
 use crate::embedding::Purpose;
 use crate::error::{Error, Result};
+use crate::jobs::flight::{DIED, Flight, OVERDUE};
 use crate::jobs::statements::{
-    due_sources, lease, note_batch, postpone, record_failure, remove, remove_dead, remove_source,
+    due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
 };
-use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, Verdict, join_entries, judge, run_batch};
+use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, join_entries, run_batch, settle};
 use crate::search::Statement;
-use crate::tables::searchable::options::Chunking;
+use crate::tables::searchable::options::{Chunking, Mode};
 use crate::tables::searchable::statements::{NewChunk, NewRow};
-
-/// How long an entry waits whose row somebody else holds or has changed meanwhile.
-const HELD_WAIT: Duration = Duration::from_secs(1);
 
 /// What a batch has done.
 #[derive(Debug, Clone, Default)]
@@ -69,40 +67,71 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
             due.into_iter().flatten().collect()
         }
     };
+    if let Some(report) = settle_orphan(source)? {
+        return Ok(Some(report));
+    }
     for source in sources {
-        let Ok(relation) = catalog::open_table(source) else {
-            with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
-            continue;
-        };
-        if !rights::is_owner(&relation) {
-            continue;
-        }
-        // Entries of a table that is not searched stay: a restore may bring its triggers later.
-        let Some(searched) = searched_tables::find(&relation)? else { continue };
-        let entries =
-            with_rights_of_queue(|| spi::query_latest(&lease(source.to_u32(), most_rows), read_entry));
-        let entries: Vec<Entry> = entries.into_iter().flatten().collect();
-        if !entries.is_empty() {
-            return run_entries(&searched, entries).map(Some);
+        if let Some(report) = run_batch_of(source, most_rows)? {
+            return Ok(Some(report));
         }
     }
     Ok(None)
 }
 
-fn read_entry(row: &Row) -> Option<Entry> {
-    let attempts = row.get::<i32>(3)?;
-    Some(Entry { id: row.get(1)?, key: row.get(2)?, attempts: u32::try_from(attempts).unwrap_or(0) })
+/// The tables with queued rows that a worker is to embed, and when the first row of each is due.
+pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
+    let found = with_rights_of_queue(|| {
+        spi::query_latest(&upcoming_sources(), |row| {
+            Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?))
+        })
+    });
+    let is_for_workers = |source: pg_sys::Oid| {
+        // One that is gone is looked at, so that its entries go too.
+        let Ok(relation) = catalog::open_table(source) else { return true };
+        let searched = searched_tables::find(&relation);
+        searched.is_ok_and(|found| found.is_some_and(|table| table.table.options.mode != Mode::Manual))
+    };
+    let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    let found = found.into_iter().flatten().filter(|(source, _)| is_for_workers(*source));
+    found.map(|(source, seconds)| (source, wait(seconds))).collect()
 }
 
-fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchReport> {
+/// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
+///
+/// # Errors
+/// Those of [`Steps::checkpoint`].
+pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
+    let Ok(relation) = catalog::open_table(source) else {
+        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+        return Ok(None);
+    };
+    if !rights::is_owner(&relation) {
+        return Ok(None);
+    }
+    // Entries of a table that is not searched stay: a restore may bring its triggers later.
+    let Some(searched) = searched_tables::find(&relation)? else { return Ok(None) };
+    let (entries, most_rows) = lease_entries(source, most_rows);
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    run_entries(&searched, &entries, most_rows).map(Some)
+}
+
+fn run_entries(searched: &Rc<Searched>, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
     let began = Instant::now();
-    let jobs = join_entries(entries);
+    let jobs = join_entries(entries, most_rows);
+    let _flight = flights::begin(searched.source, entries, &jobs);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match lock_companion(searched).and_then(|()| TableSteps::new(searched)) {
         Ok(mut steps) => run_batch(&keys, &mut steps)?,
         Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
     };
-    let report = settle(searched, &jobs, &outcomes);
+    write_outcomes(searched.source, entries, &jobs, &outcomes);
+    let report = report(searched.source, &outcomes);
+    // What is left is tried again later, by whoever is there then.
+    if report.postponed + report.failed > 0 && searched.table.options.mode != Mode::Manual {
+        worker::note_queued();
+    }
     let (source, done) = (searched.source.to_u32(), report.embedded.0 as usize);
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
@@ -110,12 +139,68 @@ fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchRepo
     Ok(report)
 }
 
-/// Removes, puts off or marks the entries of a batch.
-fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchReport {
-    let mut report = BatchReport { source: Some(searched.source), ..BatchReport::default() };
-    let (mut done, mut held, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut keys = Vec::new();
-    for (job, outcome) in jobs.iter().zip(outcomes) {
+/// Notes of the rows of one process that died, of `source` where it is given, that they have failed; `None`
+/// where there is none. Its own transaction must be committed before they are tried again, since this process
+/// may die of them too.
+///
+/// # Errors
+/// Never in practice.
+pub fn settle_orphan(source: Option<pg_sys::Oid>) -> Result<Option<BatchReport>> {
+    let may_settle = |flight: &Flight| {
+        let table = pg_sys::Oid::from(flight.source);
+        let is_own = || catalog::open_table(table).map_or(true, |relation| rights::is_owner(&relation));
+        source.is_none_or(|source| source == table) && is_own()
+    };
+    Ok(flights::settle_next(may_settle, |flight| settle_flight(flight, DIED)))
+}
+
+/// Notes of the rows of the batch that this worker has just given up that they have failed.
+pub fn settle_overdue() {
+    if let Some(flight) = flights::last() {
+        settle_flight(&flight, OVERDUE);
+    }
+}
+
+/// Notes that a batch has failed; `None` where its entries are gone, because it had been noted or was done.
+fn settle_flight(flight: &Flight, sqlstate: &str) -> Option<BatchReport> {
+    let entries = lease_again(&flight.entries);
+    if flight.queue != queue::table().to_u32() || entries.is_empty() {
+        return None;
+    }
+    let keys: HashSet<&[String]> = flight.keys.iter().map(Vec::as_slice).collect();
+    let mut jobs = join_entries(&entries, usize::MAX);
+    jobs.retain(|job| keys.contains(job.key.as_slice()));
+    let failed = |job: &Job| Outcome::Failed(flight.failure(sqlstate, job.attempts));
+    let outcomes: Vec<Outcome> = jobs.iter().map(failed).collect();
+    let source = pg_sys::Oid::from(flight.source);
+    write_outcomes(source, &entries, &jobs, &outcomes);
+    worker::note_queued();
+    Some(report(source, &outcomes))
+}
+
+/// Takes rows that are done out of the queue, and keeps the others.
+fn write_outcomes(source: pg_sys::Oid, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
+    let settlement = settle(entries, jobs, outcomes, chance);
+    let is_done =
+        |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
+    let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));
+    let done: Vec<String> = done.filter_map(|(job, _)| serde_json::to_string(&job.key).ok()).collect();
+    with_rights_of_queue(|| {
+        for remainder in &settlement.kept {
+            spi::change(&keep(remainder));
+        }
+        if !settlement.removed.is_empty() {
+            spi::change(&remove(settlement.removed));
+        }
+        if !done.is_empty() {
+            spi::change(&remove_dead(source.to_u32(), done));
+        }
+    });
+}
+
+fn report(source: pg_sys::Oid, outcomes: &[Outcome]) -> BatchReport {
+    let mut report = BatchReport { source: Some(source), ..BatchReport::default() };
+    for outcome in outcomes {
         match outcome {
             Outcome::Embedded(chunks) => {
                 report.embedded.0 += 1;
@@ -123,43 +208,10 @@ fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchRepor
             }
             Outcome::Unchanged => report.unchanged += 1,
             Outcome::Gone => report.gone += 1,
-            Outcome::Later => report.postponed += 1,
-            Outcome::Overtaken => {
-                report.postponed += 1;
-                held.extend(&job.ids);
-            }
-            Outcome::Failed(failure) => {
-                report.failed += 1;
-                failed.push((job, failure));
-            }
-        }
-        if matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone) {
-            done.extend(&job.ids);
-            keys.push(serde_json::to_string(&job.key).unwrap_or_default());
+            Outcome::Later | Outcome::Overtaken => report.postponed += 1,
+            Outcome::Failed(_) => report.failed += 1,
         }
     }
-    with_rights_of_queue(|| {
-        if !done.is_empty() {
-            spi::change(&remove(done));
-            spi::change(&remove_dead(searched.source.to_u32(), keys));
-        }
-        if !held.is_empty() {
-            spi::change(&postpone(held, HELD_WAIT));
-        }
-        for (job, failure) in failed {
-            // One entry stays for the row.
-            let (rest, last) = job.ids.split_at(job.ids.len() - 1);
-            if !rest.is_empty() {
-                spi::change(&remove(rest.to_vec()));
-            }
-            let attempts = job.attempts + 1;
-            let wait = match judge(failure, attempts, chance()) {
-                Verdict::Again(wait) => Some(wait),
-                Verdict::Dead => None,
-            };
-            spi::change(&record_failure(last.to_vec(), attempts, failure, wait));
-        }
-    });
     report
 }
 
@@ -183,7 +235,10 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
                 Outcome::Later => later.push(key),
                 // Nobody else can hold a row that this transaction has changed; whatever it is, the
                 // queue will see to it.
-                Outcome::Overtaken => enqueue_keys(source, &[key.to_vec()]),
+                Outcome::Overtaken => {
+                    enqueue_keys(source, &[key.to_vec()]);
+                    worker::note_queued();
+                }
                 Outcome::Failed(failure) => {
                     return Err(Error::RowNotEmbedded {
                         key: shown_key(key),

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod column_types;
 pub mod embedder;
 pub mod embedders;
+pub mod flights;
 pub mod indexes;
 pub mod jobs;
 pub mod jsonb;
@@ -33,6 +34,7 @@ pub mod trigger_call;
 pub mod vector;
 pub mod vector_store;
 pub mod waiting;
+pub mod worker;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

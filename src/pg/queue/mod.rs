@@ -1,8 +1,9 @@
 //! The queue of rows to embed: how triggers fill it, and what the table of it is.
 //!
 //! Row triggers see one row at a time, but one INSERT for each of them would cost more than the row
-//! itself. So keys are collected, and written once for a statement (see `pg::statements`). In sync
-//! mode the rows are embedded at that moment instead, in batches.
+//! itself, and so would one line of the queue. So keys are collected, and an entry is written for as
+//! many of a statement as a batch embeds (see `pg::statements`). In sync mode the rows are embedded at
+//! that moment instead, in batches.
 
 mod table;
 
@@ -15,13 +16,16 @@ use pgrx::pg_sys;
 
 use super::catalog::STATE_SCHEMA;
 use super::trigger_call::TriggerCall;
-use super::{jobs, rights, spi, statements};
+use super::{jobs, rights, spi, statements, worker};
 use crate::error::{Error, Result};
-use crate::jobs::statements::enqueue;
+use crate::jobs::Entry;
+use crate::jobs::settlement::in_entries;
+use crate::jobs::agenda::size_under_suspicion;
+use crate::jobs::statements::{enqueue, lease, lease_these};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
-const MOST_KEYS: usize = 10_000;
+const MOST_KEYS: usize = 1024;
 
 /// So many rows are embedded at once at most, in sync mode.
 const MOST_ROWS: usize = 256;
@@ -95,6 +99,9 @@ impl Frame {
             Some(table) if table.mode == Mode::Sync => jobs::embed_now(table.root, &self.keys),
             Some(table) => {
                 enqueue_keys(table.root, &self.keys);
+                if table.mode == Mode::Async {
+                    worker::note_queued();
+                }
                 Ok(())
             }
             None => Ok(()),
@@ -104,22 +111,68 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
-    let width = keys.first().map_or(0, Vec::len);
-    if width == 0 {
-        return;
+    with_rights_of_queue(|| {
+        for part in in_entries(keys) {
+            spi::change(&enqueue(source.to_u32(), part));
+        }
+    });
+}
+
+/// Leases entries of a table that have so many rows at least, where there are as many; one entry may
+/// have more. Returns how many of their rows may be tried at once, too: fewer where some of them are
+/// under suspicion.
+pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> (Vec<Entry>, usize) {
+    let (mut entries, mut rows, mut most) = (Vec::new(), 0, most_rows);
+    with_rights_of_queue(|| {
+        spi::take_while(&lease(source.to_u32(), most_rows), |row| {
+            let Some(entry) = read_entry(row) else { return true };
+            let suspicion = u32::try_from(row.get::<i32>(5).unwrap_or(0)).unwrap_or(0);
+            let most_of_entry = size_under_suspicion(most_rows, suspicion);
+            if entries.is_empty() {
+                most = most_of_entry;
+            } else if most_of_entry < most {
+                // Its rows are tried without these.
+                return false;
+            }
+            rows += entry.keys.len();
+            entries.push(entry);
+            rows < most
+        });
+    });
+    (entries, most)
+}
+
+/// Leases these entries, as far as they are there and nobody has them.
+pub fn lease_again(entries: &[i64]) -> Vec<Entry> {
+    let found = with_rights_of_queue(|| spi::query_latest(&lease_these(entries.to_vec()), read_entry));
+    found.into_iter().flatten().collect()
+}
+
+fn read_entry(row: &spi::Row) -> Option<Entry> {
+    let texts: Vec<String> = row.get(2)?;
+    let width = usize::try_from(row.get::<i32>(3)?).ok().filter(|width| *width > 0)?;
+    let keys = texts.chunks(width).map(<[String]>::to_vec).collect();
+    let attempts = u32::try_from(row.get::<i32>(4)?).unwrap_or(0);
+    Some(Entry { id: row.get(1)?, keys, attempts })
+}
+
+/// The table of the queue; zero where the extension has not been created.
+pub fn table() -> pg_sys::Oid {
+    // SAFETY: syscache look-ups with valid C strings.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
     }
-    let columns =
-        (0..width).map(|place| keys.iter().filter_map(|key| key.get(place).cloned()).collect()).collect();
-    with_rights_of_queue(|| spi::change(&enqueue(source.to_u32(), columns)));
+}
+
+/// Whether there is a queue in this database.
+pub fn exists() -> bool {
+    table() != pg_sys::InvalidOid
 }
 
 /// Runs a fixed statement over the queue with the rights of its owner.
 pub fn with_rights_of_queue<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: syscache look-ups with valid C strings.
-    let queue = unsafe {
-        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
-    };
+    let queue = table();
     if queue == pg_sys::InvalidOid {
         pgrx::error!("the extension vector_tools has not been created in this database");
     }

@@ -21,7 +21,7 @@ use crate::pg::report::OrReport;
 use crate::pg::searched_tables::{self, Searched, key_columns};
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
-use crate::pg::{jobs, registry, rights, session, spi};
+use crate::pg::{jobs, registry, rights, session, spi, worker};
 
 /// So many keys are queued at once.
 const PIECE: usize = 10_000;
@@ -394,6 +394,10 @@ fn fill(searched: &Searched, all: bool) -> Result<()> {
         } else {
             enqueue_keys(searched.source, piece);
         }
+    }
+    if searched.table.options.mode == Mode::Async {
+        // Also what waited before, in manual mode.
+        worker::note_queued();
     }
     Ok(())
 }
