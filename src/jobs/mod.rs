@@ -9,6 +9,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod bisection;
+pub mod embedding_cache;
 pub mod failure;
 pub mod settlement;
 #[cfg(feature = "pg")]

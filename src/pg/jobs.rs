@@ -4,14 +4,14 @@
 //! whoever calls needs neither.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::Instant;
 
 use pgrx::pg_sys;
 
-use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
+use super::chance::chance;
+use super::embedders::{check_interrupts, passage_tokenizer};
+use super::embedding_cache::embed_passages;
 use super::queue::{enqueue_keys, lease_entries, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
@@ -19,7 +19,6 @@ use super::subtransaction::attempt;
 use super::{catalog, rights};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
-use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::jobs::statements::{due_sources, keep, note_batch, remove, remove_dead, remove_source};
 use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, join_entries, run_batch, settle};
@@ -189,10 +188,6 @@ fn lock_companion(searched: &Searched) -> Result<()> {
     catalog::open_table(companion).map(|_| ())
 }
 
-fn chance() -> f64 {
-    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
-}
-
 /// A row of a source.
 struct SourceRow {
     content: String,
@@ -308,14 +303,12 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.searched.table.options.model;
-        let embeddings =
-            with_embedder(model, |embedder| embedder.embed(&texts, Purpose::Passage, &mut check_interrupts))
-                .map_err(|error| Failure::from_error(&error))?;
-        let mut vectors = embeddings.iter();
+        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
+        let mut vectors = vectors.into_iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
             for place in &row.embedded {
-                chunks[*place].embedding = vectors.next().map(<[f32]>::to_vec);
+                chunks[*place].embedding = vectors.next();
             }
             chunks
         };

@@ -14,7 +14,6 @@ pub use table::{QueuedTable, forget};
 
 use pgrx::pg_sys;
 
-use super::catalog::STATE_SCHEMA;
 use super::trigger_call::TriggerCall;
 use super::{jobs, rights, spi, statements};
 use crate::error::{Error, Result};
@@ -140,13 +139,5 @@ fn read_entry(row: &spi::Row) -> Option<Entry> {
 
 /// Runs a fixed statement over the queue with the rights of its owner.
 pub fn with_rights_of_queue<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: syscache look-ups with valid C strings.
-    let queue = unsafe {
-        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
-    };
-    if queue == pg_sys::InvalidOid {
-        pgrx::error!("the extension vector_tools has not been created in this database");
-    }
-    rights::with_rights_of(rights::owner_of(queue), work)
+    rights::with_rights_of_state(c"queue", work)
 }
