@@ -46,7 +46,9 @@ impl Flight {
     pub fn failure(&self, sqlstate: &str, attempts: u32) -> Failure {
         let message = match (sqlstate, self.keys.len()) {
             (OVERDUE, 1) => "the row took longer than vector_tools.worker_batch_timeout allows",
-            (OVERDUE, _) => "the row or others with it took longer than vector_tools.worker_batch_timeout allows",
+            (OVERDUE, _) => {
+                "the row or others with it took longer than vector_tools.worker_batch_timeout allows"
+            }
             (_, 1) => "the server process died while it embedded the row",
             _ => "the server process died while it embedded the row and others",
         };

@@ -4,14 +4,14 @@
 //! whoever calls needs neither.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
+use super::chance::chance;
+use super::embedders::{check_interrupts, passage_tokenizer};
+use super::embedding_cache::embed_passages;
 use super::queue::{self, enqueue_keys, lease_again, lease_entries, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
@@ -19,7 +19,6 @@ use super::subtransaction::attempt;
 use super::{catalog, flights, rights, worker};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
-use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::jobs::flight::{DIED, Flight, OVERDUE};
 use crate::jobs::statements::{
@@ -81,9 +80,7 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
 /// The tables with queued rows that a worker is to embed, and when the first row of each is due.
 pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
     let found = with_rights_of_queue(|| {
-        spi::query_latest(&upcoming_sources(), |row| {
-            Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?))
-        })
+        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
     });
     let is_for_workers = |source: pg_sys::Oid| {
         // One that is gone is looked at, so that its entries go too.
@@ -271,10 +268,6 @@ fn lock_companion(searched: &Searched) -> Result<()> {
     catalog::open_table(companion).map(|_| ())
 }
 
-fn chance() -> f64 {
-    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
-}
-
 /// A row of a source.
 struct SourceRow {
     content: String,
@@ -390,14 +383,12 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.searched.table.options.model;
-        let embeddings =
-            with_embedder(model, |embedder| embedder.embed(&texts, Purpose::Passage, &mut check_interrupts))
-                .map_err(|error| Failure::from_error(&error))?;
-        let mut vectors = embeddings.iter();
+        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
+        let mut vectors = vectors.into_iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
             for place in &row.embedded {
-                chunks[*place].embedding = vectors.next().map(<[f32]>::to_vec);
+                chunks[*place].embedding = vectors.next();
             }
             chunks
         };

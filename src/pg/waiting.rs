@@ -80,7 +80,8 @@ impl Watched {
             self.readiness = readiness;
         }
         // Whoever watches is called in between; the caller sees that nothing has happened, and waits on.
-        let most = if WATCH.get().is_some() { Some(most.unwrap_or(WATCH_WAIT).min(WATCH_WAIT)) } else { most };
+        let most =
+            if WATCH.get().is_some() { Some(most.unwrap_or(WATCH_WAIT).min(WATCH_WAIT)) } else { most };
         let timeout = most.map_or(-1, milliseconds);
         let mut happened = pg_sys::WaitEvent::default();
         // SAFETY: room for one event.

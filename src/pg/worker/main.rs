@@ -194,7 +194,8 @@ impl Worker {
         let mut next: Option<Duration> = None;
         for (source, wait) in found {
             let served = self.tables.get(&source);
-            let pause = served.and_then(|served| served.pause).map(|until| until.saturating_duration_since(now));
+            let pause =
+                served.and_then(|served| served.pause).map(|until| until.saturating_duration_since(now));
             let wait = wait.max(pause.unwrap_or_default());
             next = Some(next.map_or(wait, |next| next.min(wait)));
             if wait.is_zero() {
