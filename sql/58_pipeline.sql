@@ -2,11 +2,13 @@
 -- order of src/tables/searchable/sql.rs and src/jobs/sql.rs.
 
 -- Writers only add to it, so that none of them ever waits for a worker; entries of one row are joined when they are
--- leased. A key is the texts of its columns, which every type reads back, where JSON would lose some of them.
+-- leased. An entry has the keys of many rows of one statement, a line of the array each: one tuple a row would cost the
+-- writer about as much as the row itself. A key is the texts of its columns, which every type reads back, where JSON
+-- would lose some of them. Rows that fail leave their entry for one of their own.
 CREATE TABLE vector_tools.queue (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source regclass NOT NULL,
-    key text[] NOT NULL,
+    keys text[] NOT NULL,
     enqueued_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     attempts integer NOT NULL DEFAULT 0,
     next_try timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -14,7 +16,7 @@ CREATE TABLE vector_tools.queue (
     sqlstate text,
     last_error text,
     is_dead boolean NOT NULL DEFAULT false
-) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5, toast_tuple_target = 8160);
 COMMENT ON TABLE vector_tools.queue IS 'rows to embed; read vector_tools.search_progress and vector_tools.embedding_errors instead';
 COMMENT ON SEQUENCE vector_tools.queue_id_seq IS 'numbers of the entries of the queue';
 CREATE INDEX queue_due ON vector_tools.queue (source, next_try, id) WHERE NOT is_dead;
@@ -103,7 +105,7 @@ COMMENT ON PROCEDURE run_embedding_jobs IS 'embeds queued rows of the caller''s 
 
 CREATE FUNCTION retry_embedding_errors(source regclass, category text DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_embedding_errors_wrapper';
-COMMENT ON FUNCTION retry_embedding_errors IS 'has failed rows of a table tried again, those of one category or all; returns how many entries';
+COMMENT ON FUNCTION retry_embedding_errors IS 'has failed rows of a table tried again, those of one category or all; returns how many';
 
 -- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
 CREATE VIEW vector_tools.searched_tables AS
@@ -206,8 +208,8 @@ COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded
 CREATE VIEW vector_tools.embedding_errors AS
 SELECT q.source,
        CASE
-           WHEN pg_catalog.cardinality(q.key) OPERATOR(pg_catalog.=) 1 THEN q.key[1]
-           ELSE pg_catalog.array_to_json(q.key)::pg_catalog.text
+           WHEN pg_catalog.array_length(q.keys, 2) OPERATOR(pg_catalog.=) 1 THEN q.keys[r.place][1]
+           ELSE (pg_catalog.array_to_json(q.keys[r.place:r.place]) OPERATOR(pg_catalog.->) 0)::pg_catalog.text
        END AS id,
        q.category,
        q.sqlstate,
@@ -218,6 +220,7 @@ SELECT q.source,
        q.enqueued_at
 FROM vector_tools.queue AS q
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) q.source::pg_catalog.oid
+CROSS JOIN LATERAL pg_catalog.generate_subscripts(q.keys, 1) AS r(place)
 WHERE q.category IS NOT NULL
   AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW vector_tools.embedding_errors IS 'rows of the caller''s tables that could not be embedded';
@@ -264,8 +267,8 @@ FROM vector_tools.searched_tables AS s
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source::pg_catalog.oid
 LEFT JOIN LATERAL vector_tools.count_search_rows(s.source) AS n ON true
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) FILTER (WHERE q.category IS NULL) AS pending,
-           pg_catalog.count(*) FILTER (WHERE q.category IS NOT NULL) AS failed,
+    SELECT coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE q.category IS NULL), 0) AS pending,
+           coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE q.category IS NOT NULL), 0) AS failed,
            pg_catalog.min(q.enqueued_at) FILTER (WHERE q.category IS NULL) AS oldest
     FROM vector_tools.queue AS q
     WHERE q.source OPERATOR(pg_catalog.=) s.source
@@ -284,8 +287,8 @@ COMMENT ON COLUMN vector_tools.search_progress.table_name IS 'the table';
 COMMENT ON COLUMN vector_tools.search_progress.total IS 'its rows, counted';
 COMMENT ON COLUMN vector_tools.search_progress.embedded IS 'rows that have chunks, true or stale';
 COMMENT ON COLUMN vector_tools.search_progress.stale IS 'rows whose chunks wait to be renewed, as far as the queue tells';
-COMMENT ON COLUMN vector_tools.search_progress.pending IS 'entries of the queue that have not failed';
-COMMENT ON COLUMN vector_tools.search_progress.failed IS 'entries that have; see vector_tools.embedding_errors';
+COMMENT ON COLUMN vector_tools.search_progress.pending IS 'rows in the queue that have not failed; one that was queued twice counts twice';
+COMMENT ON COLUMN vector_tools.search_progress.failed IS 'those that have; see vector_tools.embedding_errors';
 COMMENT ON COLUMN vector_tools.search_progress.rows_per_second IS 'rows embedded in the last minute, while batches ran';
 COMMENT ON COLUMN vector_tools.search_progress.eta IS 'time until nothing is pending, at that rate';
 COMMENT ON COLUMN vector_tools.search_progress.oldest_pending IS 'when the oldest pending row was queued';

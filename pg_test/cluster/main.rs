@@ -39,6 +39,7 @@ mod names_access;
 mod objects;
 mod parallel;
 mod pipeline;
+mod pipeline_entries;
 mod pipeline_rights;
 mod recall;
 mod recreated;

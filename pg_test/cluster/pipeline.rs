@@ -14,7 +14,10 @@ use crate::session::{Session, described};
 pub const CREATE: &str = "CREATE TABLE docs (id int PRIMARY KEY, title text, body text, views int DEFAULT 0);
     INSERT INTO docs VALUES (1, 'pumps', 'the pump lost pressure'), (2, 'valves', 'a valve is leaking')";
 pub const ENABLE: &str = "SELECT enable_search('docs', ARRAY['title', 'body'])";
-const QUEUED: &str = "SELECT array_to_string(key, ',') FROM vector_tools.queue ORDER BY id";
+/// The rows in the queue, not its entries.
+pub const QUEUED: &str =
+    "SELECT array_to_string(keys[r:r], ',') FROM vector_tools.queue, generate_subscripts(keys, 1) AS r
+    ORDER BY id, r";
 /// Rows whose chunks are not those of their content, or have no embedding.
 pub const UNTRUE: &str = "SELECT count(*) FROM docs AS d FULL JOIN docs_search AS c ON c.row_id = d.id
     WHERE c.content IS DISTINCT FROM concat_ws(E'\\n\\n', d.title, d.body) OR c.embedding IS NULL
@@ -103,7 +106,7 @@ fn every_way_to_write_a_row_queues_it() {
     );
     session.run("INSERT INTO docs VALUES (2, 'up', 'serted'), (13, 'up', 'serted') ON CONFLICT (id) DO UPDATE SET body = excluded.body");
     session.run("WITH w AS (INSERT INTO docs VALUES (14, 'with', 'x') RETURNING id) SELECT id FROM w");
-    let mut queued = session.rows("SELECT key[1] FROM vector_tools.queue ORDER BY key[1]::int");
+    let mut queued = session.rows("SELECT k FROM vector_tools.queue, unnest(keys) AS k ORDER BY k::int");
     queued.dedup();
     assert_eq!(queued, ["1", "2", "10", "11", "12", "13", "14"]);
     drain(&mut session);
@@ -114,7 +117,7 @@ fn every_way_to_write_a_row_queues_it() {
     let mut writer = database.connect_as("pipeline_ways_writer");
     writer.run("INSERT INTO docs VALUES (20, 'w', 'x')");
     writer.fails("42501", "SELECT * FROM vector_tools.queue");
-    writer.fails("42501", "INSERT INTO vector_tools.queue (source, key) VALUES ('docs', '{1}')");
+    writer.fails("42501", "INSERT INTO vector_tools.queue (source, keys) VALUES ('docs', '{{1}}')");
     assert_eq!(session.rows(QUEUED), ["20"]);
 }
 
@@ -459,7 +462,8 @@ fn a_cancelled_batch_changes_nothing() {
     session.run(&format!("SELECT pg_cancel_backend({pid})"));
     let error = running.join().expect("the thread only runs a statement").expect_err("it was cancelled");
     assert!(described(&error).starts_with("57014 "), "{}", described(&error));
-    let left = "SELECT (SELECT count(*) FROM vector_tools.queue) + (SELECT count(*) FROM docs_search) = (SELECT count(*) FROM docs)";
+    let left = "SELECT (SELECT sum(array_length(keys, 1)) FROM vector_tools.queue) + (SELECT count(*) FROM docs_search)
+        = (SELECT count(*) FROM docs)";
     assert_eq!(session.text(left), "t", "expected each row to be embedded or queued, never both");
     assert_eq!(session.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
 }

@@ -6,24 +6,24 @@ use super::Failure;
 use super::bisection::bisect;
 use crate::error::Result as CrateResult;
 
-/// An entry of the queue.
+/// An entry of the queue: rows that one statement has written, or what is left of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its number.
     pub id: i64,
-    /// The primary key of the row, each column as text.
-    pub key: Vec<String>,
-    /// How often it has failed.
+    /// The primary keys of the rows, each column as text.
+    pub keys: Vec<Vec<String>>,
+    /// How often they have failed.
     pub attempts: u32,
 }
 
-/// A row to embed, with all entries of the queue that ask for it.
+/// A row to embed, whichever entries of the queue ask for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The primary key of the row, each column as text.
     pub key: Vec<String>,
-    /// The numbers of its entries.
-    pub ids: Vec<i64>,
+    /// The number of the last entry that asks for it.
+    pub last_entry: i64,
     /// How often it has failed: a newer entry may be of other content.
     pub attempts: u32,
 }
@@ -106,20 +106,23 @@ pub trait Steps {
 /// A row with its chunks.
 type ChunkedRow<'a, S> = (&'a <S as Steps>::Row, <S as Steps>::Chunks);
 
-/// Joins the entries of each row, in the order of the first of them.
-pub fn join_entries(entries: Vec<Entry>) -> Vec<Job> {
-    let mut places: HashMap<Vec<String>, usize> = HashMap::new();
+/// The rows of entries, each once, in the order of the first entry that has it; `most` at most.
+pub fn join_entries(entries: &[Entry], most: usize) -> Vec<Job> {
+    let mut places: HashMap<&[String], usize> = HashMap::new();
     let mut jobs: Vec<Job> = Vec::new();
     for entry in entries {
-        match places.get(&entry.key) {
-            Some(place) => {
-                let job = &mut jobs[*place];
-                job.ids.push(entry.id);
-                job.attempts = job.attempts.min(entry.attempts);
-            }
-            None => {
-                places.insert(entry.key.clone(), jobs.len());
-                jobs.push(Job { key: entry.key, ids: vec![entry.id], attempts: entry.attempts });
+        for key in &entry.keys {
+            match places.get(key.as_slice()) {
+                Some(place) => {
+                    let job = &mut jobs[*place];
+                    job.last_entry = entry.id;
+                    job.attempts = job.attempts.min(entry.attempts);
+                }
+                None if jobs.len() < most => {
+                    places.insert(key, jobs.len());
+                    jobs.push(Job { key: key.clone(), last_entry: entry.id, attempts: entry.attempts });
+                }
+                None => {}
             }
         }
     }
@@ -304,14 +307,14 @@ mod tests {
 
     #[test]
     fn entries_of_a_row_are_joined() {
-        let entry = |id, key: &str, attempts| Entry { id, key: vec![key.to_owned()], attempts };
-        let jobs = join_entries(vec![entry(1, "a", 3), entry(2, "b", 0), entry(5, "a", 0)]);
-        assert_eq!(
-            jobs,
-            [
-                Job { key: vec!["a".into()], ids: vec![1, 5], attempts: 0 },
-                Job { key: vec!["b".into()], ids: vec![2], attempts: 0 },
-            ]
-        );
+        let entry = |id, keys: &[&str], attempts| Entry {
+            id,
+            keys: keys.iter().map(|key| vec![(*key).to_owned()]).collect(),
+            attempts,
+        };
+        let entries = [entry(1, &["a", "b"], 3), entry(2, &["b", "c", "c"], 0), entry(5, &["a", "d"], 0)];
+        let job = |key: &str, last_entry, attempts| Job { key: vec![key.to_owned()], last_entry, attempts };
+        assert_eq!(join_entries(&entries, 3), [job("a", 5, 0), job("b", 2, 0), job("c", 2, 0)]);
+        assert_eq!(join_entries(&entries, 9).len(), 4);
     }
 }

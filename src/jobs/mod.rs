@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod batch;
 pub mod bisection;
 pub mod failure;
+pub mod settlement;
 #[cfg(feature = "pg")]
 pub mod sql;
 pub mod statements;
@@ -17,3 +18,4 @@ pub mod statements;
 pub use backoff::{Verdict, judge};
 pub use batch::{Entry, Found, Job, Outcome, Steps, join_entries, run_batch};
 pub use failure::{Category, Failure};
+pub use settlement::settle;

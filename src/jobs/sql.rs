@@ -80,6 +80,7 @@ fn retry(source: pg_sys::Oid, category: Option<&str>) -> Result<i64> {
         })
     };
     let category = category.map(read).transpose()?;
-    let changed = with_rights_of_queue(|| spi::change(&statements::retry(source.to_u32(), category)));
-    Ok(changed as i64)
+    let statement = statements::retry(source.to_u32(), category);
+    let rows = with_rights_of_queue(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
+    Ok(rows.into_iter().flatten().sum())
 }

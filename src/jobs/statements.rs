@@ -2,25 +2,18 @@
 
 use std::time::Duration;
 
-use super::{Category, Failure};
+use super::settlement::{Remainder, State};
+use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
 
-/// Adds entries for rows of a table, whose keys are given column by column.
-pub fn enqueue(source: u32, columns: Vec<Vec<String>>) -> Statement {
+/// Adds an entry for rows of a table.
+pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
-    let names: Vec<String> = (0..columns.len()).map(|place| format!("k.key_{place}")).collect();
-    let names = names.join(", ");
-    let arrays: Vec<String> = columns
-        .into_iter()
-        .map(|values| format!("pg_catalog.unnest({})", statement.bind(Parameter::Texts(values))))
-        .collect();
+    let keys = statement.bind(Parameter::TextLines(keys.to_vec()));
     statement.push(format_args!(
-        "INSERT INTO vector_tools.queue (source, key) \
-         SELECT {source}::pg_catalog.oid::pg_catalog.regclass, ARRAY[{names}] \
-         FROM ROWS FROM ({arrays}) AS k({aliases})",
-        arrays = arrays.join(", "),
-        aliases = names.replace("k.", ""),
+        "INSERT INTO vector_tools.queue (source, keys) \
+         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys})"
     ));
     statement
 }
@@ -44,17 +37,18 @@ pub fn due_sources() -> Statement {
 }
 
 /// Leases entries of a table until the transaction ends: a crash, a kill or an error gives them back
-/// by itself. Columns (id, key, attempts).
-pub fn lease(source: u32, limit: usize) -> Statement {
+/// by itself. Columns (id, texts of the keys, texts in each key, attempts). Only entries that are fetched
+/// are leased.
+pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
-    let limit = statement.bind(Parameter::Integer(limit as i64));
+    let most = statement.bind(Parameter::Integer(most as i64));
     // A subquery, since an index cannot serve a volatile function.
     statement.push(format_args!(
-        "SELECT q.id, q.key, q.attempts FROM vector_tools.queue AS q \
+        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
          AND q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
-         ORDER BY q.next_try, q.id LIMIT {limit} FOR UPDATE SKIP LOCKED"
+         ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
     ));
     statement
 }
@@ -69,7 +63,7 @@ pub fn remove(ids: Vec<i64>) -> Statement {
     statement
 }
 
-/// Removes the dead entries of rows that are done now; keys as JSON arrays.
+/// Removes the dead entries of rows that are done now; keys as JSON arrays. A dead entry has one row.
 pub fn remove_dead(source: u32, keys: Vec<String>) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
@@ -77,43 +71,41 @@ pub fn remove_dead(source: u32, keys: Vec<String>) -> Statement {
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
          AND q.is_dead AND q.category IS NOT NULL \
-         AND pg_catalog.array_to_json(q.key)::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({keys})"
+         AND (pg_catalog.array_to_json(q.keys) OPERATOR(pg_catalog.->) 0)::pg_catalog.text \
+             OPERATOR(pg_catalog.=) ANY ({keys})"
     ));
     statement
 }
 
-/// Puts entries off without counting it as a failure.
-pub fn postpone(ids: Vec<i64>, wait: Duration) -> Statement {
+/// Adds an entry for rows that stay of another one, which it is a copy of but for what has happened to
+/// them.
+pub fn keep(remainder: &Remainder) -> Statement {
     let mut statement = Statement::default();
-    let ids = statement.bind(Parameter::Integers(ids));
-    let wait = statement.bind(Parameter::Number(wait.as_secs_f64()));
-    statement.push(format_args!(
-        "UPDATE vector_tools.queue AS q SET next_try = {} WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids})",
-        time_after(&wait)
-    ));
-    statement
-}
-
-/// Records a failure; without a wait the entries are dead.
-pub fn record_failure(ids: Vec<i64>, attempts: u32, failure: &Failure, wait: Option<Duration>) -> Statement {
-    let mut statement = Statement::default();
-    let ids = statement.bind(Parameter::Integers(ids));
-    let attempts = statement.bind(Parameter::Integer(i64::from(attempts)));
-    let category = statement.bind(Parameter::Text(failure.category.name().to_owned()));
-    let sqlstate = statement.bind(Parameter::Text(failure.sqlstate.clone()));
-    let message = statement.bind(Parameter::Text(failure.message.clone()));
-    let next_try = match wait {
-        Some(wait) => {
-            let wait = statement.bind(Parameter::Number(wait.as_secs_f64()));
-            time_after(&wait)
+    let of = statement.bind(Parameter::Integer(remainder.of));
+    let keys = statement.bind(Parameter::TextLines(remainder.keys.clone()));
+    let [mut attempts, mut next_try, mut category, mut sqlstate, mut message, mut is_dead] =
+        ["attempts", "next_try", "category", "sqlstate", "last_error", "is_dead"]
+            .map(|name| format!("q.{name}"));
+    match &remainder.state {
+        State::Waiting => {}
+        State::Postponed(wait) => next_try = time_after(&mut statement, *wait),
+        State::Failed { attempts: count, failure, verdict } => {
+            attempts = format!("{}::pg_catalog.int4", statement.bind(Parameter::Integer(i64::from(*count))));
+            category = statement.bind(Parameter::Text(failure.category.name().to_owned()));
+            sqlstate = statement.bind(Parameter::Text(failure.sqlstate.clone()));
+            message = statement.bind(Parameter::Text(failure.message.clone()));
+            is_dead = (*verdict == Verdict::Dead).to_string();
+            if let Verdict::Again(wait) = verdict {
+                next_try = time_after(&mut statement, *wait);
+            }
         }
-        None => "q.next_try".to_owned(),
-    };
+    }
     statement.push(format_args!(
-        "UPDATE vector_tools.queue AS q SET attempts = {attempts}, category = {category}, sqlstate = {sqlstate}, \
-         last_error = {message}, is_dead = {is_dead}, next_try = {next_try} \
-         WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids})",
-        is_dead = wait.is_none(),
+        "INSERT INTO vector_tools.queue (source, keys, enqueued_at, attempts, next_try, category, sqlstate, \
+             last_error, is_dead) \
+         SELECT q.source, {keys}, q.enqueued_at, {attempts}, {next_try}, {category}, {sqlstate}, {message}, \
+             {is_dead} \
+         FROM vector_tools.queue AS q WHERE q.id OPERATOR(pg_catalog.=) {of}"
     ));
     statement
 }
@@ -128,18 +120,22 @@ pub fn remove_source(source: u32) -> Statement {
     statement
 }
 
-/// Has failed entries of a table tried again at once, those of one category where it is given.
+/// Has failed rows of a table tried again at once, those of one category where it is given, and gives
+/// how many (one column).
 pub fn retry(source: u32, category: Option<Category>) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
-    statement.push(format_args!(
-        "UPDATE vector_tools.queue AS q SET is_dead = false, attempts = 0, next_try = pg_catalog.clock_timestamp() \
-         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND q.category IS NOT NULL"
-    ));
-    if let Some(category) = category {
+    let of_category = category.map_or(String::new(), |category| {
         let category = statement.bind(Parameter::Text(category.name().to_owned()));
-        statement.push(format_args!(" AND q.category OPERATOR(pg_catalog.=) {category}"));
-    }
+        format!(" AND q.category OPERATOR(pg_catalog.=) {category}")
+    });
+    statement.push(format_args!(
+        "WITH retried AS (UPDATE vector_tools.queue AS q \
+             SET is_dead = false, attempts = 0, next_try = pg_catalog.clock_timestamp() \
+             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND q.category IS NOT NULL{of_category} \
+             RETURNING pg_catalog.array_length(q.keys, 1) AS rows) \
+         SELECT coalesce(pg_catalog.sum(r.rows), 0) FROM retried AS r"
+    ));
     statement
 }
 
@@ -162,7 +158,8 @@ pub fn note_batch(source: u32, rows: usize, seconds: f64) -> Statement {
     statement
 }
 
-fn time_after(seconds: &str) -> String {
+fn time_after(statement: &mut Statement, wait: Duration) -> String {
+    let seconds = statement.bind(Parameter::Number(wait.as_secs_f64()));
     format!(
         "pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) \
          ({seconds} OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval)"
@@ -171,23 +168,28 @@ fn time_after(seconds: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Failure;
     use super::*;
 
-    #[test]
-    fn keys_of_several_columns_are_given_column_by_column() {
-        let statement = enqueue(7, vec![vec!["1".into(), "2".into()], vec!["a".into(), "b".into()]]);
-        assert!(statement.text.contains("ARRAY[k.key_0, k.key_1]"), "{}", statement.text);
-        assert!(statement.text.ends_with("AS k(key_0, key_1)"), "{}", statement.text);
-        assert_eq!(statement.parameters.len(), 3);
-    }
-
-    #[test]
-    fn messages_are_bound() {
+    fn failed(verdict: Verdict) -> Remainder {
         let message = "x'; DROP TABLE y; --".to_owned();
         let failure =
             Failure { category: Category::Row, is_permanent: true, sqlstate: "22000".into(), message };
-        let statement = record_failure(vec![1], 1, &failure, None);
+        let state = State::Failed { attempts: 3, failure, verdict };
+        Remainder { of: 7, keys: vec![vec!["x'; DROP".into()]], state }
+    }
+
+    #[test]
+    fn messages_and_keys_are_bound() {
+        let statement = keep(&failed(Verdict::Dead));
         assert!(!statement.text.contains("DROP"), "{}", statement.text);
-        assert!(statement.text.contains("is_dead = true"), "{}", statement.text);
+        assert!(statement.text.contains("q.next_try, $4, $5, $6, true FROM"), "{}", statement.text);
+    }
+
+    #[test]
+    fn what_is_tried_again_has_its_time() {
+        let statement = keep(&failed(Verdict::Again(Duration::from_secs(2))));
+        assert_eq!(statement.parameters.last(), Some(&Parameter::Number(2.0)));
+        assert!(statement.text.contains("$4, $5, $6, false FROM"), "{}", statement.text);
     }
 }

@@ -24,25 +24,36 @@ pub fn varlena_array<T>(
     bytes: impl Fn(&T) -> usize,
     write: impl Fn(&T, *mut u8),
 ) -> pg_sys::Datum {
+    shaped_array(element_type, &[values.len()], values, bytes, write)
+}
+
+/// Like [`varlena_array`], of as many dimensions as there are sizes, the last one's values together.
+fn shaped_array<T>(
+    element_type: pg_sys::Oid,
+    sizes: &[usize],
+    values: &[T],
+    bytes: impl Fn(&T) -> usize,
+    write: impl Fn(&T, *mut u8),
+) -> pg_sys::Datum {
     const ALIGNMENT: usize = 4;
     // An array without elements has no dimension.
-    let dimensions = usize::from(!values.is_empty());
-    // The header, then for each dimension its size and its first index.
-    let begin = (size_of::<pg_sys::ArrayType>() + dimensions * 8).next_multiple_of(8);
-    let begin = if dimensions == 0 { size_of::<pg_sys::ArrayType>() } else { begin };
+    let sizes = if values.is_empty() { &[] } else { sizes };
+    // The header, then of all dimensions the sizes, and of all the first indices.
+    let begin = size_of::<pg_sys::ArrayType>() + sizes.len() * 8;
+    let begin = if sizes.is_empty() { begin } else { begin.next_multiple_of(8) };
     let length = begin + values.iter().map(|value| bytes(value).next_multiple_of(ALIGNMENT)).sum::<usize>();
     // SAFETY: palloc gives as many bytes, aligned for any type, or raises an error; all writes are
     // inside them.
     unsafe {
         let array = pg_sys::palloc0(length).cast::<pg_sys::ArrayType>();
         pgrx::varlena::set_varsize_4b(array.cast(), length as i32);
-        (*array).ndim = dimensions as i32;
+        (*array).ndim = sizes.len() as i32;
         (*array).dataoffset = 0;
         (*array).elemtype = element_type;
-        if dimensions == 1 {
-            let sizes = array.add(1).cast::<i32>();
-            *sizes = values.len() as i32;
-            *sizes.add(1) = 1;
+        let numbers = array.add(1).cast::<i32>();
+        for (place, size) in sizes.iter().enumerate() {
+            *numbers.add(place) = *size as i32;
+            *numbers.add(sizes.len() + place) = 1;
         }
         let mut place = array.cast::<u8>().add(begin);
         for value in values {
@@ -55,17 +66,36 @@ pub fn varlena_array<T>(
 
 /// A `text[]`, in the current memory context.
 pub fn text_array(texts: &[String]) -> pg_sys::Datum {
-    const HEADER: usize = size_of::<u32>();
-    varlena_array(
+    varlena_array(pg_sys::TEXTOID, texts, |text| text_bytes(text), |text, place| write_text(text, place))
+}
+
+/// A `text[]` of two dimensions, in the current memory context; all lines have the length of the first.
+pub fn text_lines(lines: &[Vec<String>]) -> pg_sys::Datum {
+    let sizes = [lines.len(), lines.first().map_or(0, Vec::len)];
+    let texts: Vec<&String> = lines.iter().flatten().collect();
+    assert_eq!(texts.len(), sizes[0] * sizes[1], "lines of one length");
+    shaped_array(
         pg_sys::TEXTOID,
-        texts,
-        |text| HEADER + text.len(),
+        &sizes,
+        &texts,
+        |text| text_bytes(text),
         |text, place| {
-            // SAFETY: varlena_array gives as many bytes as were asked for.
-            unsafe {
-                pgrx::varlena::set_varsize_4b(place.cast(), (HEADER + text.len()) as i32);
-                std::ptr::copy_nonoverlapping(text.as_ptr(), place.add(HEADER), text.len());
-            }
+            write_text(text, place);
         },
     )
+}
+
+const TEXT_HEADER: usize = size_of::<u32>();
+
+fn text_bytes(text: &str) -> usize {
+    TEXT_HEADER + text.len()
+}
+
+/// Writes a text to a place of as many bytes as [`text_bytes`] says.
+fn write_text(text: &str, place: *mut u8) {
+    // SAFETY: the arrays above give as many bytes as were asked for.
+    unsafe {
+        pgrx::varlena::set_varsize_4b(place.cast(), text_bytes(text) as i32);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), place.add(TEXT_HEADER), text.len());
+    }
 }

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgrx::pg_sys;
 
 use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
-use super::queue::{enqueue_keys, with_rights_of_queue};
+use super::queue::{enqueue_keys, lease_entries, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
@@ -21,16 +21,11 @@ use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
 use crate::embedding::Purpose;
 use crate::error::{Error, Result};
-use crate::jobs::statements::{
-    due_sources, lease, note_batch, postpone, record_failure, remove, remove_dead, remove_source,
-};
-use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, Verdict, join_entries, judge, run_batch};
+use crate::jobs::statements::{due_sources, keep, note_batch, remove, remove_dead, remove_source};
+use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, join_entries, run_batch, settle};
 use crate::search::Statement;
 use crate::tables::searchable::options::Chunking;
 use crate::tables::searchable::statements::{NewChunk, NewRow};
-
-/// How long an entry waits whose row somebody else holds or has changed meanwhile.
-const HELD_WAIT: Duration = Duration::from_secs(1);
 
 /// What a batch has done.
 #[derive(Debug, Clone, Default)]
@@ -79,30 +74,24 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
         }
         // Entries of a table that is not searched stay: a restore may bring its triggers later.
         let Some(searched) = searched_tables::find(&relation)? else { continue };
-        let entries =
-            with_rights_of_queue(|| spi::query_latest(&lease(source.to_u32(), most_rows), read_entry));
-        let entries: Vec<Entry> = entries.into_iter().flatten().collect();
+        let entries = lease_entries(source, most_rows);
         if !entries.is_empty() {
-            return run_entries(&searched, entries).map(Some);
+            return run_entries(&searched, &entries, most_rows).map(Some);
         }
     }
     Ok(None)
 }
 
-fn read_entry(row: &Row) -> Option<Entry> {
-    let attempts = row.get::<i32>(3)?;
-    Some(Entry { id: row.get(1)?, key: row.get(2)?, attempts: u32::try_from(attempts).unwrap_or(0) })
-}
-
-fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchReport> {
+fn run_entries(searched: &Rc<Searched>, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
     let began = Instant::now();
-    let jobs = join_entries(entries);
+    let jobs = join_entries(entries, most_rows);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match lock_companion(searched).and_then(|()| TableSteps::new(searched)) {
         Ok(mut steps) => run_batch(&keys, &mut steps)?,
         Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
     };
-    let report = settle(searched, &jobs, &outcomes);
+    write_outcomes(searched, entries, &jobs, &outcomes);
+    let report = report(searched, &outcomes);
     let (source, done) = (searched.source.to_u32(), report.embedded.0 as usize);
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
@@ -110,12 +99,29 @@ fn run_entries(searched: &Rc<Searched>, entries: Vec<Entry>) -> Result<BatchRepo
     Ok(report)
 }
 
-/// Removes, puts off or marks the entries of a batch.
-fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchReport {
+/// Takes rows that are done out of the queue, and keeps the others.
+fn write_outcomes(searched: &Searched, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
+    let settlement = settle(entries, jobs, outcomes, chance);
+    let is_done =
+        |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
+    let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));
+    let done: Vec<String> = done.filter_map(|(job, _)| serde_json::to_string(&job.key).ok()).collect();
+    with_rights_of_queue(|| {
+        for remainder in &settlement.kept {
+            spi::change(&keep(remainder));
+        }
+        if !settlement.removed.is_empty() {
+            spi::change(&remove(settlement.removed));
+        }
+        if !done.is_empty() {
+            spi::change(&remove_dead(searched.source.to_u32(), done));
+        }
+    });
+}
+
+fn report(searched: &Searched, outcomes: &[Outcome]) -> BatchReport {
     let mut report = BatchReport { source: Some(searched.source), ..BatchReport::default() };
-    let (mut done, mut held, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut keys = Vec::new();
-    for (job, outcome) in jobs.iter().zip(outcomes) {
+    for outcome in outcomes {
         match outcome {
             Outcome::Embedded(chunks) => {
                 report.embedded.0 += 1;
@@ -123,43 +129,10 @@ fn settle(searched: &Searched, jobs: &[Job], outcomes: &[Outcome]) -> BatchRepor
             }
             Outcome::Unchanged => report.unchanged += 1,
             Outcome::Gone => report.gone += 1,
-            Outcome::Later => report.postponed += 1,
-            Outcome::Overtaken => {
-                report.postponed += 1;
-                held.extend(&job.ids);
-            }
-            Outcome::Failed(failure) => {
-                report.failed += 1;
-                failed.push((job, failure));
-            }
-        }
-        if matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone) {
-            done.extend(&job.ids);
-            keys.push(serde_json::to_string(&job.key).unwrap_or_default());
+            Outcome::Later | Outcome::Overtaken => report.postponed += 1,
+            Outcome::Failed(_) => report.failed += 1,
         }
     }
-    with_rights_of_queue(|| {
-        if !done.is_empty() {
-            spi::change(&remove(done));
-            spi::change(&remove_dead(searched.source.to_u32(), keys));
-        }
-        if !held.is_empty() {
-            spi::change(&postpone(held, HELD_WAIT));
-        }
-        for (job, failure) in failed {
-            // One entry stays for the row.
-            let (rest, last) = job.ids.split_at(job.ids.len() - 1);
-            if !rest.is_empty() {
-                spi::change(&remove(rest.to_vec()));
-            }
-            let attempts = job.attempts + 1;
-            let wait = match judge(failure, attempts, chance()) {
-                Verdict::Again(wait) => Some(wait),
-                Verdict::Dead => None,
-            };
-            spi::change(&record_failure(last.to_vec(), attempts, failure, wait));
-        }
-    });
     report
 }
 

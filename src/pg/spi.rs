@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_char};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
-use super::array::text_array;
+use super::array::{text_array, text_lines};
 use super::report::raise;
 use super::vector::{Vector, vector_array};
 use crate::error::Error;
@@ -90,7 +90,7 @@ fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMu
 /// statement can be cancelled between pieces. Like [`query`] otherwise.
 pub fn for_each(statement: &Statement, mut read: impl FnMut(&Row)) {
     const PIECE: std::ffi::c_long = 1000;
-    with_cursor(statement, 0, |portal| {
+    with_cursor(statement, 0, true, |portal| {
         loop {
             pgrx::check_for_interrupts!();
             // SAFETY: the portal is open; its rows are read before they are freed.
@@ -109,10 +109,32 @@ pub fn for_each(statement: &Statement, mut read: impl FnMut(&Row)) {
     })
 }
 
+/// Reads rows one by one, under a snapshot of its own, until `read` says that these are enough: what a
+/// statement that locks its rows has not handed out is not locked.
+pub fn take_while(statement: &Statement, mut read: impl FnMut(&Row) -> bool) {
+    with_cursor(statement, 0, false, |portal| {
+        loop {
+            // SAFETY: the portal is open; its row is read before it is freed.
+            unsafe {
+                pg_sys::SPI_cursor_fetch(portal, true, 1);
+                let table = pg_sys::SPI_tuptable;
+                let tuples = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
+                let wants_more = tuples
+                    .first()
+                    .is_some_and(|tuple| read(&Row { tuple: *tuple, descriptor: (*table).tupdesc }));
+                pg_sys::SPI_freetuptable(table);
+                if !wants_more {
+                    return;
+                }
+            }
+        }
+    })
+}
+
 /// What the planner expects of a statement with these very parameters: its rows, its total cost, and
 /// the relations that it reads or names.
 pub fn estimate(statement: &Statement) -> (f64, f64, Vec<pg_sys::Oid>) {
-    with_cursor(statement, pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32, |portal| {
+    with_cursor(statement, pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32, true, |portal| {
         // SAFETY: an open portal of a SELECT has a query description with a plan.
         unsafe {
             let planned = (*(*portal).queryDesc).plannedstmt;
@@ -123,15 +145,25 @@ pub fn estimate(statement: &Statement) -> (f64, f64, Vec<pg_sys::Oid>) {
     })
 }
 
-fn with_cursor<T>(statement: &Statement, options: i32, work: impl FnOnce(pg_sys::Portal) -> T) -> T {
+fn with_cursor<T>(
+    statement: &Statement,
+    options: i32,
+    is_read_only: bool,
+    work: impl FnOnce(pg_sys::Portal) -> T,
+) -> T {
     Spi::connect(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
         let plan = prepared_plan(&statement.text, types, options);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
         unsafe {
-            let portal =
-                pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
+            let portal = pg_sys::SPI_cursor_open(
+                std::ptr::null(),
+                plan,
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                is_read_only,
+            );
             let result = work(portal);
             pg_sys::SPI_cursor_close(portal);
             result
@@ -272,6 +304,7 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
         Parameter::Integer(number) => (pg_sys::INT8OID, number.into_datum()),
         Parameter::Vector(vector) => (Vector::type_oid(), Vector(vector.clone()).into_datum()),
         Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, Some(text_array(texts))),
+        Parameter::TextLines(lines) => (pg_sys::TEXTARRAYOID, Some(text_lines(lines))),
         Parameter::Number(number) => (pg_sys::FLOAT8OID, number.into_datum()),
         Parameter::Numbers(numbers) => (pg_sys::FLOAT8ARRAYOID, numbers.clone().into_datum()),
         Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),

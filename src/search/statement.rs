@@ -13,6 +13,8 @@ pub enum Parameter {
     Vector(Vec<f32>),
     /// `text[]`
     Texts(Vec<String>),
+    /// `text[]` of two dimensions, all lines of one length
+    TextLines(Vec<Vec<String>>),
     /// `double precision`
     Number(f64),
     /// `double precision[]`

@@ -1,8 +1,9 @@
 //! The queue of rows to embed: how triggers fill it, and what the table of it is.
 //!
 //! Row triggers see one row at a time, but one INSERT for each of them would cost more than the row
-//! itself. So keys are collected, and written once for a statement (see `pg::statements`). In sync
-//! mode the rows are embedded at that moment instead, in batches.
+//! itself, and so would one line of the queue. So keys are collected, and an entry is written for as
+//! many of a statement as a batch embeds (see `pg::statements`). In sync mode the rows are embedded at
+//! that moment instead, in batches.
 
 mod table;
 
@@ -17,11 +18,13 @@ use super::catalog::STATE_SCHEMA;
 use super::trigger_call::TriggerCall;
 use super::{jobs, rights, spi, statements};
 use crate::error::{Error, Result};
-use crate::jobs::statements::enqueue;
+use crate::jobs::Entry;
+use crate::jobs::settlement::in_entries;
+use crate::jobs::statements::{enqueue, lease};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
-const MOST_KEYS: usize = 10_000;
+const MOST_KEYS: usize = 1024;
 
 /// So many rows are embedded at once at most, in sync mode.
 const MOST_ROWS: usize = 256;
@@ -104,13 +107,35 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
-    let width = keys.first().map_or(0, Vec::len);
-    if width == 0 {
-        return;
-    }
-    let columns =
-        (0..width).map(|place| keys.iter().filter_map(|key| key.get(place).cloned()).collect()).collect();
-    with_rights_of_queue(|| spi::change(&enqueue(source.to_u32(), columns)));
+    with_rights_of_queue(|| {
+        for part in in_entries(keys) {
+            spi::change(&enqueue(source.to_u32(), part));
+        }
+    });
+}
+
+/// Leases entries of a table that have so many rows at least, where there are as many; one entry may
+/// have more.
+pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> Vec<Entry> {
+    let (mut entries, mut rows) = (Vec::new(), 0);
+    with_rights_of_queue(|| {
+        spi::take_while(&lease(source.to_u32(), most_rows), |row| {
+            if let Some(entry) = read_entry(row) {
+                rows += entry.keys.len();
+                entries.push(entry);
+            }
+            rows < most_rows
+        });
+    });
+    entries
+}
+
+fn read_entry(row: &spi::Row) -> Option<Entry> {
+    let texts: Vec<String> = row.get(2)?;
+    let width = usize::try_from(row.get::<i32>(3)?).ok().filter(|width| *width > 0)?;
+    let keys = texts.chunks(width).map(<[String]>::to_vec).collect();
+    let attempts = u32::try_from(row.get::<i32>(4)?).unwrap_or(0);
+    Some(Entry { id: row.get(1)?, keys, attempts })
 }
 
 /// Runs a fixed statement over the queue with the rights of its owner.
