@@ -6,14 +6,43 @@ use super::settlement::{Remainder, State};
 use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
 
-/// Adds an entry for rows of a table.
-pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
+/// The condition that the entry `q` is due. A subquery, since a volatile function is called for each row.
+const IS_DUE: &str = "(q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
+    OR q.next_try OPERATOR(pg_catalog.=) 'infinity')";
+
+/// How soon rows are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// In the order in which they were queued.
+    Usual,
+    /// When nothing else of their table is due.
+    WhenIdle,
+}
+
+/// Adds an entry for rows of a table. What can wait until nothing else is due is due at infinity: the
+/// index has it last.
+pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let keys = statement.bind(Parameter::TextLines(keys.to_vec()));
+    let next_try = match urgency {
+        Urgency::Usual => "pg_catalog.now()",
+        Urgency::WhenIdle => "'infinity'",
+    };
     statement.push(format_args!(
-        "INSERT INTO vector_tools.queue (source, keys) \
-         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys})"
+        "INSERT INTO vector_tools.queue (source, keys, next_try) \
+         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys}, {next_try})"
+    ));
+    statement
+}
+
+/// Removes the entries of a table that can wait until nothing else is due.
+pub fn remove_waiting(source: u32) -> Statement {
+    let mut statement = Statement::default();
+    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    statement.push(format_args!(
+        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
+         AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity'"
     ));
     statement
 }
@@ -29,11 +58,10 @@ pub fn due_sources() -> Statement {
              FROM listed AS l WHERE l.source IS NOT NULL) \
          SELECT l.source::pg_catalog.oid FROM listed AS l CROSS JOIN LATERAL ( \
              SELECT q.next_try FROM vector_tools.queue AS q \
-             WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+             WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead AND {IS_DUE} \
              ORDER BY q.next_try LIMIT 1) AS first \
-         WHERE first.next_try OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
          ORDER BY first.next_try, l.source";
-    Statement { text: text.to_owned(), ..Statement::default() }
+    Statement { text: text.replace("{IS_DUE}", IS_DUE), ..Statement::default() }
 }
 
 /// Leases entries of a table until the transaction ends: a crash, a kill or an error gives them back
@@ -43,12 +71,21 @@ pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let most = statement.bind(Parameter::Integer(most as i64));
-    // A subquery, since an index cannot serve a volatile function.
     statement.push(format_args!(
         "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
-         AND q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
-         ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
+         AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
+    ));
+    statement
+}
+
+/// Says whether a table has entries that are due, leased ones too.
+pub fn has_due(source: u32) -> Statement {
+    let mut statement = Statement::default();
+    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    statement.push(format_args!(
+        "SELECT EXISTS (SELECT FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead AND {IS_DUE})"
     ));
     statement
 }

@@ -21,6 +21,7 @@ pub mod report;
 pub mod rights;
 pub mod search_companion;
 pub mod search_database;
+pub mod search_index;
 pub mod searched_tables;
 pub mod session;
 pub mod settings;

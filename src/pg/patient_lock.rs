@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
+use super::spi;
 use super::subtransaction::attempt;
 use super::waiting::wait_a_while;
-use super::spi;
 
 /// How long others wait at most because of this.
 const ATTEMPT: Duration = Duration::from_millis(200);

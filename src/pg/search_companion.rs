@@ -95,5 +95,9 @@ fn model_of_snapshot(trigger: pg_sys::Oid) -> Option<String> {
          FROM pg_catalog.pg_trigger AS t WHERE t.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid"
     ));
     let options = spi::query(&statement, |row| row.get::<String>(1));
-    options.into_iter().flatten().find_map(|json| SearchOptions::from_json(&json)).map(|options| options.model)
+    options
+        .into_iter()
+        .flatten()
+        .find_map(|json| SearchOptions::from_json(&json))
+        .map(|options| options.model)
 }

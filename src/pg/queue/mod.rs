@@ -20,7 +20,7 @@ use super::{jobs, rights, spi, statements};
 use crate::error::{Error, Result};
 use crate::jobs::Entry;
 use crate::jobs::settlement::in_entries;
-use crate::jobs::statements::{enqueue, lease};
+use crate::jobs::statements::{Urgency, enqueue, lease};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
@@ -107,9 +107,14 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
+    enqueue_with(source, keys, Urgency::Usual);
+}
+
+/// Adds rows to the queue, as urgent as that.
+pub fn enqueue_with(source: pg_sys::Oid, keys: &[Vec<String>], urgency: Urgency) {
     with_rights_of_queue(|| {
         for part in in_entries(keys) {
-            spi::change(&enqueue(source.to_u32(), part));
+            spi::change(&enqueue(source.to_u32(), part, urgency));
         }
     });
 }

@@ -247,7 +247,8 @@ impl SearchCall {
             })
         });
         let is_counting = trace.is_wanted();
-        let lists = source.origin.as_ref().and(source.vectors.as_ref()).and_then(|space| space.index.as_ref());
+        let lists =
+            source.origin.as_ref().and(source.vectors.as_ref()).and_then(|space| space.index.as_ref());
         let lists = lists.filter(|index| !index.is_hnsw).map_or(0, |index| ivfflat_probes(&index.options));
         let (ef_search, probes) = (self.ef_search, self.probes.max(lists));
         search.run(&mut SessionDatabase { is_counting, ef_search, probes }, trace)

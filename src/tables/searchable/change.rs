@@ -75,8 +75,7 @@ pub fn rename_sql(
 ) -> Result<String> {
     let (table, name) = (from.0, to.0);
     let schema = &table.schema;
-    let (key, new_key) =
-        (Identifier::new(from.1.foreign_key())?, Identifier::new(to.1.foreign_key())?);
+    let (key, new_key) = (Identifier::new(from.1.foreign_key())?, Identifier::new(to.1.foreign_key())?);
     let mut sql = String::new();
     if key != new_key {
         sql.push_str(&format!("ALTER TABLE {table} RENAME CONSTRAINT {key} TO {new_key};\n"));
@@ -127,8 +126,7 @@ impl SearchedTable {
     /// are not, with columns (true, of them untrue in the other).
     pub fn count_behind(&self, next: &SearchedTable) -> Statement {
         let mut statement = Statement::default();
-        let (is_true, is_true_there) =
-            (self.is_true(&mut statement, "c"), next.is_true(&mut statement, "n"));
+        let (is_true, is_true_there) = (self.is_true(&mut statement, "c"), next.is_true(&mut statement, "n"));
         statement.push(format_args!(
             "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT {is_true_there}) \
              FROM {source} AS s \

@@ -281,7 +281,10 @@ mod tests {
         table.options.index_kind = IndexKind::Ivfflat;
         assert_eq!(table.index_sql(0), Ok(String::new()));
         let sql = table.index_sql(10_000).expect("short");
-        assert!(sql.contains("USING ivfflat (embedding \"public\".vector_cosine_ops) WITH (lists = 100)"), "{sql}");
+        assert!(
+            sql.contains("USING ivfflat (embedding \"public\".vector_cosine_ops) WITH (lists = 100)"),
+            "{sql}"
+        );
     }
 
     #[test]

@@ -15,9 +15,19 @@ impl SearchedTable {
     /// Reads the first chunks of the companion, one for each embedded row.
     pub fn all_embedded_rows(&self) -> Statement {
         // Without chunking the place says nothing, and a planner without statistics would be misled.
-        let first =
-            if self.options.chunking.is_some() { " WHERE c.chunk_index OPERATOR(pg_catalog.=) 0" } else { "" };
+        let first = if self.options.chunking.is_some() {
+            " WHERE c.chunk_index OPERATOR(pg_catalog.=) 0"
+        } else {
+            ""
+        };
         Statement { text: format!("SELECT 1 FROM {} AS c{first}", self.companion), ..Statement::default() }
+    }
+
+    /// Counts the embeddings of the companion.
+    pub fn count_embeddings(&self) -> Statement {
+        let text =
+            format!("SELECT pg_catalog.count(*) FROM {} AS c WHERE c.embedding IS NOT NULL", self.companion);
+        Statement { text, ..Statement::default() }
     }
 
     /// Counts the rows and the chunks of the companion by model, with columns (model, rows, chunks).
@@ -48,6 +58,8 @@ mod tests {
         assert!(table.all_embedded_rows().text.ends_with("AS c"));
         let chunking = Chunking { strategy: "fixed".into(), max_tokens: None, overlap: None };
         table.options.chunking = Some(chunking);
-        assert!(count_of(&table.all_embedded_rows()).text.ends_with("chunk_index OPERATOR(pg_catalog.=) 0) AS r"));
+        assert!(
+            count_of(&table.all_embedded_rows()).text.ends_with("chunk_index OPERATOR(pg_catalog.=) 0) AS r")
+        );
     }
 }
