@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::jobs::Entry;
 use crate::jobs::agenda::size_under_suspicion;
 use crate::jobs::settlement::in_entries;
-use crate::jobs::statements::{enqueue, lease, lease_these};
+use crate::jobs::statements::{Urgency, enqueue, lease, lease_these};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
@@ -110,9 +110,14 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
+    enqueue_with(source, keys, Urgency::Usual);
+}
+
+/// Adds rows to the queue, as urgent as that.
+pub fn enqueue_with(source: pg_sys::Oid, keys: &[Vec<String>], urgency: Urgency) {
     with_rights_of_queue(|| {
         for part in in_entries(keys) {
-            spi::change(&enqueue(source.to_u32(), part));
+            spi::change(&enqueue(source.to_u32(), part, urgency));
         }
     });
 }
