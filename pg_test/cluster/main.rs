@@ -41,6 +41,7 @@ mod objects;
 mod parallel;
 mod pipeline;
 mod pipeline_entries;
+mod pipeline_kills;
 mod pipeline_model_change;
 mod pipeline_rights;
 mod pipeline_shapes;
