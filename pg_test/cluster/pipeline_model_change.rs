@@ -23,6 +23,15 @@ const BACK: &str = "SELECT rollback_search_model('docs')";
 const MODELS: &str = "SELECT model, next_model, previous_model FROM vector_tools.searched_tables";
 const DRIFT: &str = "SELECT role, model, is_current, rows FROM vector_tools.search_drift ORDER BY role";
 
+/// Ends the threads of a test whichever way it ends.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Rows whose chunks in a companion are not those of their content under a model.
 fn untrue(companion: &str, model: &str) -> String {
     format!(
@@ -36,7 +45,8 @@ fn filled(name: &str) -> (Database<'static>, Session) {
     let database = Database::with_extension(name);
     let mut session = database.connect();
     session.run(CREATE);
-    session.run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 40) AS i");
+    session
+        .run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 40) AS i");
     session.run(ENABLE);
     drain(&mut session);
     (database, session)
@@ -58,16 +68,22 @@ fn searches_change_the_model_at_the_end() {
     assert_eq!(session.text(MODELS), format!("{OLD}|{NEW}|∅"));
     let error = session.fails("55000", FINISH);
     assert!(error.detail().is_some_and(|detail| detail.contains("Of 40 rows that searches find, 40")));
-    assert_eq!(session.text("SELECT pending, next_model, next_embedded, next_pending FROM vector_tools.search_progress"),
-        format!("0|{NEW}|0|40"));
+    assert_eq!(
+        session.text(
+            "SELECT pending, next_model, next_embedded, next_pending FROM vector_tools.search_progress"
+        ),
+        format!("0|{NEW}|0|40")
+    );
     drain(&mut session);
     assert_eq!(session.rows(DRIFT), [format!("live|{OLD}|t|40"), format!("next|{NEW}|t|40")]);
     assert_eq!(session.text(&untrue("docs_search", OLD)), "0");
     assert_eq!(session.text(&untrue("docs_search_next", NEW)), "0");
     let similarity = |model: &str| {
-        format!("SELECT s.similarity = 1 - (c.embedding <=> embed_query('leaking valve', '{model}'))
+        format!(
+            "SELECT s.similarity = 1 - (c.embedding <=> embed_query('leaking valve', '{model}'))
                  FROM semantic_search('docs', 'leaking valve', 1) AS s
-                 JOIN docs_search AS c ON c.row_id = s.id::int WHERE c.model = '{model}'")
+                 JOIN docs_search AS c ON c.row_id = s.id::int WHERE c.model = '{model}'"
+        )
     };
     assert_eq!(session.text(&similarity(OLD)), "t", "expected the old vectors to answer until the end");
     session.fails("2BP01", "SELECT drop_model('all-MiniLM-L6-v2')");
@@ -113,11 +129,16 @@ fn another_dimension_and_other_chunks_change_as_well() {
     drain(&mut session);
     let chunks = "SELECT rows, chunks FROM vector_tools.search_drift ORDER BY role";
     let chunks = session.rows(chunks);
-    assert!(chunks[0].starts_with("12|") && chunks[1].starts_with("12|") && chunks[0] != chunks[1],
-        "expected as many rows, and other chunks: {chunks:?}");
+    assert!(
+        chunks[0].starts_with("12|") && chunks[1].starts_with("12|") && chunks[0] != chunks[1],
+        "expected as many rows, and other chunks: {chunks:?}"
+    );
     assert_eq!(session.text("SELECT max(token_count) <= 32 FROM docs_search_next"), "t");
     session.run(FINISH);
-    assert_eq!(session.text("SELECT DISTINCT vector_dims(embedding), pg_typeof(embedding) FROM docs_search"), "768|halfvec");
+    assert_eq!(
+        session.text("SELECT DISTINCT vector_dims(embedding), pg_typeof(embedding) FROM docs_search"),
+        "768|halfvec"
+    );
     assert_eq!(session.rows("SELECT id FROM hybrid_search('docs', 'pump 7 pressure', 12)").len(), 12);
     session.run(BACK);
     assert_eq!(session.text("SELECT DISTINCT vector_dims(embedding) FROM docs_search"), "384");
@@ -141,14 +162,20 @@ fn writes_during_a_change_are_embedded_by_both() {
     }
     // In sync mode the statement itself does both.
     session.run("SELECT enable_search('docs', ARRAY['title', 'body'], mode => 'sync')");
-    assert_eq!(session.text(MODELS), format!("{OLD}|{NEW}|∅"), "expected another mode to leave the change alone");
+    assert_eq!(
+        session.text(MODELS),
+        format!("{OLD}|{NEW}|∅"),
+        "expected another mode to leave the change alone"
+    );
     session.run("INSERT INTO docs SELECT i, 'sync', 'row ' || i FROM generate_series(200, 500) AS i; UPDATE docs SET body = 'y' WHERE id = 9");
     for (companion, model) in [("docs_search", OLD), ("docs_search_next", NEW)] {
         assert_eq!(session.text(&untrue(companion, model)), "0", "{companion} in sync mode");
     }
     // A new model that is out of order is no reason to refuse a row.
-    session.run("CREATE TABLE kept AS SELECT * FROM vector_tools.model_registry WHERE name = 'all-MiniLM-L6-v2';
-                 DELETE FROM vector_tools.model_registry WHERE name = 'all-MiniLM-L6-v2'");
+    session.run(
+        "CREATE TABLE kept AS SELECT * FROM vector_tools.model_registry WHERE name = 'all-MiniLM-L6-v2';
+                 DELETE FROM vector_tools.model_registry WHERE name = 'all-MiniLM-L6-v2'",
+    );
     let mut writer = database.connect();
     writer.run("INSERT INTO docs VALUES (600, 'late', 'row'); UPDATE docs SET body = 'late' WHERE id = 10");
     assert_eq!(session.text(&untrue("docs_search", OLD)), "0");
@@ -170,7 +197,11 @@ fn there_is_a_way_back() {
     session.run("SELECT * FROM vector_tools.run_embedding_batch('docs', 10)");
     assert_eq!(session.text(BACK), "docs_search");
     assert_eq!(session.text("SELECT to_regclass('docs_search_next') IS NULL"), "t");
-    assert_eq!(session.text("SELECT count(*) FROM vector_tools.queue"), "0", "expected nothing to be left to do");
+    assert_eq!(
+        session.text("SELECT count(*) FROM vector_tools.queue"),
+        "0",
+        "expected nothing to be left to do"
+    );
     assert_eq!(session.text(MODELS), format!("{OLD}|∅|∅"));
     session.run(BEGIN);
     drain(&mut session);
@@ -203,7 +234,11 @@ fn there_is_a_way_back() {
 fn calls_that_do_not_fit_are_refused_and_those_that_do_are_repeatable() {
     let (database, mut session) = filled("change_calls");
     session.run("CREATE TABLE plain (id int PRIMARY KEY, body text)");
-    for call in ["set_search_model('plain', 'all-MiniLM-L6-v2')", "finish_search_model('plain')", "rollback_search_model('plain')"] {
+    for call in [
+        "set_search_model('plain', 'all-MiniLM-L6-v2')",
+        "finish_search_model('plain')",
+        "rollback_search_model('plain')",
+    ] {
         session.fails("55000", &format!("SELECT {call}"));
     }
     database.create_role("change_calls_other");
@@ -265,9 +300,10 @@ fn searches_through_the_change_are_of_one_model_each() {
     session.run(&format!("SELECT register_model('doubled', '{model}')"));
     session.run(CREATE);
     session.run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i || repeat(' of the house', i % 7) FROM generate_series(3, 60) AS i");
-    session.run(ENABLE);
+    session.run("SELECT enable_search('docs', ARRAY['title', 'body'], model => 'all-MiniLM-L6-v2')");
     drain(&mut session);
-    let question = "SELECT string_agg(id || ':' || round(similarity::numeric, 4), ' ' ORDER BY similarity DESC, id)
+    let question =
+        "SELECT string_agg(id || ':' || round(similarity::numeric, 4), ' ' ORDER BY similarity DESC, id)
         FROM semantic_search('docs', 'leaking valve of the house', 60)";
     let old = session.text(question);
     let mut before = database.connect();
@@ -294,7 +330,8 @@ fn searches_through_the_change_are_of_one_model_each() {
                 })
             })
             .collect();
-        let mut some_searches = || {
+        let ending = Ending(&is_over);
+        let some_searches = || {
             let now = searches.load(Ordering::Relaxed);
             wait_until("more searches are done", || searches.load(Ordering::Relaxed) > now + 6);
         };
@@ -305,11 +342,10 @@ fn searches_through_the_change_are_of_one_model_each() {
             session.run(BACK);
             some_searches();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ending);
         let answers = searchers.into_iter().map(|searcher| searcher.join().expect("no search fails"));
         answers.collect::<Vec<Vec<String>>>()
     });
-    session.run(BACK);
     let new = session.text(question);
     assert_ne!(old, new, "expected the models to differ in their answers");
     for answers in answers {
@@ -328,6 +364,7 @@ fn writers_drivers_and_changes_at_once() {
     let (database, mut session) = filled("change_writers");
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ending = Ending(&is_over);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut driver = database.connect();
@@ -357,7 +394,6 @@ fn writers_drivers_and_changes_at_once() {
             assert_eq!(session.text("SELECT model FROM vector_tools.searched_tables"), other);
             session.run(BACK);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     while session.text("SELECT count(*) FROM vector_tools.queue") != "0" {
         drain(&mut session);
@@ -437,9 +473,14 @@ fn partitions_keys_of_several_columns_and_hostile_names() {
         ask(&mut session, &of("coalesce(rollback_search_model(docs)::text, $2::text)"), "");
         assert_eq!(ask(&mut session, &search, "coffee"), "coffee is ready", "{name}");
         ask(&mut session, &of("set_search_model(docs, $2::text)"), NEW);
-        assert_eq!(ask(&mut session, &of("coalesce(disable_search(docs)::text, $2::text)"), ""), "true", "{name}");
+        assert_eq!(
+            ask(&mut session, &of("coalesce(disable_search(docs)::text, $2::text)"), ""),
+            "true",
+            "{name}"
+        );
         session.run(&format!("DROP TABLE {table}"));
-        let left = format!("SELECT count(*) FROM pg_class WHERE relnamespace = 'hostile_{place}'::regnamespace");
+        let left =
+            format!("SELECT count(*) FROM pg_class WHERE relnamespace = 'hostile_{place}'::regnamespace");
         assert_eq!(session.text(&left), "0", "{name}");
     }
     assert_eq!(session.text("SELECT count(*) FROM canary"), "0");
@@ -452,8 +493,10 @@ fn a_crash_in_the_middle_loses_nothing() {
     make_template(&server);
     let database = Database::with_extension_on(&server, "change_crash");
     let mut session = database.connect();
-    session.run("CREATE TABLE docs (id int PRIMARY KEY, title text, body text);
-        INSERT INTO docs SELECT i, 'note', 'row ' || i FROM generate_series(1, 1500) AS i");
+    session.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, title text, body text);
+        INSERT INTO docs SELECT i, 'note', 'row ' || i FROM generate_series(1, 1500) AS i",
+    );
     session.run(ENABLE);
     drain(&mut session);
     session.run(BEGIN);
@@ -492,7 +535,8 @@ fn an_ordinary_owner_dumps_and_restores_a_change() {
     let mut session = original.connect_as("change_dump_role");
     session.run("SET search_path = own, public");
     session.run(CREATE);
-    session.run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 40) AS i");
+    session
+        .run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 40) AS i");
     session.run(ENABLE);
     drain(&mut session);
     session.run(BEGIN);
@@ -502,7 +546,10 @@ fn an_ordinary_owner_dumps_and_restores_a_change() {
     let folder = Folder::new();
     let file = folder.path().join("dump").display().to_string();
     let as_owner = |database: &Database| database.server.connection(&database.name, "change_dump_role");
-    dump::run("pg_dump", &["--schema=own", "--schema-only", "--file", &file, "--dbname", &as_owner(&original)]);
+    dump::run(
+        "pg_dump",
+        &["--schema=own", "--schema-only", "--file", &file, "--dbname", &as_owner(&original)],
+    );
     dump::run("pg_dump", &["--table=own.*", "--file", &file, "--dbname", &as_owner(&original)]);
     dump::run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file, &as_owner(&restored)]);
     let mut copy = restored.connect_as("change_dump_role");

@@ -80,7 +80,9 @@ fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
             let estimated = search_index::estimated_rows(relation, rows).filter(|rows| *rows >= COUNTED_ROWS);
             match estimated {
                 Some(rows) => (rows as i64, true),
-                None => (spi::query(&count_of(rows), |row| row.get::<i64>(1)).into_iter().flatten().sum(), false),
+                None => {
+                    (spi::query(&count_of(rows), |row| row.get::<i64>(1)).into_iter().flatten().sum(), false)
+                }
             }
         };
         rights::with_rights_of(searched.owner, read)
