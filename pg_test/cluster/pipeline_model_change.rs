@@ -23,6 +23,15 @@ const BACK: &str = "SELECT rollback_search_model('docs')";
 const MODELS: &str = "SELECT model, next_model, previous_model FROM vector_tools.searched_tables";
 const DRIFT: &str = "SELECT role, model, is_current, rows FROM vector_tools.search_drift ORDER BY role";
 
+/// Ends the threads of a test whichever way it ends.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Rows whose chunks in a companion are not those of their content under a model.
 fn untrue(companion: &str, model: &str) -> String {
     format!(
@@ -291,7 +300,7 @@ fn searches_through_the_change_are_of_one_model_each() {
     session.run(&format!("SELECT register_model('doubled', '{model}')"));
     session.run(CREATE);
     session.run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i || repeat(' of the house', i % 7) FROM generate_series(3, 60) AS i");
-    session.run(ENABLE);
+    session.run("SELECT enable_search('docs', ARRAY['title', 'body'], model => 'all-MiniLM-L6-v2')");
     drain(&mut session);
     let question =
         "SELECT string_agg(id || ':' || round(similarity::numeric, 4), ' ' ORDER BY similarity DESC, id)
@@ -321,6 +330,7 @@ fn searches_through_the_change_are_of_one_model_each() {
                 })
             })
             .collect();
+        let ending = Ending(&is_over);
         let some_searches = || {
             let now = searches.load(Ordering::Relaxed);
             wait_until("more searches are done", || searches.load(Ordering::Relaxed) > now + 6);
@@ -332,11 +342,10 @@ fn searches_through_the_change_are_of_one_model_each() {
             session.run(BACK);
             some_searches();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ending);
         let answers = searchers.into_iter().map(|searcher| searcher.join().expect("no search fails"));
         answers.collect::<Vec<Vec<String>>>()
     });
-    session.run(BACK);
     let new = session.text(question);
     assert_ne!(old, new, "expected the models to differ in their answers");
     for answers in answers {
@@ -355,6 +364,7 @@ fn writers_drivers_and_changes_at_once() {
     let (database, mut session) = filled("change_writers");
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ending = Ending(&is_over);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut driver = database.connect();
@@ -384,7 +394,6 @@ fn writers_drivers_and_changes_at_once() {
             assert_eq!(session.text("SELECT model FROM vector_tools.searched_tables"), other);
             session.run(BACK);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     while session.text("SELECT count(*) FROM vector_tools.queue") != "0" {
         drain(&mut session);

@@ -28,7 +28,7 @@ COMMENT ON COLUMN {companion}.model IS 'the model of the embedding';
 COMMENT ON COLUMN {companion}.embedding IS 'NULL where there is nothing to embed: blank text, or a parent of chunks';
 COMMENT ON COLUMN {companion}.lexemes IS 'its words; NULL where the embedding is';
 
-CREATE INDEX {lexemes_index} ON {companion} USING gin (lexemes);
+CREATE INDEX ON {companion} USING gin (lexemes);
 
 ALTER TABLE {companion} ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON {companion} TO PUBLIC;

@@ -47,7 +47,7 @@ pub fn create(table: &SearchedTable) -> Result<()> {
         IndexKind::Ivfflat => spi::query_latest(&table.count_embeddings(), |row| row.get::<i64>(1)),
         _ => vec![],
     };
-    let sql = table.index_sql(embeddings.into_iter().flatten().next().unwrap_or(0))?;
+    let sql = table.index_sql(embeddings.into_iter().flatten().next().unwrap_or(0));
     let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
     spi::with_settings(&settings, || spi::execute(&sql));
     Ok(())

@@ -6,7 +6,7 @@
 //! serves the other. Which of them is which is said by the name of their foreign key.
 
 use super::SearchedTable;
-use super::companion::{FOREIGN_KEY, INDEX_ENDING, LEXEMES_INDEX_ENDING, shortened};
+use super::companion::{FOREIGN_KEY, shortened};
 use super::statements::{hash_of, joined};
 use super::{Configuration, KeyColumn};
 use crate::error::Result;
@@ -64,7 +64,7 @@ pub fn shadow_name(
 }
 
 /// The SQL that gives a companion another role and name, and its indexes names that go with it, where
-/// they have those that it was made with.
+/// they have those that PostgreSQL gave them.
 ///
 /// # Errors
 /// Never in practice: names are short enough.
@@ -72,6 +72,7 @@ pub fn rename_sql(
     from: (&QualifiedName, Role),
     to: (&Identifier, Role),
     indexes: &[Identifier],
+    is_taken: impl Fn(&QualifiedName) -> bool,
 ) -> Result<String> {
     let (table, name) = (from.0, to.0);
     let schema = &table.schema;
@@ -80,10 +81,12 @@ pub fn rename_sql(
     if key != new_key {
         sql.push_str(&format!("ALTER TABLE {table} RENAME CONSTRAINT {key} TO {new_key};\n"));
     }
-    for ending in [INDEX_ENDING, LEXEMES_INDEX_ENDING, "_pkey"] {
-        let index = shortened("", table.name.as_str(), ending, |_| false)?;
-        let new_index = shortened("", name.as_str(), ending, |_| false)?;
-        if indexes.contains(&index) {
+    let is_taken =
+        |name: &Identifier| is_taken(&QualifiedName { schema: schema.clone(), name: name.clone() });
+    for ending in ["_embedding_idx", "_lexemes_idx", "_pkey"] {
+        let index = format!("{}{ending}", table.name.as_str());
+        if let Some(index) = indexes.iter().find(|known| known.as_str() == index) {
+            let new_index = shortened("", name.as_str(), ending, is_taken)?;
             sql.push_str(&format!("ALTER INDEX {schema}.{index} RENAME TO {new_index};\n"));
         }
     }
@@ -185,11 +188,13 @@ mod tests {
     fn indexes_are_renamed_with_their_table() {
         let indexes = ["docs_search_pkey", "docs_search_embedding_idx", "mine"].map(identifier);
         let to = identifier("a\"; DROP TABLE x; --");
-        let sql = rename_sql((&name("s", "docs_search"), Role::Live), (&to, Role::Previous), &indexes);
-        let sql = sql.expect("short");
+        let table = name("s", "docs_search");
+        let taken = |name: &QualifiedName| name.name.as_str().ends_with("--_embedding_idx");
+        let sql = rename_sql((&table, Role::Live), (&to, Role::Previous), &indexes, taken).expect("short");
         assert!(sql.contains(r#"ALTER TABLE "s"."docs_search" RENAME TO "a""; DROP TABLE x; --";"#), "{sql}");
         assert!(sql.contains(r#"RENAME CONSTRAINT "vector_tools_search" TO "vector_tools_search_previous""#));
         assert!(sql.contains(r#"ALTER INDEX "s"."docs_search_pkey" RENAME TO "a""; DROP TABLE x; --_pkey""#));
+        assert!(sql.contains("--_2_embedding_idx"), "{sql}");
         assert!(!sql.contains("mine") && !sql.contains("lexemes"), "{sql}");
         assert!(!sql.replace("\"\"", "").contains("\"; DROP"), "{sql}");
     }

@@ -16,12 +16,6 @@ pub const FOREIGN_KEY: &str = "vector_tools_search";
 /// The name of the policy of a companion.
 pub const POLICY_NAME: &str = "vector_tools_search";
 
-/// The name of the companion's index by distance.
-pub const INDEX_ENDING: &str = "_embedding_idx";
-
-/// The name of its index of words.
-pub const LEXEMES_INDEX_ENDING: &str = "_lexemes_idx";
-
 const POLICY: &str = include_str!("../../../sql/templates/search_policy.sql");
 
 /// An IVFFlat index of fewer rows would not be faster than comparing all of them.
@@ -138,12 +132,11 @@ impl SearchedTable {
                 ("{source_key}", keys(&|key| key.name.to_string(), ", ")),
                 ("{foreign_key}", Identifier::new(creation.role.foreign_key())?.to_string()),
                 ("{vector}", self.vector_type()),
-                ("{lexemes_index}", self.index_name(LEXEMES_INDEX_ENDING)?.to_string()),
                 ("{comment}", Literal(&comment).to_string()),
             ],
         );
         sql.push_str(&self.policy_sql());
-        sql.push_str(&self.index_sql(0)?);
+        sql.push_str(&self.index_sql(0));
         Ok(sql)
     }
 
@@ -164,24 +157,20 @@ impl SearchedTable {
 
     /// The SQL that creates the index by distance of a companion with so many embeddings, where there is
     /// to be one. IVFFlat finds the centres of its lists in what is there when it is created, so that it
-    /// has to wait for rows.
-    ///
-    /// # Errors
-    /// Never in practice: names are short enough.
-    pub fn index_sql(&self, embeddings: i64) -> Result<String> {
-        let (name, table) = (self.index_name(INDEX_ENDING)?, &self.companion);
-        let indexed = self.indexed_embedding();
-        Ok(match self.options.index_kind {
+    /// has to wait for rows. PostgreSQL gives the index a name that is free.
+    pub fn index_sql(&self, embeddings: i64) -> String {
+        let (table, indexed) = (&self.companion, self.indexed_embedding());
+        match self.options.index_kind {
             // As for other tables of this extension: 97 % of the ten nearest of a million.
             IndexKind::Hnsw => format!(
-                "CREATE INDEX {name} ON {table} USING hnsw ({indexed}) WITH (m = 16, ef_construction = 200);\n"
+                "CREATE INDEX ON {table} USING hnsw ({indexed}) WITH (m = 16, ef_construction = 200);\n"
             ),
             IndexKind::Ivfflat if embeddings >= FEWEST_ROWS_IN_LISTS => format!(
-                "CREATE INDEX {name} ON {table} USING ivfflat ({indexed}) WITH (lists = {});\n",
+                "CREATE INDEX ON {table} USING ivfflat ({indexed}) WITH (lists = {});\n",
                 lists_for(embeddings as f64)
             ),
             IndexKind::Ivfflat | IndexKind::None => String::new(),
-        })
+        }
     }
 
     /// The SQL that makes the triggers of the source, or changes those there are.
@@ -213,10 +202,6 @@ impl SearchedTable {
     /// The type of the vectors as SQL text.
     pub fn vector_type(&self) -> String {
         format!("{}.{}({})", self.pgvector_schema, self.options.storage.type_name(), self.dimensions)
-    }
-
-    fn index_name(&self, ending: &str) -> Result<Identifier> {
-        shortened("", self.companion.name.as_str(), ending, |_| false)
     }
 
     /// What the index by distance holds. pgvector's indexes take vectors of 2,000 dimensions, half
@@ -279,8 +264,8 @@ mod tests {
     fn lists_wait_for_rows() {
         let mut table = table("docs");
         table.options.index_kind = IndexKind::Ivfflat;
-        assert_eq!(table.index_sql(0), Ok(String::new()));
-        let sql = table.index_sql(10_000).expect("short");
+        assert_eq!(table.index_sql(0), "");
+        let sql = table.index_sql(10_000);
         assert!(
             sql.contains("USING ivfflat (embedding \"public\".vector_cosine_ops) WITH (lists = 100)"),
             "{sql}"

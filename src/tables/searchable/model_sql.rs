@@ -114,7 +114,7 @@ fn set_model(source: pg_sys::Oid, model: &str) -> Result<Regclass> {
     check_chunking(&table.options, model)?;
     let kept = searched.previous.as_ref().filter(|kept| kept.table.options.model == model);
     let dropped = if kept.is_some() { &[Role::Next][..] } else { &[Role::Next, Role::Previous] };
-    lock_source(&searched, dropped)?;
+    lock_source(&searched, dropped, kept.map(|kept| &kept.table.companion))?;
     drop_shadow(&searched, Role::Next)?;
     let next = match kept {
         Some(kept) => take_up(table, &kept.table)?,
@@ -173,7 +173,7 @@ fn roll_back(source: pg_sys::Oid) -> Result<Regclass> {
     let searched = open_searched(source)?;
     let table = &searched.table;
     if searched.next.is_some() {
-        lock_source(&searched, &[Role::Next])?;
+        lock_source(&searched, &[Role::Next], None)?;
         drop_shadow(&searched, Role::Next)?;
         write_options(table, SearchOptions { next: None, ..table.options.clone() });
         with_rights_of_queue(|| spi::change(&remove_waiting(source.to_u32())));
@@ -253,8 +253,12 @@ fn take_up(live: &SearchedTable, kept: &SearchedTable) -> Result<SearchedTable> 
     Ok(SearchedTable { companion, ..kept.clone() })
 }
 
+fn is_taken(name: &QualifiedName) -> bool {
+    Regclass::find(name).is_some()
+}
+
 fn free_name(live: &QualifiedName, role: Role) -> Result<QualifiedName> {
-    shadow_name(live, role, |name| Regclass::find(name).is_some())
+    shadow_name(live, role, is_taken)
 }
 
 fn create_next(searched: &Searched, model: &str, dimensions: usize) -> Result<SearchedTable> {
@@ -316,17 +320,21 @@ fn lock_both(live: &SearchedTable, other: &SearchedTable) {
     ));
 }
 
-/// The same for the source, and for itself where a table that refers to it is to be dropped.
-fn lock_source(searched: &Searched, drops: &[Role]) -> Result<()> {
+/// Keeps writers of the source away, and everyone from companions that are dropped or renamed. Dropping
+/// one takes the source for itself, too.
+fn lock_source(searched: &Searched, drops: &[Role], renamed: Option<&QualifiedName>) -> Result<()> {
     let source = &searched.table.source;
-    let mut dropped = Vec::new();
+    let mut companions: Vec<String> = Vec::new();
     for role in drops {
-        dropped.extend(find_shadow(searched, *role)?.map(|(_, name)| name.to_string()));
+        companions.extend(find_shadow(searched, *role)?.map(|(_, name)| name.to_string()));
     }
-    patient_lock::lock(&match dropped.as_slice() {
-        [] => format!("LOCK TABLE {source} IN SHARE ROW EXCLUSIVE MODE"),
-        names => format!("LOCK TABLE {source}, {} IN ACCESS EXCLUSIVE MODE", names.join(", ")),
-    });
+    let mode = if companions.is_empty() { "SHARE ROW EXCLUSIVE" } else { "ACCESS EXCLUSIVE" };
+    companions.extend(renamed.map(QualifiedName::to_string));
+    let mut statements = format!("LOCK TABLE {source} IN {mode} MODE");
+    if !companions.is_empty() {
+        statements.push_str(&format!("; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", companions.join(", ")));
+    }
+    patient_lock::lock(&statements);
     Ok(())
 }
 
@@ -341,7 +349,7 @@ fn exchange(live: &SearchedTable, other: &SearchedTable, role: Role) -> Result<(
 }
 
 fn rename(table: &QualifiedName, role: Role, name: &Identifier, new_role: Role) -> Result<QualifiedName> {
-    execute(&rename_sql((table, role), (name, new_role), &index_names(table))?);
+    execute(&rename_sql((table, role), (name, new_role), &index_names(table), is_taken)?);
     Ok(QualifiedName { schema: table.schema.clone(), name: name.clone() })
 }
 
