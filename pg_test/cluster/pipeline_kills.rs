@@ -14,8 +14,10 @@ use crate::server::Server;
 use crate::session::Session;
 
 const POINTS: usize = 30;
-const PRELOADED: [(&str, &str); 2] = [("shared_preload_libraries", "vector_tools"), ("max_connections", "30")];
-const WORKER: &str = "SELECT pid, query <> '' FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'";
+const PRELOADED: [(&str, &str); 2] =
+    [("shared_preload_libraries", "vector_tools"), ("max_connections", "30")];
+const WORKER: &str =
+    "SELECT pid, query <> '' FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'";
 /// Rows that a process is said to have died over.
 const BLAMED: &str = "SELECT count(*) FROM vector_tools.queue WHERE sqlstate = '57P02'";
 
@@ -59,7 +61,9 @@ impl Writer<'_> {
             let (id, other) = (numbers.below(200), numbers.below(1 << 30));
             let sql = match numbers.below(8) {
                 0 => format!("DELETE FROM docs WHERE id = {id}"),
-                1 => format!("UPDATE docs SET body = 'all of a kind, ' || {other} WHERE id % 40 = {}", id % 40),
+                1 => {
+                    format!("UPDATE docs SET body = 'all of a kind, ' || {other} WHERE id % 40 = {}", id % 40)
+                }
                 2 => format!("UPDATE docs SET title = 'new title' WHERE id = {id}"),
                 _ => format!(
                     "INSERT INTO docs SELECT i, 'title', 'content number {other} of ' || i
@@ -220,7 +224,8 @@ fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
     }
     session.run("UPDATE vector_tools.queue SET next_try = now() WHERE NOT is_dead");
     session.run("SELECT enable_search('docs', ARRAY['title', 'body'])");
-    let left = "SELECT array_to_string(keys, ','), category, sqlstate, is_dead, last_error FROM vector_tools.queue";
+    let left =
+        "SELECT array_to_string(keys, ','), category, sqlstate, is_dead, last_error FROM vector_tools.queue";
     let dead = "77|resource|57P02|t|the server process died while it embedded the row";
     wait_until("it alone is left", || session.rows(left) == [dead]);
     assert_eq!(session.text("SELECT count(*) FROM docs_search WHERE row_id >= 60"), "39");

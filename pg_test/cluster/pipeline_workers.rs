@@ -12,7 +12,8 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::standby::start_standby;
 
-const WORKERS: &str = "SELECT coalesce(datname, '-'), pid FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'
+const WORKERS: &str =
+    "SELECT coalesce(datname, '-'), pid FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'
     ORDER BY backend_start";
 const QUEUED: &str = "SELECT count(*) FROM vector_tools.queue";
 
@@ -149,7 +150,9 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
     first.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut first);
     // A database that is busy does not keep another one waiting for ever.
-    first.run("INSERT INTO docs SELECT i, 'title', repeat('text ', 100) || i FROM generate_series(10, 3000) AS i");
+    first.run(
+        "INSERT INTO docs SELECT i, 'title', repeat('text ', 100) || i FROM generate_series(10, 3000) AS i",
+    );
     second.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     wait_until("the row of the second is embedded", || second.text(QUEUED) == "0");
     assert_ne!(first.text(QUEUED), "0", "expected the first to be busy still");
@@ -212,11 +215,14 @@ fn a_worker_stops_with_the_server_and_goes_on_with_it() {
     let server = server("test-workers-stop", &preloaded);
     let (database, mut session) = enabled(&server, "work");
     settled(&mut session);
-    session.run("INSERT INTO docs SELECT i, 'title', repeat('text ', 200) || i FROM generate_series(10, 2000) AS i");
+    session.run(
+        "INSERT INTO docs SELECT i, 'title', repeat('text ', 200) || i FROM generate_series(10, 2000) AS i",
+    );
     wait_until("a batch is done", || session.text("SELECT count(*) > 2 FROM docs_search") == "t");
     server.stop("fast");
     let log = server.log();
-    let ours: Vec<&str> = log.lines().filter(|line| line.contains("FATAL") && line.contains("vector_tools")).collect();
+    let ours: Vec<&str> =
+        log.lines().filter(|line| line.contains("FATAL") && line.contains("vector_tools")).collect();
     assert_eq!(ours, [""; 0], "expected the worker to leave quietly");
     // Nobody writes; the launcher finds what is left.
     server.start_again(&preloaded);
@@ -226,7 +232,11 @@ fn a_worker_stops_with_the_server_and_goes_on_with_it() {
     wait_until("the work goes on", || session.text("SELECT count(*) FROM docs_search") != done);
     session.run("DELETE FROM docs WHERE id >= 10");
     settled(&mut session);
-    assert_eq!(session.rows("SELECT * FROM vector_tools.embedding_errors"), [""; 0], "expected no attempt to count");
+    assert_eq!(
+        session.rows("SELECT * FROM vector_tools.embedding_errors"),
+        [""; 0],
+        "expected no attempt to count"
+    );
 }
 
 #[test]
@@ -248,10 +258,13 @@ fn a_database_with_a_worker_can_be_dropped_copied_and_renamed() {
          INSERT INTO docs SELECT i, 'title', repeat('text ', 300) || i FROM generate_series(10, 1000) AS i",
     );
     wait_until("the worker is at work", || {
-        session.text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'embedding rows of %docs'") == "1"
+        session.text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'embedding rows of %docs'")
+            == "1"
     });
     drop(session);
-    let left = |other: &mut Session| other.text("SELECT count(*) FROM pg_stat_activity WHERE datname = 'copied' AND backend_type = 'client backend'");
+    let left = |other: &mut Session| {
+        other.text("SELECT count(*) FROM pg_stat_activity WHERE datname = 'copied' AND backend_type = 'client backend'")
+    };
     wait_until("the session is gone", || left(&mut other) == "0");
     other.run("DROP DATABASE copied");
     other.run("DROP DATABASE work");
@@ -278,7 +291,9 @@ fn what_a_table_brings_along_runs_as_its_owner() {
     let database = Database::with_extension_on(&server, "work");
     database.create_role("mallory");
     let mut session = database.connect();
-    session.run("CREATE SCHEMA mallory AUTHORIZATION mallory; CREATE TABLE others (id int PRIMARY KEY, body text)");
+    session.run(
+        "CREATE SCHEMA mallory AUTHORIZATION mallory; CREATE TABLE others (id int PRIMARY KEY, body text)",
+    );
     let mut mallory = database.connect_as("mallory");
     mallory.run(
         "CREATE TABLE seen (who text, what text);
@@ -354,7 +369,9 @@ fn a_batch_that_takes_too_long_is_given_up_and_its_rows_are_tried_in_smaller_one
          INSERT INTO docs SELECT i, 't', 'b' || i FROM generate_series(1, 40) AS i",
     );
     wait_until("the other rows are embedded", || {
-        session.run("INSERT INTO docs VALUES (99, 't', 'b') ON CONFLICT (id) DO UPDATE SET body = docs.body || '.'");
+        session.run(
+            "INSERT INTO docs VALUES (99, 't', 'b') ON CONFLICT (id) DO UPDATE SET body = docs.body || '.'",
+        );
         session.text("SELECT count(*) FROM docs_search WHERE row_id <= 40") == "39"
     });
     let left = "SELECT id, category, sqlstate FROM vector_tools.embedding_errors WHERE id = '7'";
