@@ -30,6 +30,7 @@ mod embedder_rights;
 mod embedder_settings;
 mod embedder_shared;
 mod embedder_shutdown;
+mod embedder_waiting;
 mod examples;
 mod install;
 mod lifecycle;
