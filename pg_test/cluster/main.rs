@@ -30,7 +30,11 @@ mod embedder_rights;
 mod embedder_settings;
 mod embedder_shared;
 mod embedder_shutdown;
+<<<<<<< HEAD
 mod embedding_cache;
+=======
+mod embedder_waiting;
+>>>>>>> embedder5
 mod examples;
 mod install;
 mod lifecycle;
