@@ -30,11 +30,8 @@ mod embedder_rights;
 mod embedder_settings;
 mod embedder_shared;
 mod embedder_shutdown;
-<<<<<<< HEAD
-mod embedding_cache;
-=======
 mod embedder_waiting;
->>>>>>> embedder5
+mod embedding_cache;
 mod examples;
 mod install;
 mod lifecycle;
