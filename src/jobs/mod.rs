@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod batch;
 pub mod bisection;
 pub mod due_files;
+pub mod embedding_cache;
 pub mod failure;
 pub mod flight;
 pub mod settlement;

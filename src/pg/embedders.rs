@@ -84,6 +84,14 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
     })
 }
 
+/// What this session knows of a registered model.
+///
+/// # Errors
+/// Those of the registry.
+pub fn registered(name: &str) -> Result<ModelRecord> {
+    Ok(known(name)?.record.clone())
+}
+
 /// The tokenizer and the passage prefix of a registered model: the tokenizer of its embedder where
 /// this session has loaded one, else one loaded alone.
 ///

@@ -34,6 +34,7 @@ static EMBEDDER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600);
 static EMBEDDER_PROGRAM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
 static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
@@ -97,6 +98,16 @@ pub fn define() {
         &USE_BM25_INDEX,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.cache_size",
+        c"Size of the cache in which jobs find the embeddings of texts that they embedded before.",
+        c"Those that were not used for longest make room for others. Zero: nothing is looked up or kept.",
+        &CACHE_SIZE,
+        0,
+        i32::MAX / 1024,
+        GucContext::Suset,
+        GucFlags::UNIT_MB,
     );
     // Read by the policies of isolate_namespaces alone.
     GucRegistry::define_string_guc(
@@ -293,6 +304,11 @@ pub fn auto_refresh_statistics() -> bool {
 /// `vector_tools.use_bm25_index`
 pub fn use_bm25_index() -> bool {
     USE_BM25_INDEX.get()
+}
+
+/// `vector_tools.cache_size` in megabytes, 0 for none.
+pub fn cache_megabytes() -> usize {
+    CACHE_SIZE.get().max(0) as usize
 }
 
 /// `vector_tools.log_searches`

@@ -14,14 +14,13 @@ pub use table::{QueuedTable, forget};
 
 use pgrx::pg_sys;
 
-use super::catalog::STATE_SCHEMA;
 use super::trigger_call::TriggerCall;
-use super::{jobs, rights, spi, statements, worker};
+use super::{catalog, jobs, rights, spi, statements, worker};
 use crate::error::{Error, Result};
 use crate::jobs::Entry;
 use crate::jobs::agenda::size_under_suspicion;
 use crate::jobs::settlement::in_entries;
-use crate::jobs::statements::{enqueue, lease, lease_these};
+use crate::jobs::statements::{Urgency, enqueue, lease, lease_these};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
@@ -111,9 +110,14 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
+    enqueue_with(source, keys, Urgency::Usual);
+}
+
+/// Adds rows to the queue, as urgent as that.
+pub fn enqueue_with(source: pg_sys::Oid, keys: &[Vec<String>], urgency: Urgency) {
     with_rights_of_queue(|| {
         for part in in_entries(keys) {
-            spi::change(&enqueue(source.to_u32(), part));
+            spi::change(&enqueue(source.to_u32(), part, urgency));
         }
     });
 }
@@ -158,11 +162,7 @@ fn read_entry(row: &spi::Row) -> Option<Entry> {
 
 /// The table of the queue; zero where the extension has not been created.
 pub fn table() -> pg_sys::Oid {
-    // SAFETY: syscache look-ups with valid C strings.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
-    }
+    catalog::state_table(c"queue")
 }
 
 /// Whether there is a queue in this database.
@@ -172,9 +172,5 @@ pub fn exists() -> bool {
 
 /// Runs a fixed statement over the queue with the rights of its owner.
 pub fn with_rights_of_queue<T>(work: impl FnOnce() -> T) -> T {
-    let queue = table();
-    if queue == pg_sys::InvalidOid {
-        pgrx::error!("the extension vector_tools has not been created in this database");
-    }
-    rights::with_rights_of(rights::owner_of(queue), work)
+    rights::with_rights_of_state(c"queue", work)
 }

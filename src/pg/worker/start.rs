@@ -43,11 +43,7 @@ pub fn watch_commits() {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn end_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
-            if QUEUED.take() {
-                see_to_it();
-            }
-        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT if QUEUED.take() => see_to_it(),
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => QUEUED.set(false),
         _ => {}
     }
