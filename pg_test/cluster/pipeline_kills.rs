@@ -9,7 +9,7 @@ use postgres::{Client, NoTls};
 
 use crate::database::{Database, make_template};
 use crate::pipeline::{ENABLE, UNTRUE};
-use crate::process::{send_signal, wait_until};
+use crate::process::{Ending, send_signal, wait_until};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -112,12 +112,12 @@ impl Scene {
                     written.fetch_add(writer.write(seed + number), Ordering::Relaxed);
                 });
             }
+            let _ending = Ending(&is_over);
             let mut numbers = Numbers(seed);
             for _ in 0..POINTS {
                 thread::sleep(Duration::from_millis(numbers.below(300)));
                 inside.fetch_add(usize::from(interrupt(&mut numbers)), Ordering::Relaxed);
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         assert!(written.into_inner() > POINTS, "expected the writers to get on");
         assert!(inside.into_inner() > 0, "expected some points to lie in a batch");
