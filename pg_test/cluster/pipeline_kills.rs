@@ -78,6 +78,15 @@ impl Writer<'_> {
     }
 }
 
+/// Ends the writers when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Scene {
     server: Server,
 }
@@ -112,12 +121,13 @@ impl Scene {
                     written.fetch_add(writer.write(seed + number), Ordering::Relaxed);
                 });
             }
+            // The writers end with a failure, too.
+            let _end = End(&is_over);
             let mut numbers = Numbers(seed);
             for _ in 0..POINTS {
                 thread::sleep(Duration::from_millis(numbers.below(300)));
                 inside.fetch_add(usize::from(interrupt(&mut numbers)), Ordering::Relaxed);
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         assert!(written.into_inner() > POINTS, "expected the writers to get on");
         assert!(inside.into_inner() > 0, "expected some points to lie in a batch");
