@@ -112,6 +112,7 @@ impl Scene {
                     written.fetch_add(writer.write(seed + number), Ordering::Relaxed);
                 });
             }
+            // The writers end with a failure, too.
             let _ending = Ending(&is_over);
             let mut numbers = Numbers(seed);
             for _ in 0..POINTS {

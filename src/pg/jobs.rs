@@ -141,7 +141,8 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
         if let Some(searched) = searched {
-            search_index::create_when_filled(&searched)?;
+            // The time an index takes is no row's fault.
+            worker::without_limit(|| search_index::create_when_filled(&searched))?;
         }
     }
     Ok(report)
