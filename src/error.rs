@@ -185,6 +185,8 @@ pub enum Error {
     EmbedderUnavailable { reason: String },
     #[error("the embedding process does not answer")]
     EmbedderSilent { seconds: u64 },
+    #[error("the cache of embeddings could not be used")]
+    CacheFailed { reason: String },
     #[error("this session loads models itself, because the embedding process could not be reached")]
     EmbeddingInSession { reason: String },
     #[error("model \"{model}\" does not fit into the memory of the embedding process")]
@@ -608,6 +610,11 @@ impl Error {
                 "57P03",
                 Some(format!("It runs, but {seconds} seconds were not enough for it to answer.")),
                 Some("Run the statement again. If it fails each time, the server log says what the process does.".into()),
+            ),
+            CacheFailed { reason } => (
+                "01000",
+                Some(sentence(reason)),
+                Some("The texts were embedded without it. TRUNCATE vector_tools.embedding_cache empties it; vector_tools.cache_size = 0 turns it off.".into()),
             ),
             EmbeddingInSession { reason } => (
                 "00000",

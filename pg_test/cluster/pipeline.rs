@@ -471,7 +471,7 @@ fn a_cancelled_batch_changes_nothing() {
 /// Trust 10 and 11: the server goes down with the driver, and comes back.
 #[test]
 fn a_driver_that_is_killed_loses_nothing() {
-    let server = Server::start("test-pipeline-crash", &[]);
+    let server = Server::start("test-pipeline-crash", &[("vector_tools.max_workers", "0")]);
     make_template(&server);
     let database = Database::with_extension_on(&server, "pipeline_crash");
     let mut session = database.connect();

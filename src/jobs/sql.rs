@@ -8,7 +8,7 @@ use crate::pg::jobs::run_queued_batch;
 use crate::pg::queue::{self, with_rights_of_queue};
 use crate::pg::report::OrReport;
 use crate::pg::trigger_call::TriggerCall;
-use crate::pg::{catalog, rights, session, spi};
+use crate::pg::{catalog, rights, session, spi, worker};
 
 /// Rows of a batch unless asked otherwise: a few seconds of work, which is what a crash costs.
 const DEFAULT_ROWS: i32 = 256;
@@ -82,5 +82,6 @@ fn retry(source: pg_sys::Oid, category: Option<&str>) -> Result<i64> {
     let category = category.map(read).transpose()?;
     let statement = statements::retry(source.to_u32(), category);
     let rows = with_rights_of_queue(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
+    worker::note_queued();
     Ok(rows.into_iter().flatten().sum())
 }

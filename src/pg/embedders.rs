@@ -13,7 +13,7 @@ use ort::environment::Environment;
 use super::embedder::connection::SessionConnector;
 use super::report::tell;
 use super::settings::EmbedderChoice;
-use super::{paths, registry, settings, signals};
+use super::{paths, registry, settings, signals, waiting};
 use crate::embedding::shared::Client;
 use crate::embedding::{Embedder, LocalEmbedder};
 use crate::error::{Error, Result};
@@ -84,6 +84,14 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
     })
 }
 
+/// What this session knows of a registered model.
+///
+/// # Errors
+/// Those of the registry.
+pub fn registered(name: &str) -> Result<ModelRecord> {
+    Ok(known(name)?.record.clone())
+}
+
 /// The tokenizer and the passage prefix of a registered model: the tokenizer of its embedder where
 /// this session has loaded one, else one loaded alone.
 ///
@@ -116,7 +124,7 @@ pub fn load_for_registration(manifest: &Manifest) -> Result<LocalEmbedder> {
 
 /// The interrupts of the backend, taken between batches: cancel, statement_timeout, shutdown.
 pub fn check_interrupts() -> Result<()> {
-    pgrx::check_for_interrupts!();
+    waiting::check_interrupts();
     Ok(())
 }
 

@@ -4,28 +4,30 @@
 //! whoever calls needs neither.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::embedders::{check_interrupts, passage_tokenizer, with_embedder};
-use super::queue::{enqueue_keys, lease_entries, with_rights_of_queue};
+use super::chance::chance;
+use super::embedders::{check_interrupts, passage_tokenizer};
+use super::embedding_cache::embed_passages;
+use super::queue::{self, enqueue_keys, lease_again, lease_entries, with_rights_of_queue};
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
-use super::{catalog, rights, search_index};
+use super::{catalog, flights, rights, search_index, worker};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
-use crate::embedding::Purpose;
 use crate::error::{Error, Result};
-use crate::jobs::statements::{due_sources, keep, note_batch, remove, remove_dead, remove_source};
+use crate::jobs::flight::{DIED, Flight, OVERDUE};
+use crate::jobs::statements::{
+    due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
+};
 use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, join_entries, run_batch, settle};
 use crate::search::Statement;
 use crate::tables::searchable::SearchedTable;
-use crate::tables::searchable::options::Chunking;
+use crate::tables::searchable::options::{Chunking, Mode};
 use crate::tables::searchable::statements::{NewChunk, NewRow};
 
 /// What a batch has done.
@@ -65,27 +67,58 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
             due.into_iter().flatten().collect()
         }
     };
+    if let Some(report) = settle_orphan(source)? {
+        return Ok(Some(report));
+    }
     for source in sources {
-        let Ok(relation) = catalog::open_table(source) else {
-            with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
-            continue;
-        };
-        if !rights::is_owner(&relation) {
-            continue;
-        }
-        // Entries of a table that is not searched stay: a restore may bring its triggers later.
-        let Ok(Some(_)) = searched_tables::find(&relation) else { continue };
-        let entries = lease_entries(source, most_rows);
-        if !entries.is_empty() {
-            return run_entries(&relation, &entries, most_rows).map(Some);
+        if let Some(report) = run_batch_of(source, most_rows)? {
+            return Ok(Some(report));
         }
     }
     Ok(None)
 }
 
+/// The tables with queued rows that a worker is to embed, and when the first row of each is due.
+pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
+    let found = with_rights_of_queue(|| {
+        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
+    });
+    let is_for_workers = |source: pg_sys::Oid| {
+        // One that is gone is looked at, so that its entries go too.
+        let Ok(relation) = catalog::open_table(source) else { return true };
+        let searched = searched_tables::find(&relation);
+        searched.is_ok_and(|found| found.is_some_and(|table| table.table.options.mode != Mode::Manual))
+    };
+    let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    let found = found.into_iter().flatten().filter(|(source, _)| is_for_workers(*source));
+    found.map(|(source, seconds)| (source, wait(seconds))).collect()
+}
+
+/// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
+///
+/// # Errors
+/// Those of [`Steps::checkpoint`].
+pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
+    let Ok(relation) = catalog::open_table(source) else {
+        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+        return Ok(None);
+    };
+    if !rights::is_owner(&relation) {
+        return Ok(None);
+    }
+    // Entries of a table that is not searched stay: a restore may bring its triggers later.
+    let Ok(Some(_)) = searched_tables::find(&relation) else { return Ok(None) };
+    let (entries, most_rows) = lease_entries(source, most_rows);
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    run_entries(&relation, &entries, most_rows).map(Some)
+}
+
 fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
     let began = Instant::now();
     let jobs = join_entries(entries, most_rows);
+    let _flight = flights::begin(relation.oid(), entries, &jobs);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match lock_companions(relation) {
         Ok(searched) => run_rows(&searched, &keys)?,
@@ -96,14 +129,59 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     let source = relation.oid();
     write_outcomes(source, entries, &jobs, &outcomes);
     let report = report(source, &outcomes);
+    let searched = searched_tables::find(relation)?;
+    let is_manual = searched.as_ref().is_some_and(|searched| searched.table.options.mode == Mode::Manual);
+    // What is left is tried again later, by whoever is there then.
+    if report.postponed + report.failed > 0 && !is_manual {
+        worker::note_queued();
+    }
     let (source, done) = (source.to_u32(), report.embedded.0 as usize);
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
-        if let Some(searched) = searched_tables::find(relation)? {
+        if let Some(searched) = searched {
             search_index::create_when_filled(&searched)?;
         }
     }
     Ok(report)
+}
+
+/// Notes of the rows of one process that died, of `source` where it is given, that they have failed; `None`
+/// where there is none. Its own transaction must be committed before they are tried again, since this process
+/// may die of them too.
+///
+/// # Errors
+/// Never in practice.
+pub fn settle_orphan(source: Option<pg_sys::Oid>) -> Result<Option<BatchReport>> {
+    let may_settle = |flight: &Flight| {
+        let table = pg_sys::Oid::from(flight.source);
+        let is_own = || catalog::open_table(table).map_or(true, |relation| rights::is_owner(&relation));
+        source.is_none_or(|source| source == table) && is_own()
+    };
+    Ok(flights::settle_next(may_settle, |flight| settle_flight(flight, DIED)))
+}
+
+/// Notes of the rows of the batch that this worker has just given up that they have failed.
+pub fn settle_overdue() {
+    if let Some(flight) = flights::last() {
+        settle_flight(&flight, OVERDUE);
+    }
+}
+
+/// Notes that a batch has failed; `None` where its entries are gone, because it had been noted or was done.
+fn settle_flight(flight: &Flight, sqlstate: &str) -> Option<BatchReport> {
+    let entries = lease_again(&flight.entries);
+    if flight.queue != queue::table().to_u32() || entries.is_empty() {
+        return None;
+    }
+    let keys: HashSet<&[String]> = flight.keys.iter().map(Vec::as_slice).collect();
+    let mut jobs = join_entries(&entries, usize::MAX);
+    jobs.retain(|job| keys.contains(job.key.as_slice()));
+    let failed = |job: &Job| Outcome::Failed(flight.failure(sqlstate, job.attempts));
+    let outcomes: Vec<Outcome> = jobs.iter().map(failed).collect();
+    let source = pg_sys::Oid::from(flight.source);
+    write_outcomes(source, &entries, &jobs, &outcomes);
+    worker::note_queued();
+    Some(report(source, &outcomes))
 }
 
 /// Embeds rows with the model of the table, and with the next one where a change of it is under way. A
@@ -179,7 +257,7 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
         // Nobody else can hold a row that this transaction has changed; whatever it is, the queue will
         // see to it.
         None => {
-            enqueue_keys(source, &[key.to_vec()]);
+            leave_to_queue(source, key);
             Ok(())
         }
     })?;
@@ -187,9 +265,14 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
         return Ok(());
     };
     embed_all(&next.table, searched.owner, keys, |key, _| {
-        enqueue_keys(source, &[key.to_vec()]);
+        leave_to_queue(source, key);
         Ok(())
     })
+}
+
+fn leave_to_queue(source: pg_sys::Oid, key: &[String]) {
+    enqueue_keys(source, &[key.to_vec()]);
+    worker::note_queued();
 }
 
 /// Takes rows through as many batches as they need; `undone` is called for those that are left, with
@@ -243,10 +326,6 @@ fn lock_companions(relation: &PgRelation) -> Result<Rc<Searched>> {
             return opened.map(|()| searched);
         }
     }
-}
-
-fn chance() -> f64 {
-    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
 
 /// A row of a source.
@@ -365,14 +444,12 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.table.options.model;
-        let embeddings =
-            with_embedder(model, |embedder| embedder.embed(&texts, Purpose::Passage, &mut check_interrupts))
-                .map_err(|error| Failure::from_error(&error))?;
-        let mut vectors = embeddings.iter();
+        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
+        let mut vectors = vectors.into_iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
             for place in &row.embedded {
-                chunks[*place].embedding = vectors.next().map(<[f32]>::to_vec);
+                chunks[*place].embedding = vectors.next();
             }
             chunks
         };

@@ -5,9 +5,12 @@ pub mod arguments;
 pub mod array;
 pub mod audit;
 pub mod catalog;
+pub mod chance;
 pub mod column_types;
 pub mod embedder;
 pub mod embedders;
+pub mod embedding_cache;
+pub mod flights;
 pub mod indexes;
 pub mod jobs;
 pub mod jsonb;
@@ -36,6 +39,7 @@ pub mod trigger_call;
 pub mod vector;
 pub mod vector_store;
 pub mod waiting;
+pub mod worker;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

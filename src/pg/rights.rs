@@ -1,8 +1,10 @@
 //! Whose rights a statement runs with, and what a role may do.
 
+use std::ffi::CStr;
+
 use pgrx::{PgRelation, pg_sys};
 
-use super::catalog::owned_text;
+use super::catalog::{owned_text, state_table};
 
 /// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
 /// run with those of the table's owner.
@@ -22,6 +24,15 @@ pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // SAFETY: the values read above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
     result
+}
+
+/// Runs fixed statements over a table of the extension's state with the rights of its owner.
+pub fn with_rights_of_state<T>(table: &CStr, work: impl FnOnce() -> T) -> T {
+    let table = state_table(table);
+    if table == pg_sys::InvalidOid {
+        pgrx::error!("the extension vector_tools has not been created in this database");
+    }
+    with_rights_of(owner_of(table), work)
 }
 
 /// The owner of a table.
@@ -52,7 +63,7 @@ pub fn may_use_schema(table: &PgRelation) -> bool {
 }
 
 /// Whether the caller may read the column of that name.
-pub fn may_read_named(table: &PgRelation, column: &std::ffi::CStr) -> bool {
+pub fn may_read_named(table: &PgRelation, column: &CStr) -> bool {
     // SAFETY: a syscache look-up with a valid C string; 0 stands for no such column.
     let number = unsafe { pg_sys::get_attnum(table.oid(), column.as_ptr()) };
     number != 0 && may_read(table, number)

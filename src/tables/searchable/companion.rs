@@ -1,6 +1,6 @@
 //! The companion table, its indexes, and the triggers of its source.
 
-use super::{Configuration, IndexKind, Role, SearchedTable, Storage};
+use super::{Configuration, IndexKind, KeyColumn, Role, SearchedTable, Storage};
 use crate::error::Result;
 use crate::identifier::{Identifier, Literal, MAX_IDENTIFIER_BYTES};
 use crate::tables::store::index::lists_for;
@@ -185,11 +185,16 @@ impl SearchedTable {
             };
             columns.map(part).collect::<Vec<_>>().join(" OR ")
         };
+        // By what the type holds for equal, which is how an entry of the queue finds its row. A key is never
+        // NULL, and texts of it would be made for every row of every UPDATE.
+        let same_key = |key: &KeyColumn| format!("OLD.{} {} NEW.{}", key.name, key.equality, key.name);
+        let key_changed =
+            format!("NOT ({})", self.keys.iter().map(same_key).collect::<Vec<_>>().join(" AND "));
         let mut replacements = vec![
             ("{source}", self.source.to_string()),
             ("{options}", Literal(&self.options.to_json()).to_string()),
             ("{content_changed}", changed(&mut self.content.iter())),
-            ("{key_changed}", changed(&mut self.keys.iter().map(|key| &key.name))),
+            ("{key_changed}", key_changed),
         ];
         let mut template = TRIGGERS.to_owned();
         if let Configuration::Column(column) = &self.configuration {

@@ -20,7 +20,7 @@ use crate::pg::queue::{enqueue_with, with_rights_of_queue};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::searched_tables::{self, Searched, Shadow, find_companion, key_columns};
-use crate::pg::{catalog, jobs, patient_lock, registry, search_index, session, spi};
+use crate::pg::{catalog, jobs, patient_lock, registry, search_index, session, spi, worker};
 use crate::search::{Parameter, Statement};
 use crate::tables::lock::definition_lock;
 
@@ -286,6 +286,9 @@ fn fill_next(searched: &Searched, next: &SearchedTable) -> usize {
     for piece in keys.chunks(PIECE) {
         pgrx::check_for_interrupts!();
         enqueue_with(searched.source, piece, Urgency::WhenIdle);
+    }
+    if searched.table.options.mode != Mode::Manual {
+        worker::note_queued();
     }
     keys.len()
 }

@@ -24,7 +24,7 @@ use crate::pg::report::OrReport;
 use crate::pg::searched_tables::{self, Searched, key_columns};
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
-use crate::pg::{jobs, patient_lock, registry, rights, search_index, session, spi};
+use crate::pg::{jobs, patient_lock, registry, rights, search_index, session, spi, worker};
 use crate::search::{Parameter, Statement};
 use crate::tables::lock::definition_lock;
 
@@ -443,6 +443,10 @@ fn fill(searched: &Searched, all: bool) -> Result<()> {
         } else {
             enqueue_keys(searched.source, piece);
         }
+    }
+    if searched.table.options.mode == Mode::Async {
+        // Also what waited before, in manual mode.
+        worker::note_queued();
     }
     Ok(())
 }

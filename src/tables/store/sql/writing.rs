@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::chunking::{self, Options, Strategy};
-use crate::embedding::Purpose;
 use crate::error::{Error, Result};
-use crate::pg::embedders::{check_interrupts, with_embedder};
+use crate::pg::embedding_cache::embed_passages;
 use crate::pg::vector::Vector;
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, spi};
@@ -170,12 +169,9 @@ fn embed(store: &Store, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
     if texts.is_empty() {
         return Ok(vec![]);
     }
-    with_embedder(&store.model, |embedder| {
-        let embeddings = embedder.embed(texts, Purpose::Passage, &mut check_interrupts)?;
-        let vectors: Vec<Vec<f32>> = embeddings.iter().map(<[f32]>::to_vec).collect();
-        check_vector(&vectors[0], store, || format!("what model \"{}\" gives", store.model))?;
-        Ok(vectors)
-    })
+    let vectors = embed_passages(&store.model, texts)?;
+    check_vector(&vectors[0], store, || format!("what model \"{}\" gives", store.model))?;
+    Ok(vectors)
 }
 
 fn stored_embeddings(store: &Store, document: &DocumentKey, places: &[i64]) -> HashMap<i64, Vec<f32>> {

@@ -1,0 +1,317 @@
+"""Measures the pipeline: `make bench-pipeline`.
+
+What enable_search costs those who write (an INSERT of all documents in async mode, an UPDATE of another column), how fast
+the queue is embedded beside a plain loop around the same model, how much a statement of many rows gains over one a row in
+sync mode, what a text saves that was embedded before, and how long a batch takes to be leased from a queue of a million rows. The sides that
+are compared take turns; each figure is the median of the turns, each ratio that of the ratios of a turn. `--quick` shows in
+some minutes that all runs; `--all` embeds every document through the queue.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+import as_server_user  # noqa: E402
+import measured_server  # noqa: E402
+
+MODEL = "all-MiniLM-L6-v2"
+DOCUMENTS = os.path.join("eval", "debian.jsonl.gz")
+CONTENT = "ARRAY['title', 'body']"
+TEXT = "concat_ws(E'\\n\\n', title, body)"
+BATCH = 256
+
+# A session that has used the extension before, as those of an application have.
+WARM = "SELECT rrf_score(1)"
+
+
+def main():
+    """Makes the rows, measures, and prints the figures in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--only", default="", metavar="NAME", help="one of: " + ", ".join(MEASURES))
+    parser.add_argument("--all", action="store_true", help="embed all documents through the queue, once")
+    parser.add_argument("--quick", action="store_true", help="few rows and turns")
+    options = parser.parse_args()
+    documents = read_documents()
+    if documents is None:
+        print(f"skipped: no {DOCUMENTS} beside the repository")
+        return
+    scale = Scale(2 if options.quick else options.turns, options.quick, options.all)
+    # The sides embed the same texts, so the cache is off but where it is measured.
+    server = measured_server.MeasuredServer("bench-pipeline", shared_buffers="2GB", **{"vector_tools.cache_size": 0})
+    try:
+        make_rows(server, documents)
+        describe(server, len(documents), scale.turns)
+        for name, measure in MEASURES.items():
+            if options.only in ("", name):
+                measure(server, scale)
+    finally:
+        server.stop()
+
+
+class Scale:
+    """How much is measured."""
+
+    def __init__(self, turns, is_quick, all_documents):
+        self.turns = turns
+        self.is_quick = is_quick
+        self.all_documents = all_documents
+
+    def rows(self, many):
+        """As many rows, or a tenth where it shall be quick."""
+        return many // 10 if self.is_quick else many
+
+    def sides(self, names):
+        """The sides of each turn, another one first each time."""
+        for turn in range(self.turns):
+            start = turn % len(names)
+            yield turn, names[start:] + names[:start]
+
+
+def read_documents():
+    """The collection, where it is at hand: beside the repository or where EVALUATION_DATA says."""
+    folders = [os.environ.get("EVALUATION_DATA", ""), os.path.join(os.path.dirname(ROOT), "shared")]
+    for folder in filter(None, folders):
+        path = os.path.join(folder, DOCUMENTS)
+        if os.path.exists(path):
+            with gzip.open(path, "rt", encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines]
+    return None
+
+
+def make_rows(server, documents):
+    """The documents as a table of their own, from which all tables are filled."""
+    server.run("""DROP TABLE IF EXISTS ready, docs_search, docs, plain CASCADE;
+        CREATE TABLE ready (number integer PRIMARY KEY, title text, body text)""")
+    server.copy("ready", ((number, found["title"], found["text"]) for number, found in enumerate(documents)))
+    server.run("VACUUM ANALYZE ready")
+
+
+def describe(server, documents, turns):
+    """What the figures belong to."""
+    version = server.rows("SHOW server_version")[0][0]
+    print("\n" + measured_server.machine())
+    print(f"- PostgreSQL {version}, fsync off; {documents:,} descriptions of Debian packages; medians of {turns} turns\n")
+    print_row("measure", "figure", "beside", "ratio", "asked")
+    print_row(*["---"] * 5)
+
+
+def make_table(server, name, mode=None, index_kind="hnsw"):
+    """An empty table, searchable where a mode is given."""
+    sql = f"""SET client_min_messages = error;
+        DROP TABLE IF EXISTS {name}_search, {name} CASCADE; DELETE FROM vector_tools.queue;
+        CREATE TABLE {name} (id integer PRIMARY KEY, title text, body text, views integer NOT NULL DEFAULT 0)"""
+    if mode:
+        sql += f"; SELECT enable_search('{name}', {CONTENT}, '{MODEL}', '{mode}', index_kind => '{index_kind}')"
+    server.run(sql)
+
+
+def timed(server, prepare, sql):
+    """Milliseconds of a statement by the clock, and of the processor time of its session."""
+    # What others have the machine do disturbs the processor time less than the clock.
+    processor = "split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8"
+    output = server.run(f"""{WARM}; {prepare};
+        CREATE TEMP TABLE began AS SELECT clock_timestamp() AS at, {processor} AS processor;
+        {sql};
+        SELECT 'measured', extract(epoch FROM clock_timestamp() - at) * 1000, ({processor} - processor) / 1e6 FROM began""")
+    clock, processor_ms = output.strip().splitlines()[-1].split(",")[1:]
+    return float(clock), float(processor_ms)
+
+
+def ratios(found, side, other):
+    """The median of the ratios of a turn, by the clock and by processor time."""
+    return [statistics.median(a[place] / b[place] for a, b in zip(found[side], found[other])) for place in (0, 1)]
+
+
+def said(found, side, rows):
+    """Rows a second by the clock."""
+    return f"{rows / statistics.median(clock for clock, _ in found[side]) * 1000:,.0f} rows/s"
+
+
+def measure_insert(server, scale):
+    """INSERT of all documents, with enable_search and without."""
+    rows = int(server.rows("SELECT count(*) FROM ready")[0][0])
+    found = {"plain": [], "async": []}
+    for turn, sides in scale.sides(list(found)):
+        for side in sides:
+            make_table(server, "docs", "async" if side == "async" else None)
+            server.run("CHECKPOINT")
+            # The first turn only brings everything into memory.
+            measured = timed(server, "SELECT count(*) FROM ready", "INSERT INTO docs SELECT number, title, body FROM ready")
+            if turn > 0 or scale.is_quick:
+                found[side].append(measured)
+    clock, processor = ratios(found, "plain", "async")
+    print_row(f"INSERT of {rows:,} documents, async", said(found, "async", rows),
+              f"without enable_search {said(found, 'plain', rows)}",
+              f"{clock:.0%} (by processor time {processor:.0%})", "at least 60 %")
+
+
+def measure_update(server, scale):
+    """UPDATE of a column that is not searched, of 10,000 rows."""
+    rows = scale.rows(10_000)
+    found = {"plain": [], "async": []}
+    for turn, sides in scale.sides(list(found)):
+        for side in sides:
+            make_table(server, "docs", "async" if side == "async" else None)
+            server.run(f"""INSERT INTO docs SELECT number, title, body FROM ready WHERE number < {rows};
+                DELETE FROM vector_tools.queue""")
+            server.run("VACUUM ANALYZE docs")
+            server.run("CHECKPOINT")
+            # Several in one session, since one is short.
+            for _ in range(3):
+                found[side].append(timed(server, "SELECT count(*) FROM docs", "UPDATE docs SET views = views + 1"))
+            left = server.rows("SELECT count(*) FROM vector_tools.queue")[0][0]
+            assert left == "0", left
+    clock, processor = ratios(found, "async", "plain")
+    print_row(f"UPDATE of another column, {rows:,} rows", said(found, "async", rows),
+              f"without enable_search {said(found, 'plain', rows)}",
+              f"{clock - 1:+.0%} (by processor time {processor - 1:+.0%})", "at most +10 %")
+
+
+def measure_queue(server, scale):
+    """The queue, driven by some sessions, beside a plain loop of as many sessions around the same model."""
+    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(4096)
+    turns = 1 if scale.all_documents else max(2, scale.turns // 2)
+    for drivers in (1, 2):
+        for index_kind in ("none", "hnsw"):
+            found = {"queue": [], "loop": []}
+            make_table(server, "docs", "async", index_kind)
+            for turn in range(turns):
+                # Each turn has other documents; all begin with the same table.
+                chosen = f"SELECT number, title, body FROM ready WHERE number % {turns} = {turn} LIMIT {rows}" \
+                    if turns > 1 else f"SELECT number, title, body FROM ready LIMIT {rows}"
+                server.run(f"""TRUNCATE docs CASCADE; DELETE FROM vector_tools.queue; INSERT INTO docs {chosen};
+                    SELECT warm_up('{MODEL}')""")
+                count = int(server.rows("SELECT count(*) FROM docs")[0][0])
+                sides = ["queue", "loop"] if turn % 2 else ["loop", "queue"]
+                for side in sides:
+                    began = time.perf_counter()
+                    run_together(server, [queue_sql() if side == "queue" else loop_sql(number, drivers)
+                                          for number in range(drivers)])
+                    found[side].append(count / (time.perf_counter() - began))
+                left = server.rows("SELECT count(*) FILTER (WHERE embedding IS NULL), count(*) FROM docs_search")[0]
+                assert left == ["0", str(count)], left
+            ratio = statistics.median(queue / loop for queue, loop in zip(found["queue"], found["loop"]))
+            index = "with HNSW" if index_kind == "hnsw" else "without a vector index"
+            print_row(f"queue of {count:,} documents, {sessions(drivers)}, {index}",
+                      f"{statistics.median(found['queue']):.1f} rows/s",
+                      f"plain loop {statistics.median(found['loop']):.1f} rows/s", f"{ratio:.0%}", "at least 90 %")
+
+
+def sessions(count):
+    """Words for a number of sessions."""
+    return "1 session" if count == 1 else f"{count} sessions"
+
+
+def queue_sql():
+    """Embeds what is queued, without what is printed."""
+    return "SET client_min_messages = error; CALL run_embedding_jobs()"
+
+
+def loop_sql(number, drivers):
+    """A loop over every so-manieth batch of the same documents in the same order, whose embeddings go nowhere."""
+    return f"""DO $$
+        DECLARE texts text[]; found vector[];
+        BEGIN
+            FOR texts IN SELECT array_agg(text ORDER BY place) FROM (
+                SELECT {TEXT} AS text, row_number() OVER (ORDER BY id) - 1 AS place FROM docs) AS d
+                WHERE place / {BATCH} % {drivers} = {number} GROUP BY place / {BATCH} ORDER BY place / {BATCH}
+            LOOP
+                found := embed(texts, '{MODEL}');
+            END LOOP;
+        END $$"""
+
+
+def run_together(server, statements):
+    """Runs statements in sessions of their own at the same time."""
+    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", server.connection, "-c"]
+    running = [subprocess.Popen([*command, sql], env=as_server_user.environment(), stdout=subprocess.DEVNULL)
+               for sql in statements]
+    assert not any([one.wait() for one in running]), "a session failed"
+
+
+def measure_sync(server, scale):
+    """A statement of 1,000 rows in sync mode, beside one statement a row and a loop that embeds one text after another."""
+    rows = scale.rows(1000)
+    for embedder in ("shared", "backend"):
+        for name, body in (("titles", "NULL"), ("whole documents", "body")):
+            found = {"batch": [], "rows": [], "loop": []}
+            for turn, sides in scale.sides(list(found)):
+                chosen = f"""SELECT number AS id, title, {body} AS body FROM ready
+                    WHERE number % {scale.turns} = {turn} ORDER BY number LIMIT {rows}"""
+                for side in sides:
+                    make_table(server, "docs", "sync")
+                    found[side].append(timed(server, f"""SET vector_tools.embedder = '{embedder}';
+                        SELECT warm_up('{MODEL}'); CREATE TEMP TABLE chosen AS {chosen}""", SYNC_SIDES[side]))
+            ratio, _ = ratios(found, "rows", "batch")
+            where = "embedding process" if embedder == "shared" else "model in the session, 1 thread"
+            loop = statistics.median(b[0] / a[0] for a, b in zip(found["batch"], found["loop"]))
+            print_row(f"sync, INSERT of {rows:,} {name} at once, {where}", said(found, "batch", rows),
+                      f"an INSERT a row {said(found, 'rows', rows)}; `embed` of one text after another, unwritten "
+                      f"{said(found, 'loop', rows)}", f"{ratio:.2f} × ({loop:.2f} ×)", "at least 2 ×")
+
+
+SYNC_SIDES = {
+    "batch": "INSERT INTO docs SELECT id, title, body FROM chosen",
+    "rows": """DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM chosen LOOP
+        INSERT INTO docs VALUES (r.id, r.title, r.body); END LOOP; END $$""",
+    "loop": f"""DO $$ DECLARE r record; v vector; BEGIN FOR r IN SELECT * FROM chosen LOOP
+        v := embed({TEXT.replace("title", "r.title").replace("body", "r.body")}, '{MODEL}'); END LOOP; END $$""",
+}
+
+
+def measure_cache(server, scale):
+    """Documents that another table has embedded before, beside their first time."""
+    rows = scale.rows(1000)
+    found = {"first": [], "again": []}
+    for turn in range(max(2, scale.turns // 3)):
+        server.run("TRUNCATE vector_tools.embedding_cache")
+        for side in found:
+            make_table(server, "docs", "sync", "none")
+            found[side].append(timed(server, f"""SET vector_tools.cache_size = '1GB'; SELECT warm_up('{MODEL}');
+                CREATE TEMP TABLE chosen AS SELECT number, title, body FROM ready WHERE number % 60 = {turn} LIMIT {rows}""",
+                                     "INSERT INTO docs SELECT number, title, body FROM chosen"))
+    ratio, _ = ratios(found, "first", "again")
+    print_row(f"{rows:,} documents that the cache holds, sync, without a vector index", said(found, "again", rows),
+              f"first time {said(found, 'first', rows)}", f"{ratio:.0f} ×", "")
+
+
+def measure_lease(server, scale):
+    """A batch leased from a queue of a million rows, in entries of many rows and of one."""
+    rows = scale.rows(1_000_000)
+    make_table(server, "docs", "manual")
+    for name, width in ((f"{BATCH} rows a statement", BATCH), ("a row a statement", 1)):
+        lease = f"""SELECT count(*) FROM (SELECT id, keys, attempts FROM vector_tools.queue
+            WHERE source = 'docs'::regclass AND NOT is_dead AND next_try <= (SELECT clock_timestamp())
+            ORDER BY next_try, id LIMIT {BATCH // width} FOR UPDATE SKIP LOCKED) AS l"""
+        server.run(f"""DELETE FROM vector_tools.queue; INSERT INTO vector_tools.queue (source, keys)
+            SELECT 'docs'::regclass, array_agg(ARRAY[i::text] ORDER BY i) FROM generate_series(0, {rows} - 1) AS i GROUP BY i / {width}""")
+        server.run("VACUUM ANALYZE vector_tools.queue")
+        leases, batches = [], []
+        for _ in range(max(scale.turns, 5) * 3):
+            leases.append(timed(server, lease, lease)[0])
+            # No such row is there, so a whole batch is lease, look-up and removal.
+            batches.append(timed(server, "SELECT 1", "SELECT gone FROM vector_tools.run_embedding_batch('docs')")[0])
+        print_row(f"lease of {BATCH} rows of {rows:,} pending, {name}", f"{statistics.median(leases):.1f} ms",
+                  f"a whole batch without a model {statistics.median(batches):.1f} ms", "", "at most 20 ms")
+
+
+MEASURES = {"insert": measure_insert, "update": measure_update, "lease": measure_lease, "cache": measure_cache,
+            "sync": measure_sync, "queue": measure_queue}
+
+
+def print_row(*cells):
+    """A row of a table in Markdown."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
