@@ -54,13 +54,15 @@ pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement
     statement
 }
 
-/// Removes the entries of a table that can wait until nothing else is due.
+/// Removes the entries of a table that can wait until nothing else is due, and that nobody has leased:
+/// who waited for a batch could have what it waits for.
 pub fn remove_waiting(source: u32) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
-         AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity'"
+        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+             SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
+             AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED)"
     ));
     statement
 }
@@ -185,12 +187,14 @@ pub fn keep(remainder: &Remainder) -> Statement {
     statement
 }
 
-/// Removes all entries of a table.
+/// Removes all entries of a table that nobody has leased.
 pub fn remove_source(source: u32) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid"
+        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+             SELECT q.id FROM vector_tools.queue AS q \
+             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid FOR UPDATE SKIP LOCKED)"
     ));
     statement
 }

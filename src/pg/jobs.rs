@@ -126,6 +126,8 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match lock_companions(relation) {
         Ok(searched) => run_rows(&searched, &keys)?,
+        // It was ended while this waited.
+        Err(Error::NotSearched { .. }) => vec![Outcome::Gone; jobs.len()],
         Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
     };
     let source = relation.oid();

@@ -320,16 +320,20 @@ fn lock_both(live: &SearchedTable, other: &SearchedTable) {
     ));
 }
 
-/// Keeps writers of the source away, and everyone from companions that are dropped or renamed. Dropping
+/// Keeps writers of the source away, and everyone from companions that are dropped or altered. Dropping
 /// one takes the source for itself, too.
-fn lock_source(searched: &Searched, drops: &[Role], renamed: Option<&QualifiedName>) -> Result<()> {
+pub(super) fn lock_source(
+    searched: &Searched,
+    drops: &[Role],
+    altered: Option<&QualifiedName>,
+) -> Result<()> {
     let source = &searched.table.source;
     let mut companions: Vec<String> = Vec::new();
     for role in drops {
         companions.extend(find_shadow(searched, *role)?.map(|(_, name)| name.to_string()));
     }
     let mode = if companions.is_empty() { "SHARE ROW EXCLUSIVE" } else { "ACCESS EXCLUSIVE" };
-    companions.extend(renamed.map(QualifiedName::to_string));
+    companions.extend(altered.map(QualifiedName::to_string));
     let mut statements = format!("LOCK TABLE {source} IN {mode} MODE");
     if !companions.is_empty() {
         statements.push_str(&format!("; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", companions.join(", ")));

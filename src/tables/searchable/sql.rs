@@ -383,11 +383,10 @@ fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
         return Ok(false);
     }
     pgrx::notice!("table {source}: {}", changes.words.join("; "));
+    // Batches that are under way end first, and none begins with what was asked for before.
+    let exclusive = format!("LOCK TABLE {source}, {} IN ACCESS EXCLUSIVE MODE", table.companion);
+    patient_lock::lock(&exclusive);
     if changes.is_for_rows {
-        // Batches that are under way end first, and none begins with what was asked for before. In the
-        // order in which a statement in sync mode locks them.
-        execute(&format!("LOCK TABLE {source} IN SHARE ROW EXCLUSIVE MODE"));
-        execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.companion));
         // Its chunks would be of what the table was.
         model_sql::drop_shadow(before, Role::Previous)?;
         table.options.previous = None;
