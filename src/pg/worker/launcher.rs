@@ -57,6 +57,9 @@ pub extern "C-unwind" fn launch_embedding_workers(_argument: pg_sys::Datum) {
             break;
         }
     }
+    // With any other code PostgreSQL would take it for done, and not start it again after pg_terminate_backend().
+    // SAFETY: the end of the process, outside of any transaction.
+    unsafe { pg_sys::proc_exit(1) }
 }
 
 /// Has all databases looked at, those that are gone forgotten.
