@@ -74,6 +74,11 @@ RETURNS TABLE (
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'run_embedding_batch_wrapper';
 COMMENT ON FUNCTION vector_tools.run_embedding_batch IS 'embeds queued rows of one table of the caller''s, as one batch; no row where none is due';
 
+-- Behind run_embedding_jobs, so that what it was called for is done when it returns.
+CREATE FUNCTION vector_tools.wait_for_embedding(source regclass DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'wait_for_embedding_wrapper';
+COMMENT ON FUNCTION vector_tools.wait_for_embedding IS 'waits a moment where a worker or another session embeds rows of the caller''s tables; false where nobody does';
+
 -- Every batch is committed. Names and operators are qualified, since a procedure that commits cannot set search_path.
 CREATE PROCEDURE run_embedding_jobs(max_seconds double precision DEFAULT NULL, source regclass DEFAULT NULL)
 LANGUAGE plpgsql AS $$
@@ -87,10 +92,13 @@ DECLARE
 BEGIN
     LOOP
         SELECT b.* INTO batch FROM vector_tools.run_embedding_batch(source) AS b;
-        EXIT WHEN NOT FOUND;
+        IF FOUND THEN
+            embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
+            failed := failed OPERATOR(pg_catalog.+) batch.failed;
+        ELSE
+            EXIT WHEN NOT vector_tools.wait_for_embedding(source);
+        END IF;
         COMMIT;
-        embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
-        failed := failed OPERATOR(pg_catalog.+) batch.failed;
         seconds := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began);
         IF (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told) OPERATOR(pg_catalog.>=) '5 seconds'::pg_catalog.interval THEN
             RAISE NOTICE '% rows embedded, % failed', embedded, failed;

@@ -178,7 +178,7 @@ def measure_update(server, scale):
 
 def measure_queue(server, scale):
     """The queue, driven by some sessions, beside a plain loop of as many sessions around the same model."""
-    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(4096)
+    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(2048)
     turns = 1 if scale.all_documents else max(2, scale.turns // 2)
     for drivers in (1, 2):
         for index_kind in ("none", "hnsw"):

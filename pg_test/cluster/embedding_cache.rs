@@ -82,7 +82,7 @@ fn a_model_that_is_registered_anew_finds_nothing_of_the_one_before() {
     assert_eq!(session.text(UNTRUE), "0");
 }
 
-/// Trust 15: two transactions with the same texts, and one that makes room.
+// trust 15
 #[test]
 fn nobody_waits_for_it() {
     let (database, mut session) = with_docs("cache_waiting");
@@ -143,6 +143,7 @@ fn it_stays_within_its_bounds_and_forgets_what_was_not_used() {
     assert_eq!(session.text(UNTRUE), "0");
 }
 
+// trust 4
 #[test]
 fn it_is_for_nobody_to_read() {
     let (database, mut session) = with_docs("cache_rights");

@@ -144,3 +144,23 @@ fn rows_behind_large_ones_stay_in_their_entry() {
     assert_eq!(session.rows(QUEUED), [""; 0]);
     assert_eq!(session.text("SELECT count(*) FROM docs_search"), "7");
 }
+
+#[test]
+fn a_key_that_is_written_otherwise_is_the_same_row() {
+    let database = Database::with_extension("entries_keys");
+    let mut session = database.connect();
+    session.run(
+        "CREATE TABLE docs (id numeric PRIMARY KEY, title text, body text);
+         INSERT INTO docs VALUES (1.0, 'pumps', 'the pump lost pressure');
+         SELECT enable_search('docs', ARRAY['title', 'body']);
+         UPDATE docs SET id = 1.00",
+    );
+    assert_eq!(session.rows(QUEUED), ["1.0"]);
+    drain(&mut session);
+    assert_eq!(session.text("SELECT row_id FROM docs_search"), "1.00");
+    assert_eq!(session.text(UNTRUE), "0");
+    session.run("UPDATE docs SET id = 2");
+    assert_eq!(session.rows(QUEUED), ["2"]);
+    drain(&mut session);
+    assert_eq!(session.rows("SELECT row_id FROM docs_search"), ["2"]);
+}

@@ -10,7 +10,7 @@ use crate::dump;
 use crate::models::Folder;
 use crate::names::{hostile_names, quoted};
 use crate::pipeline::{CREATE, ENABLE, drain};
-use crate::process::wait_until;
+use crate::process::{Ending, wait_until};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -22,15 +22,6 @@ const FINISH: &str = "SELECT finish_search_model('docs')";
 const BACK: &str = "SELECT rollback_search_model('docs')";
 const MODELS: &str = "SELECT model, next_model, previous_model FROM vector_tools.searched_tables";
 const DRIFT: &str = "SELECT role, model, is_current, rows FROM vector_tools.search_drift ORDER BY role";
-
-/// Ends the threads of a test whichever way it ends.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Rows whose chunks in a companion are not those of their content under a model.
 fn untrue(companion: &str, model: &str) -> String {

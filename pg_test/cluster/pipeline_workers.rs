@@ -284,7 +284,7 @@ fn the_extension_can_be_dropped_beside_a_worker() {
     settled(&mut session);
 }
 
-// trust 1, 2
+// trust 6
 #[test]
 fn what_a_table_brings_along_runs_as_its_owner() {
     let server = server("test-workers-rights", &[]);

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use super::{Category, statements};
 use crate::error::{Error, Result};
-use crate::pg::jobs::run_queued_batch;
+use crate::pg::jobs::{run_queued_batch, wait_for_others};
 use crate::pg::queue::{self, with_rights_of_queue};
 use crate::pg::report::OrReport;
 use crate::pg::trigger_call::TriggerCall;
@@ -47,6 +47,11 @@ fn run_embedding_batch(
         let (embedded, chunks) = report.embedded;
         (report.source, embedded, chunks, report.unchanged, report.gone, report.postponed, report.failed)
     }))
+}
+
+#[pg_extern(sql = false)]
+fn wait_for_embedding(source: Option<pg_sys::Oid>) -> bool {
+    wait_for_others(source).or_report()
 }
 
 fn rows_asked_for(max_rows: Option<i32>) -> Result<usize> {

@@ -100,7 +100,7 @@ pub fn lease(source: u32, most: usize) -> Statement {
     let most = statement.bind(Parameter::Integer(most as i64));
     statement.push(format_args!(
         "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
-             CASE WHEN q.sqlstate IN ('{DIED}', '{OVERDUE}') THEN q.attempts ELSE 0 END \
+             CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END \
          FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
          AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"

@@ -16,6 +16,7 @@ use super::queue::{self, enqueue_keys, lease_again, lease_entries, with_rights_o
 use super::searched_tables::{self, Searched};
 use super::spi::{self, Row};
 use super::subtransaction::attempt;
+use super::waiting::wait_a_while;
 use super::{catalog, flights, rights, search_index, worker};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
@@ -29,6 +30,9 @@ use crate::search::Statement;
 use crate::tables::searchable::SearchedTable;
 use crate::tables::searchable::options::{Chunking, Mode};
 use crate::tables::searchable::statements::{NewChunk, NewRow};
+
+/// How long a session waits for others before it looks again.
+const OTHERS_WAIT: Duration = Duration::from_millis(20);
 
 /// What a batch has done.
 #[derive(Debug, Clone, Default)]
@@ -139,10 +143,30 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
         if let Some(searched) = searched {
-            search_index::create_when_filled(&searched)?;
+            // The time an index takes is no row's fault.
+            worker::without_limit(|| search_index::create_when_filled(&searched))?;
         }
     }
     Ok(report)
+}
+
+/// Waits a moment where rows are due that this session could not lease, since others have them; `false` where
+/// there are none.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
+    let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+    for table in due.into_iter().flatten() {
+        let Ok(relation) = catalog::open_table(table) else { continue };
+        let is_meant = source.is_none_or(|source| source == table) && rights::is_owner(&relation);
+        if is_meant && searched_tables::find(&relation)?.is_some() {
+            drop(relation);
+            wait_a_while(OTHERS_WAIT);
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Notes of the rows of one process that died, of `source` where it is given, that they have failed; `None`

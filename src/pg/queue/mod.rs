@@ -134,8 +134,8 @@ pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> (Vec<Entry>, usiz
             let most_of_entry = size_under_suspicion(most_rows, suspicion);
             if entries.is_empty() {
                 most = most_of_entry;
-            } else if most_of_entry < most {
-                // Its rows are tried without these.
+            } else if most_of_entry != most {
+                // Rows under suspicion are tried without others, which they would take along.
                 return false;
             }
             rows += entry.keys.len();

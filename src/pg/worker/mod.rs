@@ -42,7 +42,7 @@ mod start;
 mod transaction;
 
 pub use launcher::register_launcher;
-pub use signals::{is_overdue, is_worker};
+pub use signals::{is_overdue, is_worker, without_limit};
 pub use start::{note_commit_of_prepared, note_queued, watch_commits};
 
 use crate::jobs::due_files::DueFiles;

@@ -99,6 +99,15 @@ pub fn in_batch<T>(most: Option<Duration>, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Runs a part of a batch that takes as long as it takes; it is cancelled all the same when the worker is told to
+/// stop.
+pub fn without_limit<T>(work: impl FnOnce() -> T) -> T {
+    let left = TICKS_LEFT.swap(NEVER, Ordering::Relaxed);
+    let result = work();
+    TICKS_LEFT.store(left, Ordering::Relaxed);
+    result
+}
+
 unsafe extern "C-unwind" fn on_terminate(_signal: i32) {
     IS_STOPPING.store(true, Ordering::Relaxed);
     if IS_IN_BATCH.load(Ordering::Relaxed) {
