@@ -378,7 +378,7 @@ fn writers_drivers_and_changes_at_once() {
                 ));
             }
         });
-        for (model, other) in [(NEW, OLD), (OLD, NEW), (NEW, OLD)] {
+        for (model, other) in [(NEW, OLD), (OLD, NEW)] {
             session.run(&format!("SELECT set_search_model('docs', '{model}')"));
             wait_until("the change is complete", || session.try_rows(FINISH).is_ok());
             session.run(BACK);
@@ -390,7 +390,7 @@ fn writers_drivers_and_changes_at_once() {
         drain(&mut session);
     }
     assert_eq!(session.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
-    assert_eq!(session.text(&untrue("docs_search", NEW)), "0");
+    assert_eq!(session.text(&untrue("docs_search", OLD)), "0");
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn partitions_keys_of_several_columns_and_hostile_names() {
 /// Trust 11: the server goes down in the middle of a change, and it is taken up.
 #[test]
 fn a_crash_in_the_middle_loses_nothing() {
-    let server = Server::start("test-change-crash", &[]);
+    let server = Server::start("test-change-crash", &[("vector_tools.max_workers", "0")]);
     make_template(&server);
     let database = Database::with_extension_on(&server, "change_crash");
     let mut session = database.connect();
@@ -499,6 +499,8 @@ fn a_crash_in_the_middle_loses_nothing() {
     assert!(killed.is_ok_and(|status| status.success()), "expected the driver {pid} to be there");
     assert!(running.join().expect("the thread only runs a statement"), "expected the driver to be gone");
     let connection = server.connection(&database.name, "postgres");
+    // Until the server notices, it still takes connections, which go down with it.
+    wait_until("the server ends all sessions", || session.try_rows("SELECT 1").is_err());
     wait_until("the server is back", || postgres::Client::connect(&connection, postgres::NoTls).is_ok());
     session = database.connect();
     assert_eq!(session.text(MODELS), format!("{OLD}|{NEW}|∅"));

@@ -307,6 +307,9 @@ fn renew(source: pg_sys::Oid) -> Result<usize> {
         }
     } else {
         enqueue_with(source, &keys, Urgency::Usual);
+        if table.options.mode == Mode::Async {
+            worker::note_queued();
+        }
     }
     Ok(keys.len())
 }
