@@ -178,7 +178,7 @@ def measure_update(server, scale):
 
 def measure_queue(server, scale):
     """The queue, driven by some sessions, beside a plain loop of as many sessions around the same model."""
-    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(2048)
+    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(1024)
     turns = 1 if scale.all_documents else max(2, scale.turns // 2)
     for drivers in (1, 2):
         for index_kind in ("none", "hnsw"):
@@ -194,7 +194,7 @@ def measure_queue(server, scale):
                 sides = ["queue", "loop"] if turn % 2 else ["loop", "queue"]
                 for side in sides:
                     began = time.perf_counter()
-                    run_together(server, [queue_sql() if side == "queue" else loop_sql(number, drivers)
+                    run_together(server, ["CALL run_embedding_jobs()" if side == "queue" else loop_sql(number, drivers)
                                           for number in range(drivers)])
                     found[side].append(count / (time.perf_counter() - began))
                 left = server.rows("SELECT count(*) FILTER (WHERE embedding IS NULL), count(*) FROM docs_search")[0]
@@ -209,11 +209,6 @@ def measure_queue(server, scale):
 def sessions(count):
     """Words for a number of sessions."""
     return "1 session" if count == 1 else f"{count} sessions"
-
-
-def queue_sql():
-    """Embeds what is queued, without what is printed."""
-    return "SET client_min_messages = error; CALL run_embedding_jobs()"
 
 
 def loop_sql(number, drivers):
@@ -232,7 +227,9 @@ def loop_sql(number, drivers):
 
 def run_together(server, statements):
     """Runs statements in sessions of their own at the same time."""
-    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", server.connection, "-c"]
+    # Apart from one another, since a procedure commits only where it is called alone.
+    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", server.connection,
+               "-c", "SET client_min_messages = error", "-c"]
     running = [subprocess.Popen([*command, sql], env=as_server_user.environment(), stdout=subprocess.DEVNULL)
                for sql in statements]
     assert not any([one.wait() for one in running]), "a session failed"
