@@ -74,6 +74,11 @@ RETURNS TABLE (
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'run_embedding_batch_wrapper';
 COMMENT ON FUNCTION vector_tools.run_embedding_batch IS 'embeds queued rows of one table of the caller''s, as one batch; no row where none is due';
 
+-- Behind run_embedding_jobs, so that what it was called for is done when it returns.
+CREATE FUNCTION vector_tools.wait_for_embedding(source regclass DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'wait_for_embedding_wrapper';
+COMMENT ON FUNCTION vector_tools.wait_for_embedding IS 'waits a moment where a worker or another session embeds rows of the caller''s tables; false where nobody does';
+
 -- Every batch is committed. Names and operators are qualified, since a procedure that commits cannot set search_path.
 CREATE PROCEDURE run_embedding_jobs(max_seconds double precision DEFAULT NULL, source regclass DEFAULT NULL)
 LANGUAGE plpgsql AS $$
@@ -87,10 +92,13 @@ DECLARE
 BEGIN
     LOOP
         SELECT b.* INTO batch FROM vector_tools.run_embedding_batch(source) AS b;
-        EXIT WHEN NOT FOUND;
+        IF FOUND THEN
+            embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
+            failed := failed OPERATOR(pg_catalog.+) batch.failed;
+        ELSE
+            EXIT WHEN NOT vector_tools.wait_for_embedding(source);
+        END IF;
         COMMIT;
-        embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
-        failed := failed OPERATOR(pg_catalog.+) batch.failed;
         seconds := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began);
         IF (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told) OPERATOR(pg_catalog.>=) '5 seconds'::pg_catalog.interval THEN
             RAISE NOTICE '% rows embedded, % failed', embedded, failed;
@@ -132,7 +140,9 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
        END AS chunking,
        o.options OPERATOR(pg_catalog.->>) 'text_configuration' AS text_configuration,
        o.options OPERATOR(pg_catalog.->>) 'storage' AS storage,
-       o.options OPERATOR(pg_catalog.->>) 'index_kind' AS index_kind
+       o.options OPERATOR(pg_catalog.->>) 'index_kind' AS index_kind,
+       CASE WHEN x.has_next THEN o.options OPERATOR(pg_catalog.->>) 'next' END AS next_model,
+       CASE WHEN x.has_previous THEN o.options OPERATOR(pg_catalog.->>) 'previous' END AS previous_model
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -155,6 +165,12 @@ LEFT JOIN pg_catalog.pg_constraint AS f
  AND f.contype OPERATOR(pg_catalog.=) 'f'
  AND f.conname OPERATOR(pg_catalog.=) 'vector_tools_search'
  AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.bool_or(k.conname OPERATOR(pg_catalog.=) 'vector_tools_search_next'), false) AS has_next,
+           coalesce(pg_catalog.bool_or(k.conname OPERATOR(pg_catalog.=) 'vector_tools_search_previous'), false) AS has_previous
+    FROM pg_catalog.pg_constraint AS k
+    WHERE k.confrelid OPERATOR(pg_catalog.=) t.tgrelid AND k.contype OPERATOR(pg_catalog.=) 'f'
+) AS x
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'queue_row'
   AND a.arguments[2] OPERATOR(pg_catalog.=) 'content'
@@ -170,6 +186,8 @@ COMMENT ON COLUMN vector_tools.searched_tables.chunking IS 'how rows become chun
 COMMENT ON COLUMN vector_tools.searched_tables.text_configuration IS 'how words are read; NULL where a column says it';
 COMMENT ON COLUMN vector_tools.searched_tables.storage IS 'the type of the vectors';
 COMMENT ON COLUMN vector_tools.searched_tables.index_kind IS 'the index by distance';
+COMMENT ON COLUMN vector_tools.searched_tables.next_model IS 'the model that a change under way leads to';
+COMMENT ON COLUMN vector_tools.searched_tables.previous_model IS 'the model whose vectors are kept for going back';
 GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
 
 -- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion.
@@ -236,9 +254,14 @@ COMMENT ON COLUMN vector_tools.embedding_errors.enqueued_at IS 'when the row was
 GRANT SELECT ON vector_tools.embedding_errors TO PUBLIC;
 
 -- Behind vector_tools.search_progress.
-CREATE FUNCTION vector_tools.count_search_rows(source regclass) RETURNS TABLE (total bigint, embedded bigint)
+CREATE FUNCTION vector_tools.count_search_rows(source regclass) RETURNS TABLE (
+    total bigint,
+    embedded bigint,
+    is_estimated boolean,
+    next_embedded bigint
+)
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1 AS 'MODULE_PATHNAME', 'count_search_rows_wrapper';
-COMMENT ON FUNCTION vector_tools.count_search_rows IS 'rows of a searchable table, and those with chunks; nothing where the caller may not read them all';
+COMMENT ON FUNCTION vector_tools.count_search_rows IS 'rows of a searchable table, and those with chunks, large numbers estimated; nothing where the caller may not read them all';
 
 CREATE VIEW vector_tools.search_progress AS
 SELECT s.source AS table_name,
@@ -255,22 +278,32 @@ SELECT s.source AS table_name,
        CASE
            WHEN n.total IS NOT NULL AND r.rate OPERATOR(pg_catalog.>) 0
            THEN pg_catalog.date_trunc('second',
-                    (w.pending OPERATOR(pg_catalog./) r.rate) OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval)
+                    ((w.pending OPERATOR(pg_catalog.+) w.next_pending) OPERATOR(pg_catalog./) r.rate) OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval)
        END AS eta,
        CASE WHEN n.total IS NOT NULL THEN w.oldest END AS oldest_pending,
        CASE
            WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE')
            THEN (SELECT q.last_error FROM vector_tools.queue AS q
                  WHERE q.source OPERATOR(pg_catalog.=) s.source AND q.category IS NOT NULL ORDER BY q.id DESC LIMIT 1)
-       END AS last_error
+       END AS last_error,
+       n.is_estimated,
+       s.next_model,
+       n.next_embedded,
+       CASE WHEN n.next_embedded IS NOT NULL THEN w.next_pending END AS next_pending
 FROM vector_tools.searched_tables AS s
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source::pg_catalog.oid
 LEFT JOIN LATERAL vector_tools.count_search_rows(s.source) AS n ON true
 CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE q.category IS NULL), 0) AS pending,
+    SELECT coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE d.is_pending), 0) AS pending,
+           coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE d.can_wait), 0) AS next_pending,
            coalesce(pg_catalog.sum(pg_catalog.array_length(q.keys, 1)) FILTER (WHERE q.category IS NOT NULL), 0) AS failed,
-           pg_catalog.min(q.enqueued_at) FILTER (WHERE q.category IS NULL) AS oldest
+           pg_catalog.min(q.enqueued_at) FILTER (WHERE d.is_pending) AS oldest
     FROM vector_tools.queue AS q
+    -- What waits until nothing else is due is due at infinity.
+    CROSS JOIN LATERAL (
+        SELECT q.category IS NULL AND q.next_try OPERATOR(pg_catalog.<) 'infinity' AS is_pending,
+               q.category IS NULL AND q.next_try OPERATOR(pg_catalog.=) 'infinity' AS can_wait
+    ) AS d
     WHERE q.source OPERATOR(pg_catalog.=) s.source
 ) AS w
 CROSS JOIN LATERAL (
@@ -284,7 +317,7 @@ CROSS JOIN LATERAL (
 ) AS r;
 COMMENT ON VIEW vector_tools.search_progress IS 'how far the embedding of each searchable table is; NULL where the caller may not read the table';
 COMMENT ON COLUMN vector_tools.search_progress.table_name IS 'the table';
-COMMENT ON COLUMN vector_tools.search_progress.total IS 'its rows, counted';
+COMMENT ON COLUMN vector_tools.search_progress.total IS 'its rows';
 COMMENT ON COLUMN vector_tools.search_progress.embedded IS 'rows that have chunks, true or stale';
 COMMENT ON COLUMN vector_tools.search_progress.stale IS 'rows whose chunks wait to be renewed, as far as the queue tells';
 COMMENT ON COLUMN vector_tools.search_progress.pending IS 'rows in the queue that have not failed; one that was queued twice counts twice';
@@ -293,4 +326,8 @@ COMMENT ON COLUMN vector_tools.search_progress.rows_per_second IS 'rows embedded
 COMMENT ON COLUMN vector_tools.search_progress.eta IS 'time until nothing is pending, at that rate';
 COMMENT ON COLUMN vector_tools.search_progress.oldest_pending IS 'when the oldest pending row was queued';
 COMMENT ON COLUMN vector_tools.search_progress.last_error IS 'message of the newest failure, for the owner';
+COMMENT ON COLUMN vector_tools.search_progress.is_estimated IS 'whether there are so many rows that they are estimated, not counted';
+COMMENT ON COLUMN vector_tools.search_progress.next_model IS 'the model that a change under way leads to';
+COMMENT ON COLUMN vector_tools.search_progress.next_embedded IS 'rows that are embedded with it';
+COMMENT ON COLUMN vector_tools.search_progress.next_pending IS 'rows in the queue that are still to be, and wait until no other row is due';
 GRANT SELECT ON vector_tools.search_progress TO PUBLIC;

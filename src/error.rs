@@ -164,6 +164,16 @@ pub enum Error {
     CompanionNotOwned { table: String, companion: String },
     #[error("relation {relation} already exists and is not the companion of table {table}")]
     CompanionExists { relation: String, table: String },
+    #[error("a column that searches of table {table} read is gone")]
+    SearchedColumnGone { table: String },
+    #[error("a change of the model of table {table} is under way")]
+    ModelChangeUnderWay { table: String, next: String },
+    #[error("no change of the model of table {table} is under way")]
+    NoModelChange { table: String },
+    #[error("the change of the model of table {table} is not complete")]
+    ModelChangeIncomplete { table: String, model: String, behind: i64, rows: i64 },
+    #[error("there is nothing to go back to for table {table}")]
+    NoPreviousModel { table: String },
     #[error("row {key} of table {table} could not be embedded")]
     RowNotEmbedded { key: String, table: String, sqlstate: String, reason: String },
 
@@ -545,6 +555,40 @@ impl Error {
                 "42P07",
                 None,
                 Some("Rename that relation, or move it to another schema.".into()),
+            ),
+            SearchedColumnGone { table } => (
+                "55000",
+                Some("It was dropped together with the trigger that watched it.".into()),
+                Some(format!(
+                    "Call enable_search({0}, content => ARRAY[…]) with columns that are there, or disable_search({0}).",
+                    Literal(table)
+                )),
+            ),
+            ModelChangeUnderWay { table, next } => (
+                "55000",
+                Some(format!("Its rows are being embedded with \"{next}\".")),
+                Some(format!(
+                    "Call finish_search_model({0}) or rollback_search_model({0}) first.",
+                    Literal(table)
+                )),
+            ),
+            NoModelChange { table } => (
+                "55000",
+                None,
+                Some(format!("Begin one with set_search_model({}, 'model').", Literal(table))),
+            ),
+            ModelChangeIncomplete { table, model, behind, rows } => (
+                "55000",
+                Some(format!("Of {rows} rows that searches find, {behind} are not embedded with \"{model}\" yet.")),
+                Some(format!(
+                    "CALL run_embedding_jobs(), see vector_tools.embedding_errors, and call set_search_model({}, {}) again if neither helps.",
+                    Literal(table), Literal(model)
+                )),
+            ),
+            NoPreviousModel { table } => (
+                "55000",
+                Some("No change of its model is under way, and no vectors of another model are kept.".into()),
+                Some(format!("Change the model with set_search_model({}, 'model').", Literal(table))),
             ),
             RowNotEmbedded { sqlstate, reason, .. } => (
                 known_sqlstate(sqlstate),

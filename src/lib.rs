@@ -37,11 +37,12 @@ mod extension {
         name = "pipeline",
         requires = ["schema", "views", "memories"]
     );
+    extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
     extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["schema"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 
-    /// Runs when a session or the postmaster loads the library: settings and a cache callback,
-    /// nothing else. ONNX Runtime is not touched before the first embedding.
+    /// Runs when a session or the postmaster loads the library: settings, callbacks and, in the postmaster,
+    /// the launcher's registration, nothing else. ONNX Runtime is not touched before the first embedding.
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         crate::pg::settings::define();
@@ -50,6 +51,8 @@ mod extension {
         crate::pg::audit::watch();
         crate::pg::searched_tables::watch();
         crate::pg::statements::watch_statements();
+        crate::pg::worker::watch_commits();
+        crate::pg::worker::register_launcher();
     }
 }
 

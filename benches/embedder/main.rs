@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --no-default-features --bench embedder -- [--model NAME] [--threads N] [--rounds N] [PART…]`
 
+mod ceiling;
 // The tests use more of both.
 #[allow(dead_code)]
 #[path = "../../pg_test/embedder/models.rs"]
@@ -10,6 +11,7 @@ mod models;
 #[allow(dead_code)]
 #[path = "../../pg_test/embedder/process.rs"]
 mod process;
+mod questions;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex};
@@ -18,10 +20,9 @@ use std::time::{Duration, Instant};
 
 use models::{FP32, Registered, registered};
 use process::Process;
+use questions::question;
 use vector_tools::embedding::{Embedder, LocalEmbedder, Purpose};
 
-/// 13 tokens with all-MiniLM-L6-v2.
-const QUERY: &str = "how do I remove a package together with its configuration files";
 const SESSIONS: usize = 16;
 /// Of one side, in one round.
 const PERIOD: Duration = Duration::from_secs(3);
@@ -68,6 +69,9 @@ fn main() {
     if wanted("memory") {
         memory(&settings);
     }
+    if wanted("ceiling") {
+        ceiling::measure(&settings);
+    }
 }
 
 /// One session and nothing else.
@@ -78,22 +82,34 @@ fn lone(settings: &Settings) {
     let mut local = settings.model.local(1);
     let (mut ours, mut theirs, mut differences) = (vec![], vec![], vec![]);
     for round in 0..settings.rounds * 100 {
+        let text = question(0, round);
         let (a, b) = if round % 2 == 0 {
-            let a = time(|| query(&mut shared));
-            (a, time(|| query(&mut local)))
+            let a = time(|| query(&mut shared, &text));
+            (a, time(|| query(&mut local, &text)))
         } else {
-            let b = time(|| query(&mut local));
-            (time(|| query(&mut shared)), b)
+            let b = time(|| query(&mut local, &text));
+            (time(|| query(&mut shared, &text)), b)
         };
         ours.push(a);
         theirs.push(b);
         differences.push(a - b);
     }
+    let text = question(0, 0);
+    let count = |embedder: &mut dyn Embedder| {
+        embedder.count_tokens(&text, &mut || Ok(())).expect("counted");
+    };
+    let mut trips: Vec<f64> = (0..settings.rounds * 100)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(1));
+            time(|| count(&mut shared)) - time(|| count(&mut local))
+        })
+        .collect();
     println!(
-        "lone query: shared {:.3} ms, own {:.3} ms, paired difference {:+.3} ms",
+        "lone query: shared {:.3} ms, own {:.3} ms, paired difference {:+.3} ms, of which there and back {:.3} ms",
         median(&mut ours),
         median(&mut theirs),
-        median(&mut differences)
+        median(&mut differences),
+        median(&mut trips)
     );
 }
 
@@ -105,18 +121,18 @@ fn sessions(settings: &Settings) {
     let (mut rates, mut p99s, mut costs) = ([vec![], vec![]], [vec![], vec![]], [vec![], vec![]]);
     for _ in 0..settings.rounds {
         let used = cpu_seconds(process.id());
-        let shared = crowd(SESSIONS, &|_, ready| {
+        let shared = crowd(SESSIONS, &|number, ready| {
             let mut client = process.client();
             let mut shared = client.embedder(&settings.model.record, &settings.model.source).expect("opened");
             ready.wait();
-            queries_until(&mut shared, Instant::now() + PERIOD, None)
+            queries_until(&mut shared, number, Instant::now() + PERIOD, None)
         });
         costs[0].push((cpu_seconds(process.id()) - used) * 1000.0 / shared.len() as f64);
         let used = cpu_seconds(std::process::id());
         let own = crowd(SESSIONS, &|number, ready| {
             let mut local = locals[number].lock().expect("no thread has panicked");
             ready.wait();
-            queries_until(&mut *local, Instant::now() + PERIOD, None)
+            queries_until(&mut *local, number, Instant::now() + PERIOD, None)
         });
         costs[1].push((cpu_seconds(std::process::id()) - used) * 1000.0 / own.len() as f64);
         for (side, mut times) in [shared, own].into_iter().enumerate() {
@@ -182,7 +198,7 @@ fn mixed(settings: &Settings) {
     let (mut idle, mut p50, mut p99, mut ratios, mut rates) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..settings.rounds {
         let pause = Some(Duration::from_millis(2));
-        let mut alone = queries_until(&mut shared, Instant::now() + PERIOD, pause);
+        let mut alone = queries_until(&mut shared, 0, Instant::now() + PERIOD, pause);
         let over = AtomicBool::new(false);
         let (mut busy, embedded) = thread::scope(|scope| {
             let working = scope.spawn(|| {
@@ -197,7 +213,7 @@ fn mixed(settings: &Settings) {
                 count as f64 / began.elapsed().as_secs_f64()
             });
             thread::sleep(Duration::from_millis(300));
-            let times = queries_until(&mut shared, Instant::now() + PERIOD * 2, pause);
+            let times = queries_until(&mut shared, 0, Instant::now() + PERIOD * 2, pause);
             over.store(true, Relaxed);
             (times, working.join().expect("the bulk job goes on"))
         });
@@ -225,7 +241,7 @@ fn memory(settings: &Settings) {
     let mut clients: Vec<_> = (0..50).map(|_| process.client()).collect();
     for client in &mut clients {
         let mut shared = client.embedder(&settings.model.record, &settings.model.source).expect("opened");
-        query(&mut shared);
+        query(&mut shared, &question(0, 0));
     }
     let statistics = process.statistics();
     println!(
@@ -253,17 +269,23 @@ fn crowd(count: usize, session: &(dyn Fn(usize, &Barrier) -> Vec<f64> + Sync)) -
     })
 }
 
-fn queries_until(embedder: &mut dyn Embedder, until: Instant, pause: Option<Duration>) -> Vec<f64> {
+fn queries_until(
+    embedder: &mut dyn Embedder,
+    session: usize,
+    until: Instant,
+    pause: Option<Duration>,
+) -> Vec<f64> {
     let mut times = Vec::new();
     while Instant::now() < until {
-        times.push(time(|| query(embedder)));
+        let text = question(session, times.len());
+        times.push(time(|| query(embedder, &text)));
         pause.into_iter().for_each(thread::sleep);
     }
     times
 }
 
-fn query(embedder: &mut dyn Embedder) {
-    embedder.embed(&[QUERY], Purpose::Query, &mut || Ok(())).expect("embedded");
+fn query(embedder: &mut dyn Embedder, text: &str) {
+    embedder.embed(&[text], Purpose::Query, &mut || Ok(())).expect("embedded");
 }
 
 fn passages(embedder: &mut dyn Embedder, texts: &[&str]) {

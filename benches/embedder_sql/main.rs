@@ -3,15 +3,18 @@
 //! The sides take turns, so that a busy minute of the machine falls on both; each ratio is the
 //! median of the turns. `VECTOR_TOOLS_BENCH=quick` measures a small part, to see that everything runs, and
 //! `VECTOR_TOOLS_PART=queries,memory` some of the
-//! parts: queries, sessions, bulk, beside, memory, kills.
+//! parts: queries, sessions, bulk, beside, cancel, memory, kills.
 
 mod bulk;
+mod cancel;
 mod kills;
 mod memory;
 mod one_query;
 #[path = "../sql/paired.rs"]
 #[allow(dead_code, reason = "another bench uses more of it")]
 mod paired;
+#[path = "../embedder/questions.rs"]
+mod questions;
 #[allow(dead_code, reason = "the tests of the cluster use more of it")]
 #[path = "../../pg_test/cluster/server.rs"]
 mod server;
@@ -24,14 +27,10 @@ mod table;
 use std::fs;
 use std::thread::available_parallelism;
 
+use questions::question;
 use server::Server;
 use side::Side;
 use table::Table;
-
-/// A question of 13 tokens, the special ones included; one word is exchanged in each, because
-/// nothing that remembers its last question shall pass for fast.
-const QUESTION: &str = "how do I remove a package together with its configuration files";
-const WORDS: [&str; 8] = ["data", "log", "image", "music", "source", "library", "mail", "video"];
 
 /// The models, by their names here and in the extension.
 const MODELS: [(&str, &str); 2] = [("fp32", "all-MiniLM-L6-v2"), ("int8", "all-MiniLM-L6-v2-int8")];
@@ -52,12 +51,22 @@ struct Scale {
     texts: usize,
     /// How often the process is killed.
     kills: usize,
+    /// How often a call is stopped, in each of the ways.
+    stops: usize,
 }
 
-const FULL: Scale =
-    Scale { rounds: 40, first_calls: 15, sessions: 50, turns: 5, seconds: 3, texts: 500, kills: 100 };
+const FULL: Scale = Scale {
+    rounds: 40,
+    first_calls: 15,
+    sessions: 50,
+    turns: 5,
+    seconds: 3,
+    texts: 500,
+    kills: 100,
+    stops: 50,
+};
 const QUICK: Scale =
-    Scale { rounds: 5, first_calls: 3, sessions: 10, turns: 1, seconds: 1, texts: 200, kills: 5 };
+    Scale { rounds: 5, first_calls: 3, sessions: 10, turns: 1, seconds: 1, texts: 200, kills: 5, stops: 5 };
 
 /// Sessions that ask at once.
 const CLIENTS: usize = 16;
@@ -95,6 +104,9 @@ fn main() {
             bulk::measure_queries_beside(&server, &scale, model, &mut table);
         }
     }
+    if is_wanted("cancel") {
+        cancel::measure(&server, &scale, MODELS[1], &mut table);
+    }
     if is_wanted("memory") {
         memory::measure(&scale, MODELS[0], &mut table);
     }
@@ -104,9 +116,9 @@ fn main() {
     println!("\n{table}");
 }
 
-/// The questions of the queries.
+/// The questions of one session.
 fn questions() -> Vec<String> {
-    WORDS.iter().map(|word| QUESTION.replace("configuration", word)).collect()
+    (0..8).map(|number| question(0, number)).collect()
 }
 
 /// How many processes ran or wanted to, on average over the last minute.

@@ -120,7 +120,7 @@ fn a_table_that_looks_otherwise_is_not_adopted() {
 }
 
 /// A real model that gives 768 dimensions, as nomic-embed-text and its like do.
-fn doubled_model(folder: &Folder) -> String {
+pub fn doubled_model(folder: &Folder) -> String {
     let target = folder.path().join("doubled");
     let output = Command::new("python3")
         .current_dir(root())

@@ -22,7 +22,9 @@ pub struct Database<'server> {
 pub fn shared_server() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let server = Server::start("test-cluster", &[("max_connections", "100")]);
+        // What is queued stays queued until a test embeds it; tests of workers have servers of their own.
+        let settings = [("max_connections", "100"), ("vector_tools.max_workers", "0")];
+        let server = Server::start("test-cluster", &settings);
         make_template(&server);
         server
     })

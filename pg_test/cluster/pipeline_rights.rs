@@ -81,28 +81,6 @@ fn policies_of_the_table_hold_for_its_chunks() {
 }
 
 #[test]
-fn nobody_s_names_are_used_instead_of_the_server_s() {
-    let database = Database::with_extension("pipeline_shadows");
-    let mut session = database.connect();
-    crate::shadows::make_evil(&mut session);
-    session.run("CREATE TABLE public.docs (id int PRIMARY KEY, title text, body text, views int DEFAULT 0)");
-    session.run("INSERT INTO public.docs VALUES (1, 'pumps', 'the pump lost pressure'), (2, 'valves', 'a valve is leaking')");
-    session.run("SET search_path = evil, pg_catalog");
-    session.run("SELECT public.enable_search('public.docs', ARRAY['title', 'body'])");
-    session.run("CALL public.run_embedding_jobs()");
-    session.run("UPDATE public.docs SET body = 'a valve was leaking' WHERE id OPERATOR(pg_catalog.=) 2");
-    session.run("CALL public.run_embedding_jobs()");
-    assert_eq!(session.rows("SELECT id FROM public.hybrid_search('public.docs', 'leaking valve', 1)"), ["2"]);
-    session.run("SELECT * FROM vector_tools.search_progress; SELECT * FROM vector_tools.embedding_errors");
-    session.run("SELECT public.enable_search('public.docs', ARRAY['body'], mode => 'sync')");
-    session.run("RESET search_path");
-    assert_eq!(
-        session.rows("SELECT content FROM docs_search ORDER BY 1"),
-        ["a valve was leaking", "the pump lost pressure"]
-    );
-}
-
-#[test]
 fn a_dump_carries_chunks_triggers_and_queue() {
     let original = Database::with_extension("pipeline_dump");
     let mut session = original.connect();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a slow machine; only a hang reaches it.
@@ -13,6 +14,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(began.elapsed() < DEADLINE, "expected that {what}, within {} s", DEADLINE.as_secs());
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ends the threads of a test whichever way it ends.
+pub struct Ending<'a>(pub &'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

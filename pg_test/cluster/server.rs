@@ -33,8 +33,12 @@ impl Server {
 
     /// Starts a server on a data folder that is already there.
     #[allow(dead_code, reason = "the test docs shares this file")]
-    pub fn start_on(name: &str, data: &Path) -> Server {
-        Server::call_start(name, &["--data".to_owned(), data.display().to_string()])
+    pub fn start_on(name: &str, data: &Path, settings: &[(&str, &str)]) -> Server {
+        let mut arguments = vec!["--data".to_owned(), data.display().to_string()];
+        for (setting, value) in settings {
+            arguments.extend(["--set".to_owned(), format!("{setting}={value}")]);
+        }
+        Server::call_start(name, &arguments)
     }
 
     fn call_start(name: &str, arguments: &[String]) -> Server {

@@ -247,3 +247,25 @@ fn registering_resists_shadows() {
     session.run("SELECT public.drop_model('m')");
     session.fails("42704", "SELECT public.embed('anything', 'm')");
 }
+
+#[test]
+fn searchable_tables_resist_shadows() {
+    let database = Database::with_extension("pipeline_shadows");
+    let mut session = database.connect();
+    make_evil(&mut session);
+    session.run("CREATE TABLE public.docs (id int PRIMARY KEY, title text, body text, views int DEFAULT 0)");
+    session.run("INSERT INTO public.docs VALUES (1, 'pumps', 'the pump lost pressure'), (2, 'valves', 'a valve is leaking')");
+    session.run("SET search_path = evil, pg_catalog");
+    session.run("SELECT public.enable_search('public.docs', ARRAY['title', 'body'])");
+    session.run("CALL public.run_embedding_jobs()");
+    session.run("UPDATE public.docs SET body = 'a valve was leaking' WHERE id OPERATOR(pg_catalog.=) 2");
+    session.run("CALL public.run_embedding_jobs()");
+    assert_eq!(session.rows("SELECT id FROM public.hybrid_search('public.docs', 'leaking valve', 1)"), ["2"]);
+    session.run("SELECT * FROM vector_tools.search_progress; SELECT * FROM vector_tools.embedding_errors");
+    session.run("SELECT public.enable_search('public.docs', ARRAY['body'], mode => 'sync')");
+    session.run("RESET search_path");
+    assert_eq!(
+        session.rows("SELECT content FROM docs_search ORDER BY 1"),
+        ["a valve was leaking", "the pump lost pressure"]
+    );
+}

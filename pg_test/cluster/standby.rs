@@ -40,8 +40,8 @@ const STORE: &str = "SELECT create_vector_store('reg'); SELECT create_namespace(
     SELECT enable_audit('reg.vector_embeddings');
     SELECT upsert_document('reg', 'd', '00000000-0000-0000-0000-000000000001', ARRAY['a pump', 'a valve'], 'eu')";
 
-/// A standby of `primary` that has begun to stream.
-fn start_standby(primary: &Server, folder: &Folder) -> Server {
+/// A standby of `primary` that has begun to stream, called `name` (`test-…`).
+pub fn start_standby(primary: &Server, folder: &Folder, name: &str, settings: &[(&str, &str)]) -> Server {
     // The server's account makes the data folder, so it must be able to write here.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("its owner may open it");
     let data = folder.path().join("data");
@@ -57,7 +57,7 @@ fn start_standby(primary: &Server, folder: &Folder) -> Server {
         .expect("python3 is needed");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "expected pg_basebackup to succeed:\n{errors}");
-    Server::start_on("test-standby", &data)
+    Server::start_on(name, &data, settings)
 }
 
 // trust 18
@@ -70,7 +70,7 @@ fn a_standby_embeds_and_searches_read_only() {
     writer.run("SELECT create_domain_memories_table('health'); INSERT INTO health_memories (content) VALUES ('slept well')");
     writer.run(STORE);
     let folder = Folder::new();
-    let standby = start_standby(&primary, &folder);
+    let standby = start_standby(&primary, &folder, "test-standby", &[]);
     writer.run("INSERT INTO health_memories (content) VALUES ('ran five miles')");
 
     let mut reader = Session::open(&standby, "replicated", "postgres");

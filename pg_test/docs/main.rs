@@ -22,6 +22,8 @@ use blocks::{Block, Kind, sql_blocks, with_outputs};
 use psql::Psql;
 use server::{Server, root};
 
+/// What is queued waits for the example that embeds it.
+const SETTINGS: [(&str, &str); 1] = [("vector_tools.max_workers", "0")];
 const DEMO: &str = "examples/demo/run.py";
 
 fn main() -> ExitCode {
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         println!("no documentation to test");
         return ExitCode::SUCCESS;
     }
-    let site = Site { server: Server::start("test-docs", &[]), demo: OnceLock::new() };
+    let site = Site { server: Server::start("test-docs", &SETTINGS), demo: OnceLock::new() };
     let mut failures = 0;
     for (number, file) in files.iter().enumerate() {
         let name = name_in(&folder, file);

@@ -1,11 +1,12 @@
 //! The process gives the vectors that a session would compute itself, whoever else asks.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use vector_tools::embedding::{Embedder, Purpose};
 
 use crate::models::{FP32, INT8, registered};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 
 /// Texts of many lengths, from one word to more than a model reads.
 pub fn texts(count: usize) -> Vec<String> {
@@ -102,6 +103,37 @@ fn sessions_at_once_get_the_vectors_of_a_session_alone() {
                 }
             });
         }
+    });
+}
+
+#[test]
+fn the_same_question_of_many_sessions_runs_once() {
+    let Some(model) = registered("the_same_question_of_many_sessions", INT8) else { return };
+    let process = Process::start(&model.library, &["--threads", "1"]);
+    let question = "what is asked by all";
+    let mut local = model.local(1);
+    let tokens = local.tokenize(question).expect("tokenized").len() as u64;
+    let expected = local.embed(&[question], Purpose::Query, &mut || Ok(())).expect("embedded");
+    let answers = AtomicU64::new(0);
+    wait_until("one run answers several sessions", || {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut session = process.client();
+                    let mut shared = session.embedder(&model.record, &model.source).expect("the model opens");
+                    for _ in 0..10 {
+                        let vectors =
+                            shared.embed(&[question], Purpose::Query, &mut || Ok(())).expect("embedded");
+                        assert!(difference(vectors.vector(0), expected.vector(0)) <= 1e-5);
+                        answers.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        let counted = &process.statistics().models[0];
+        assert_eq!((counted.requests, counted.texts), (answers.load(Relaxed), answers.load(Relaxed)));
+        // All questions are of the same length, so that none is padded.
+        (counted.batch_tokens < counted.texts * tokens).then_some(())
     });
 }
 

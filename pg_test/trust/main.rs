@@ -10,7 +10,7 @@ const DOCUMENT: &str = "docs/trust.md";
 const START: &str = "## Tests by number\n";
 
 /// What must hold, by its number; each has a test.
-const PROMISES: [(u32, &str); 25] = [
+const PROMISES: [(u32, &str); 26] = [
     (1, "rights: every object has the expected ones, and PUBLIC creates nothing"),
     (2, "no function runs with the rights of its owner"),
     (3, "hostile names stay names, or are refused"),
@@ -19,15 +19,16 @@ const PROMISES: [(u32, &str); 25] = [
     (6, "a hostile search_path and objects in pg_temp change nothing"),
     (7, "objects that were there before CREATE EXTENSION are not adopted"),
     (8, "a cancel or a timeout ends what runs, and the session goes on"),
-    (9, "a terminated session takes no other with it"),
+    (9, "a terminated session takes no other with it, and a shutdown loses no work"),
     (10, "an embedding process or a worker that is killed takes nothing with it"),
+    (11, "a server that crashes at any point has every row embedded or queued afterwards"),
     (12, "many short sessions do no harm"),
     (13, "no threads in the postmaster, nor in a session before it embeds"),
     (14, "memory does not grow with the texts"),
     (15, "writers, deletes, changes of tables and VACUUM at once: no deadlock, no row lost or doubled"),
     (16, "dump and restore, by a superuser and by an ordinary owner: all is equal, nothing doubled"),
     (17, "ALTER EXTENSION UPDATE gives what CREATE EXTENSION gives"),
-    (18, "a standby and read-only transactions search, and refuse changes"),
+    (18, "a standby and read-only transactions search, and refuse changes; workers wake after promotion"),
     (19, "applied rows are neither embedded nor audited again, and are when asked"),
     (
         20,

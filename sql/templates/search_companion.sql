@@ -28,10 +28,7 @@ COMMENT ON COLUMN {companion}.model IS 'the model of the embedding';
 COMMENT ON COLUMN {companion}.embedding IS 'NULL where there is nothing to embed: blank text, or a parent of chunks';
 COMMENT ON COLUMN {companion}.lexemes IS 'its words; NULL where the embedding is';
 
-CREATE INDEX {lexemes_index} ON {companion} USING gin (lexemes);
+CREATE INDEX ON {companion} USING gin (lexemes);
 
--- Whoever may read the key and all content columns of a row may read its chunks; for others the policy itself fails.
 ALTER TABLE {companion} ENABLE ROW LEVEL SECURITY;
-CREATE POLICY vector_tools_search ON {companion} FOR SELECT
-    USING (EXISTS (SELECT {watched} FROM {from_source} AS s WHERE {same_row}));
 GRANT SELECT ON {companion} TO PUBLIC;

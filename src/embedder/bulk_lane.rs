@@ -13,6 +13,7 @@ use vector_tools::model::session::WorkingMemory;
 
 use crate::guarded::guarded;
 use crate::models::{Model, lock};
+use crate::pace::{Pace, RECENT};
 use crate::peer::Peer;
 use crate::process;
 
@@ -27,6 +28,7 @@ pub struct BulkLane {
     state: Mutex<State>,
     work: Condvar,
     threads: usize,
+    pace: Pace,
     /// Bytes of private memory above which one batch runs at a time.
     enough_memory: Option<u64>,
 }
@@ -81,7 +83,13 @@ impl BulkLane {
     /// after another when memory comes near its limit.
     pub fn new(threads: usize, memory_limit: Option<u64>) -> Arc<BulkLane> {
         let enough_memory = memory_limit.map(|limit| limit - limit / 8);
-        Arc::new(BulkLane { state: Mutex::default(), work: Condvar::new(), threads, enough_memory })
+        let (state, work, pace) = (Mutex::default(), Condvar::new(), Pace::new(threads));
+        Arc::new(BulkLane { state, work, threads, pace, enough_memory })
+    }
+
+    /// Notes that a query has come, which bulk work makes room for.
+    pub fn note_query(&self) {
+        self.pace.note_query();
     }
 
     /// Queues a job.
@@ -131,7 +139,8 @@ impl BulkLane {
         let mut state = lock(&self.state);
         loop {
             let turns = state.turns.len();
-            let waits = state.running > 0 && turns > 0 && self.is_short_of_memory();
+            let rests = turns > 0 && state.running >= self.pace.at_once();
+            let waits = rests || state.running > 0 && turns > 0 && self.is_short_of_memory();
             for _ in 0..if waits { 0 } else { turns } {
                 let Some((connection, mut jobs)) = state.turns.pop_front() else { break };
                 jobs.retain(|job| !job.is_given_out());
@@ -144,7 +153,12 @@ impl BulkLane {
                     return found;
                 }
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if rests {
+                // Nobody rings when queries come no more.
+                self.work.wait_timeout(state, RECENT).unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
         }
     }
 }

@@ -163,6 +163,7 @@ impl<'a> Connection<'a> {
             let sequences =
                 if self.pending.is_empty() { short_sequences(&model, purpose, texts)? } else { None };
             if let Some(sequences) = sequences {
+                self.server.bulk_lane.note_query();
                 let vectors = self.server.short_lane.embed(&model, sequences, &self.peer)?;
                 entry.counters().times.add(arrived.elapsed());
                 return embedded(&entry, texts.len(), &vectors);

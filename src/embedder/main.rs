@@ -40,6 +40,7 @@ mod guarded;
 mod incoming;
 mod lifetime;
 mod models;
+mod pace;
 mod peer;
 mod process;
 mod sandbox;

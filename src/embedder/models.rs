@@ -135,6 +135,7 @@ impl Models {
         let before = process::private_memory();
         let model = guarded(|| Model::load(&self.arguments, entry))?;
         process::trim_memory();
+        process::use_large_pages();
         let bytes = process::private_memory().saturating_sub(before);
         if let Some(limit) = limit {
             while process::private_memory() > limit && self.unload_one(entry) {}

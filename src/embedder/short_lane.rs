@@ -5,7 +5,8 @@
 //! permits are taken, requests wait in a queue, and batches form by themselves. A thread that is done
 //! with its own request and finds others waiting hands its permit to a worker thread, which runs
 //! batch after batch as long as there is something to run: handing the permit from one connection's
-//! thread to the next at each batch left a third of the processors idle.
+//! thread to the next at each batch left a third of the processors idle. What several sessions ask
+//! in the same tokens while it waits runs once.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -25,6 +26,8 @@ use crate::peer::Peer;
 const BATCH_TOKENS: usize = 1024;
 /// The most of a batch that may be padding, as a divisor.
 const PADDING_SHARE: usize = 3;
+/// Places of the queue in which a full batch still looks for the tokens that it has.
+const LOOKED_THROUGH: usize = 64;
 
 /// How long to wait for a fair batch to fill while others run: a hundredth of what such a
 /// batch takes, and enough for the clients of the last batch to ask again.
@@ -61,6 +64,9 @@ struct Waiting {
     place: usize,
     request: Arc<Request>,
 }
+
+/// Sequences of the same tokens, which run once.
+type Same = Vec<Waiting>;
 
 struct Request {
     model: Arc<Model>,
@@ -176,14 +182,14 @@ impl ShortLane {
     /// was one.
     fn run_batch(&self, own: Option<&Arc<Request>>) -> bool {
         let Some(batch) = self.next_batch(own) else { return false };
-        let count = batch.len();
+        let count = batch.iter().map(Vec::len).sum::<usize>();
         run(batch);
         lock(&self.state).sequences -= count;
         true
     }
 
     /// Takes a batch from the queue: the first sequence, and others that go well with it.
-    fn next_batch(&self, own: Option<&Arc<Request>>) -> Option<Vec<Waiting>> {
+    fn next_batch(&self, own: Option<&Arc<Request>>) -> Option<Vec<Same>> {
         let is_own = |next: &Waiting| own.is_none_or(|own| Arc::ptr_eq(&next.request, own));
         let mut state = lock(&self.state);
         if own.is_some() && !state.queue.iter().any(is_own) {
@@ -203,25 +209,31 @@ impl ShortLane {
         let first = state.queue.iter().position(is_own)?;
         let first = state.queue.remove(first)?;
         let (mut width, mut tokens) = (first.tokens.len(), first.tokens.len());
-        let mut batch = vec![first];
+        let mut batch = vec![vec![first]];
         let mut index = 0;
-        while index < state.queue.len() && batch.len() < share {
+        while index < state.queue.len() && (batch.len() < share || index < LOOKED_THROUGH) {
             let next = &state.queue[index];
             let wider = width.max(next.tokens.len());
             let padded = wider * (batch.len() + 1);
             let filled = tokens + next.tokens.len();
-            let fits = padded <= BATCH_TOKENS && (padded - filled) * PADDING_SHARE <= padded;
-            if fits
-                && goes_with(&batch[0].request, &next.request)
-                && let Some(next) = state.queue.remove(index)
-            {
-                (width, tokens) = (wider, filled);
-                batch.push(next);
-            } else {
+            let goes = goes_with(&batch[0][0].request, &next.request);
+            let same = batch.iter().position(|same| goes && same[0].tokens == next.tokens);
+            let fits =
+                batch.len() < share && padded <= BATCH_TOKENS && (padded - filled) * PADDING_SHARE <= padded;
+            if !goes || (same.is_none() && !fits) {
                 index += 1;
+                continue;
+            }
+            let Some(next) = state.queue.remove(index) else { break };
+            match same {
+                Some(same) => batch[same].push(next),
+                None => {
+                    (width, tokens) = (wider, filled);
+                    batch.push(vec![next]);
+                }
             }
         }
-        state.sequences += batch.len();
+        state.sequences += batch.iter().map(Vec::len).sum::<usize>();
         Some(batch)
     }
 }
@@ -231,33 +243,43 @@ fn goes_with(first: &Arc<Request>, next: &Arc<Request>) -> bool {
 }
 
 /// Runs a batch of one model and hands out its vectors.
-fn run(batch: Vec<Waiting>) {
-    let model = Arc::clone(&batch[0].request.model);
-    model.counters().queued.fetch_sub(batch.len() as u64, Relaxed);
-    let (gone, batch): (Vec<_>, Vec<_>) =
-        batch.into_iter().partition(|waiting| waiting.request.peer.is_gone());
-    for waiting in gone {
-        waiting.request.finish(waiting.place, Err(Peer::gone_error()));
+fn run(mut batch: Vec<Same>) {
+    let model = Arc::clone(&batch[0][0].request.model);
+    let count = batch.iter().map(Vec::len).sum::<usize>();
+    model.counters().queued.fetch_sub(count as u64, Relaxed);
+    for same in &mut batch {
+        for waiting in same.extract_if(.., |waiting| waiting.request.peer.is_gone()) {
+            waiting.finish(Err(Peer::gone_error()));
+        }
     }
+    batch.retain(|same| !same.is_empty());
     if batch.is_empty() {
         return;
     }
-    let sequences: Vec<&[u32]> = batch.iter().map(|waiting| waiting.tokens.as_slice()).collect();
+    let sequences: Vec<&[u32]> = batch.iter().map(|same| same[0].tokens.as_slice()).collect();
     match model.run(&sequences, WorkingMemory::Kept) {
         Ok(vectors) => {
             let dimensions = model.embedder().dimensions();
-            for (waiting, vector) in batch.iter().zip(vectors.chunks_exact(dimensions)) {
-                waiting.request.finish(waiting.place, Ok(vector));
+            for (same, vector) in batch.iter().zip(vectors.chunks_exact(dimensions)) {
+                same.iter().for_each(|waiting| waiting.finish(Ok(vector)));
             }
         }
-        Err(error) if batch.len() == 1 => batch[0].request.finish(batch[0].place, Err(error)),
+        Err(error) if batch.len() == 1 => {
+            batch[0].iter().for_each(|waiting| waiting.finish(Err(error.clone())));
+        }
         // One sequence's failure is not the others'.
         Err(_) => {
-            for waiting in &batch {
-                let result = model.run(&[&waiting.tokens], WorkingMemory::Kept);
-                waiting.request.finish(waiting.place, result.as_deref().map_err(Clone::clone));
+            for same in &batch {
+                let result = model.run(&[&same[0].tokens], WorkingMemory::Kept);
+                same.iter().for_each(|waiting| waiting.finish(result.as_deref().map_err(Clone::clone)));
             }
         }
+    }
+}
+
+impl Waiting {
+    fn finish(&self, result: Result<&[f32]>) {
+        self.request.finish(self.place, result);
     }
 }
 

@@ -46,6 +46,25 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+impl Outcome {
+    /// What became of a row that two things were done for: the end that leaves more to do.
+    pub fn and(self, other: Outcome) -> Outcome {
+        let rank = |outcome: &Outcome| match outcome {
+            Outcome::Gone => 0,
+            Outcome::Unchanged => 1,
+            Outcome::Embedded(_) => 2,
+            Outcome::Later => 3,
+            Outcome::Overtaken => 4,
+            Outcome::Failed(_) => 5,
+        };
+        match (self, other) {
+            (Outcome::Embedded(one), Outcome::Embedded(other)) => Outcome::Embedded(one + other),
+            (one, other) if rank(&one) >= rank(&other) => one,
+            (_, other) => other,
+        }
+    }
+}
+
 /// A row as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found<R> {
@@ -303,6 +322,19 @@ mod tests {
         let outcomes = run(&["a", "b", "no page", "c"], 99).0;
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Embedded(1)).count(), 3);
         assert_eq!(outcomes[2], Outcome::Failed(failure(Category::Row)));
+    }
+
+    #[test]
+    fn of_two_ends_the_one_that_leaves_more_to_do_counts() {
+        use Outcome::{Embedded, Gone, Later, Overtaken, Unchanged};
+        let failed = || Outcome::Failed(failure(Category::Model));
+        assert_eq!(Unchanged.and(Embedded(2)), Embedded(2));
+        assert_eq!(Embedded(1).and(Embedded(2)), Embedded(3));
+        assert_eq!(Embedded(1).and(Gone), Embedded(1));
+        assert_eq!(Later.and(Unchanged), Later);
+        assert_eq!(Embedded(1).and(Overtaken), Overtaken);
+        assert_eq!(Embedded(1).and(failed()), failed());
+        assert_eq!(failed().and(Later), failed());
     }
 
     #[test]

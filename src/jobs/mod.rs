@@ -6,11 +6,14 @@
 //! for is alone (`bisection`), so that the others do not wait for it; that one is tried again later
 //! (`backoff`), or is dead where that makes no sense or has been done often enough.
 
+pub mod agenda;
 pub mod backoff;
 pub mod batch;
 pub mod bisection;
+pub mod due_files;
 pub mod embedding_cache;
 pub mod failure;
+pub mod flight;
 pub mod settlement;
 #[cfg(feature = "pg")]
 pub mod sql;

@@ -4,11 +4,11 @@ use pgrx::prelude::*;
 
 use super::{Category, statements};
 use crate::error::{Error, Result};
-use crate::pg::jobs::run_queued_batch;
+use crate::pg::jobs::{run_queued_batch, wait_for_others};
 use crate::pg::queue::{self, with_rights_of_queue};
 use crate::pg::report::OrReport;
 use crate::pg::trigger_call::TriggerCall;
-use crate::pg::{catalog, rights, session, spi};
+use crate::pg::{catalog, rights, session, spi, worker};
 
 /// Rows of a batch unless asked otherwise: a few seconds of work, which is what a crash costs.
 const DEFAULT_ROWS: i32 = 256;
@@ -49,6 +49,11 @@ fn run_embedding_batch(
     }))
 }
 
+#[pg_extern(sql = false)]
+fn wait_for_embedding(source: Option<pg_sys::Oid>) -> bool {
+    wait_for_others(source).or_report()
+}
+
 fn rows_asked_for(max_rows: Option<i32>) -> Result<usize> {
     let rows = max_rows.unwrap_or(DEFAULT_ROWS);
     if (1..=10_000).contains(&rows) {
@@ -82,5 +87,6 @@ fn retry(source: pg_sys::Oid, category: Option<&str>) -> Result<i64> {
     let category = category.map(read).transpose()?;
     let statement = statements::retry(source.to_u32(), category);
     let rows = with_rights_of_queue(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
+    worker::note_queued();
     Ok(rows.into_iter().flatten().sum())
 }

@@ -2,18 +2,67 @@
 
 use std::time::Duration;
 
+use super::flight::{DIED, OVERDUE};
 use super::settlement::{Remainder, State};
 use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
 
-/// Adds an entry for rows of a table.
-pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
+/// The tables that have entries: one look into the index for each.
+const LISTED: &str = "WITH RECURSIVE listed AS ( \
+         (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead ORDER BY q.source LIMIT 1) \
+         UNION ALL \
+         SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead \
+                 AND q.source OPERATOR(pg_catalog.>) l.source ORDER BY q.source LIMIT 1) \
+         FROM listed AS l WHERE l.source IS NOT NULL)";
+
+/// When the first entry of each of them is due, and the last: what can wait is behind what was put off.
+const FIRST: &str = "FROM listed AS l CROSS JOIN LATERAL ( \
+         SELECT q.next_try FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+         ORDER BY q.next_try LIMIT 1) AS first CROSS JOIN LATERAL ( \
+         SELECT q.next_try FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+         ORDER BY q.next_try DESC LIMIT 1) AS last";
+
+/// The condition that the entry `q` is due. A subquery, since a volatile function is called for each row.
+const IS_DUE: &str = "(q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
+    OR q.next_try OPERATOR(pg_catalog.=) 'infinity')";
+
+/// How soon rows are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// In the order in which they were queued.
+    Usual,
+    /// When nothing else of their table is due.
+    WhenIdle,
+}
+
+/// Adds an entry for rows of a table. What can wait until nothing else is due is due at infinity: the
+/// index has it last.
+pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let keys = statement.bind(Parameter::TextLines(keys.to_vec()));
+    let next_try = match urgency {
+        Urgency::Usual => "pg_catalog.now()",
+        Urgency::WhenIdle => "'infinity'",
+    };
     statement.push(format_args!(
-        "INSERT INTO vector_tools.queue (source, keys) \
-         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys})"
+        "INSERT INTO vector_tools.queue (source, keys, next_try) \
+         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys}, {next_try})"
+    ));
+    statement
+}
+
+/// Removes the entries of a table that can wait until nothing else is due, and that nobody has leased:
+/// who waited for a batch could have what it waits for.
+pub fn remove_waiting(source: u32) -> Statement {
+    let mut statement = Statement::default();
+    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    statement.push(format_args!(
+        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+             SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
+             AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED)"
     ));
     statement
 }
@@ -21,34 +70,62 @@ pub fn enqueue(source: u32, keys: &[Vec<String>]) -> Statement {
 /// Reads the tables that have entries to be tried now, with columns (oid), those first whose entry is
 /// due longest. One look into the index for each table.
 pub fn due_sources() -> Statement {
-    let text = "WITH RECURSIVE listed AS ( \
-             (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead ORDER BY q.source LIMIT 1) \
-             UNION ALL \
-             SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead \
-                     AND q.source OPERATOR(pg_catalog.>) l.source ORDER BY q.source LIMIT 1) \
-             FROM listed AS l WHERE l.source IS NOT NULL) \
-         SELECT l.source::pg_catalog.oid FROM listed AS l CROSS JOIN LATERAL ( \
-             SELECT q.next_try FROM vector_tools.queue AS q \
-             WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
-             ORDER BY q.next_try LIMIT 1) AS first \
+    let text = format!(
+        "{LISTED} SELECT l.source::pg_catalog.oid {FIRST} \
          WHERE first.next_try OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-         ORDER BY first.next_try, l.source";
-    Statement { text: text.to_owned(), ..Statement::default() }
+         OR last.next_try OPERATOR(pg_catalog.=) 'infinity' ORDER BY first.next_try, l.source"
+    );
+    Statement { text, ..Statement::default() }
+}
+
+/// Reads the tables that have entries, with columns (oid, seconds until the first of them is due), as
+/// [`due_sources`] does.
+pub fn upcoming_sources() -> Statement {
+    let text = format!(
+        "{LISTED} SELECT l.source::pg_catalog.oid, \
+             CASE WHEN last.next_try OPERATOR(pg_catalog.<) 'infinity' \
+                  THEN pg_catalog.date_part('epoch', \
+                      first.next_try OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()) \
+                  ELSE 0 END {FIRST}"
+    );
+    Statement { text, ..Statement::default() }
 }
 
 /// Leases entries of a table until the transaction ends: a crash, a kill or an error gives them back
-/// by itself. Columns (id, texts of the keys, texts in each key, attempts). Only entries that are fetched
-/// are leased.
+/// by itself. Columns (id, texts of the keys, texts in each key, attempts, attempts under suspicion). Only
+/// entries that are fetched are leased.
 pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let most = statement.bind(Parameter::Integer(most as i64));
-    // A subquery, since an index cannot serve a volatile function.
+    statement.push(format_args!(
+        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
+             CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END \
+         FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
+         AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
+    ));
+    statement
+}
+
+/// Says whether a table has entries that are due, leased ones too.
+pub fn has_due(source: u32) -> Statement {
+    let mut statement = Statement::default();
+    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    statement.push(format_args!(
+        "SELECT EXISTS (SELECT FROM vector_tools.queue AS q \
+         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead AND {IS_DUE})"
+    ));
+    statement
+}
+
+/// Leases these entries like [`lease`], with its first four columns.
+pub fn lease_these(ids: Vec<i64>) -> Statement {
+    let mut statement = Statement::default();
+    let ids = statement.bind(Parameter::Integers(ids));
     statement.push(format_args!(
         "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
-         AND q.next_try OPERATOR(pg_catalog.<=) (SELECT pg_catalog.clock_timestamp()) \
-         ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
+         WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids}) AND NOT q.is_dead ORDER BY q.id FOR UPDATE SKIP LOCKED"
     ));
     statement
 }
@@ -110,12 +187,14 @@ pub fn keep(remainder: &Remainder) -> Statement {
     statement
 }
 
-/// Removes all entries of a table.
+/// Removes all entries of a table that nobody has leased.
 pub fn remove_source(source: u32) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid"
+        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+             SELECT q.id FROM vector_tools.queue AS q \
+             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid FOR UPDATE SKIP LOCKED)"
     ));
     statement
 }

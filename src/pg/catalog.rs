@@ -16,7 +16,7 @@ use crate::search::source::{
 use crate::search::{Parameter, Statement};
 
 /// The schema that holds the extension's state.
-pub const STATE_SCHEMA: &CStr = c"vector_tools";
+const STATE_SCHEMA: &CStr = c"vector_tools";
 
 /// Opens a table, which nobody can drop or alter until the transaction ends.
 ///
@@ -333,6 +333,15 @@ fn embedding_trigger(relation: &PgRelation) -> Option<EmbeddingTrigger> {
             Some(CStr::from_ptr(*argument).to_string_lossy().into_owned())
         };
         Some(EmbeddingTrigger { content: text(0)?, embedding: text(1)?, model: text(2)? })
+    }
+}
+
+/// A table of the extension's state; zero where the extension has not been created.
+pub fn state_table(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: syscache look-ups with valid C strings.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
     }
 }
 

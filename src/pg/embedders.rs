@@ -13,7 +13,7 @@ use ort::environment::Environment;
 use super::embedder::connection::SessionConnector;
 use super::report::tell;
 use super::settings::EmbedderChoice;
-use super::{paths, registry, settings, signals};
+use super::{paths, registry, settings, signals, waiting};
 use crate::embedding::shared::Client;
 use crate::embedding::{Embedder, LocalEmbedder};
 use crate::error::{Error, Result};
@@ -124,7 +124,7 @@ pub fn load_for_registration(manifest: &Manifest) -> Result<LocalEmbedder> {
 
 /// The interrupts of the backend, taken between batches: cancel, statement_timeout, shutdown.
 pub fn check_interrupts() -> Result<()> {
-    pgrx::check_for_interrupts!();
+    waiting::check_interrupts();
     Ok(())
 }
 

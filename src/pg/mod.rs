@@ -10,17 +10,21 @@ pub mod column_types;
 pub mod embedder;
 pub mod embedders;
 pub mod embedding_cache;
+pub mod flights;
 pub mod indexes;
 pub mod jobs;
 pub mod jsonb;
 pub mod lossless;
 pub mod paths;
+pub mod patient_lock;
 pub mod queue;
 pub mod regclass;
 pub mod registry;
 pub mod report;
 pub mod rights;
+pub mod search_companion;
 pub mod search_database;
+pub mod search_index;
 pub mod searched_tables;
 pub mod session;
 pub mod settings;
@@ -35,6 +39,7 @@ pub mod trigger_call;
 pub mod vector;
 pub mod vector_store;
 pub mod waiting;
+pub mod worker;
 
 #[cfg(feature = "pg_test")]
 #[path = "../../pg_test/server/mod.rs"]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
-use super::catalog::STATE_SCHEMA;
+use super::catalog::state_table;
 use super::rights;
 use super::spi::{self, Row};
 use crate::error::{Error, Result};
@@ -112,9 +112,5 @@ fn with_rights_of_owner<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn registry_table() -> pg_sys::Oid {
-    // SAFETY: syscache look-ups with valid C strings.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(c"model_registry".as_ptr(), schema)
-    }
+    state_table(c"model_registry")
 }

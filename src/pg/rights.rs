@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::catalog::{STATE_SCHEMA, owned_text};
+use super::catalog::{owned_text, state_table};
 
 /// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
 /// run with those of the table's owner.
@@ -28,11 +28,7 @@ pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
 
 /// Runs fixed statements over a table of the extension's state with the rights of its owner.
 pub fn with_rights_of_state<T>(table: &CStr, work: impl FnOnce() -> T) -> T {
-    // SAFETY: syscache look-ups with valid C strings.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(table.as_ptr(), schema)
-    };
+    let table = state_table(table);
     if table == pg_sys::InvalidOid {
         pgrx::error!("the extension vector_tools has not been created in this database");
     }

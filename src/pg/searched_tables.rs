@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::trigger_call::{arguments_of, own_triggers};
+use super::trigger_call::own_triggers;
 use super::{catalog, queue, rights, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::search::{Parameter, Statement};
-use crate::tables::searchable::companion::{FOREIGN_KEY, Watched, key_names};
-use crate::tables::searchable::{Configuration, KeyColumn, SearchOptions, SearchedTable};
+use crate::tables::searchable::companion::{Watched, key_names};
+use crate::tables::searchable::{Configuration, KeyColumn, Role, SearchOptions, SearchedTable};
 
 /// The function of the triggers.
 const FUNCTION: &str = "queue_row";
@@ -30,10 +30,24 @@ pub struct Searched {
     pub is_owned_alike: bool,
     /// What the statements need to know.
     pub table: SearchedTable,
+    /// The companion that a change of the model fills, if one is under way.
+    pub next: Option<Shadow>,
+    /// The companion that is kept for going back.
+    pub previous: Option<Shadow>,
     /// Its triggers.
     pub triggers: Vec<Identifier>,
+    /// The one of them that watches the content, and whose options count.
+    pub content_trigger: pg_sys::Oid,
     /// Whether they are copies, in a partition of the table that was made searchable.
     pub is_copy: bool,
+}
+
+/// A companion of a searched table beside the one that is searched, which belongs to the same owner.
+pub struct Shadow {
+    /// Its number.
+    pub companion: pg_sys::Oid,
+    /// The source, as if this were its only companion.
+    pub table: SearchedTable,
 }
 
 impl Searched {
@@ -50,6 +64,15 @@ impl Searched {
             }
             Some(companion) => Ok(companion),
         }
+    }
+
+    /// The companions that are not searched.
+    pub fn shadows(&self) -> impl Iterator<Item = &Shadow> {
+        self.previous.iter().chain(&self.next)
+    }
+
+    fn has_companion(&self, relation: pg_sys::Oid) -> bool {
+        self.companion == Some(relation) || self.shadows().any(|shadow| shadow.companion == relation)
     }
 }
 
@@ -75,7 +98,7 @@ unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_
     TABLES.with_borrow_mut(|tables| match relation {
         // All relations.
         pg_sys::InvalidOid => tables.clear(),
-        relation => tables.retain(|source, table| *source != relation && table.companion != Some(relation)),
+        relation => tables.retain(|source, table| *source != relation && !table.has_companion(relation)),
     });
 }
 
@@ -88,7 +111,7 @@ unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _h
 /// What a table was made searchable with, if it was.
 ///
 /// # Errors
-/// Never in practice: names in the catalogue are valid.
+/// [`Error::SearchedColumnGone`] (55000) where a column was dropped, with the trigger that watched it.
 pub fn find(relation: &PgRelation) -> Result<Option<Rc<Searched>>> {
     if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
         return Ok(Some(known));
@@ -107,54 +130,78 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
     let mut watching = HashMap::new();
     let mut is_copy = false;
     for trigger in own_triggers(relation, FUNCTION) {
-        let Some((found, watched)) = read_arguments(&arguments_of(trigger)) else {
+        let Some((found, watched)) = read_arguments(&trigger.arguments) else {
             continue;
         };
-        triggers.push(Identifier::new(catalog::owned_text(trigger.tgname).unwrap_or_default())?);
-        is_copy |= trigger.tgisclone;
-        watching.insert(watched.name(), trigger.tgoid);
+        triggers.push(Identifier::new(trigger.name)?);
+        is_copy |= trigger.is_copy;
+        watching.insert(watched.name(), trigger.oid);
         if watched == Watched::Content {
             options = Some(found);
         }
     }
-    let (Some(options), Some(content)) = (options, watching.get(Watched::Content.name())) else {
-        return Ok(None);
+    let gone = || Error::SearchedColumnGone { table: catalog::display_name(relation) };
+    let (Some(options), Some(content_trigger)) = (options, watching.get(Watched::Content.name()).copied())
+    else {
+        return if triggers.is_empty() { Ok(None) } else { Err(gone()) };
     };
-    let columns = watched_columns(relation, *content)?;
+    let columns = watched_columns(relation, content_trigger)?;
     let content = options.order.iter().filter_map(|place| columns.get(*place).cloned()).collect();
     let configuration = match (&options.text_configuration, watching.get(Watched::Configuration.name())) {
         (Some(name), _) => Configuration::Constant(parse_qualified(name)?),
         (None, Some(trigger)) => match watched_columns(relation, *trigger)?.into_iter().next() {
             Some(column) => Configuration::Column(column),
-            None => return Ok(None),
+            None => return Err(gone()),
         },
-        (None, None) => return Ok(None),
+        (None, None) => return Err(gone()),
     };
     let mut keys = key_columns(relation)?;
-    let companion = find_companion(relation, &mut keys)?;
+    let source_keys = keys.clone();
+    let companion = find_companion(relation, Role::Live, &mut keys)?;
     // SAFETY: the relation is open, so its pg_class row is there.
     let owner = unsafe { (*relation.rd_rel).relowner };
     let source = catalog::qualified_name(relation)?;
     let dimensions = companion.as_ref().map_or(0, |(.., dimensions)| *dimensions);
+    let table = SearchedTable {
+        companion: companion.as_ref().map_or_else(|| source.clone(), |(_, _, name, _)| name.clone()),
+        source,
+        is_partitioned: catalog::is_partitioned(relation),
+        keys,
+        content,
+        configuration,
+        options,
+        pgvector_schema: vector::pgvector_schema(),
+        dimensions,
+    };
+    let shadow = |role: Role, model: Option<&String>| -> Result<Option<Shadow>> {
+        let Some(model) = model else { return Ok(None) };
+        let mut keys = source_keys.clone();
+        let found = find_companion(relation, role, &mut keys)?.filter(|(_, found, ..)| *found == owner);
+        Ok(found.map(|(companion, _, name, dimensions)| Shadow {
+            companion,
+            table: table.with_companion(model, name, keys, dimensions),
+        }))
+    };
     Ok(Some(Searched {
         source: relation.oid(),
         owner,
         companion: companion.as_ref().map(|(oid, ..)| *oid),
         is_owned_alike: companion.as_ref().is_some_and(|(_, found, ..)| *found == owner),
-        table: SearchedTable {
-            companion: companion.map_or_else(|| source.clone(), |(_, _, name, _)| name),
-            source,
-            is_partitioned: catalog::is_partitioned(relation),
-            keys,
-            content,
-            configuration,
-            options,
-            pgvector_schema: vector::pgvector_schema(),
-            dimensions,
-        },
+        next: shadow(Role::Next, table.options.next.as_ref())?,
+        previous: shadow(Role::Previous, table.options.previous.as_ref())?,
+        table,
         triggers,
+        content_trigger,
         is_copy,
     }))
+}
+
+/// The triggers of a table that `enable_search` made, complete or not.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn trigger_names(relation: &PgRelation) -> Result<Vec<Identifier>> {
+    own_triggers(relation, FUNCTION).into_iter().map(|trigger| Identifier::new(trigger.name)).collect()
 }
 
 /// Whether the caller may read key and content of all rows of a table.
@@ -248,14 +295,18 @@ pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
 /// The companion of a table, its owner, name and dimensions.
 pub type Companion = (pg_sys::Oid, pg_sys::Oid, QualifiedName, usize);
 
-/// The companion of a table, and in `keys` the columns of its key.
+/// The companion of a table that has this role, and in `keys` the columns of its key.
 ///
 /// # Errors
 /// Never in practice: names in the catalogue are valid.
-pub fn find_companion(relation: &PgRelation, keys: &mut [KeyColumn]) -> Result<Option<Companion>> {
+pub fn find_companion(
+    relation: &PgRelation,
+    role: Role,
+    keys: &mut [KeyColumn],
+) -> Result<Option<Companion>> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
-    let name = statement.bind(Parameter::Text(FOREIGN_KEY.to_owned()));
+    let name = statement.bind(Parameter::Text(role.foreign_key()));
     // Whoever may reference a table may call a foreign key anything: the owner's comes first.
     statement.push(format_args!(
         "SELECT f.conrelid, c.relowner, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
@@ -36,6 +37,9 @@ static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
 static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
+static WORKER_LINGER: GucSetting<i32> = GucSetting::<i32>::new(5);
+static WORKER_BATCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -78,6 +82,7 @@ pub fn define() {
         GucFlags::default(),
     );
     define_embedder();
+    define_workers();
     GucRegistry::define_bool_guc(
         c"vector_tools.auto_refresh_statistics",
         c"Whether searches start a background worker that renews outdated statistics of a table.",
@@ -190,6 +195,40 @@ fn define_embedder() {
     );
 }
 
+/// The workers that embed what is queued.
+fn define_workers() {
+    GucRegistry::define_int_guc(
+        c"vector_tools.max_workers",
+        c"Background workers of the whole cluster that embed queued rows at once.",
+        c"One for each database that has some. Zero: none, and run_embedding_jobs() embeds them.",
+        &MAX_WORKERS,
+        0,
+        256,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.worker_linger",
+        c"Time for which a worker waits for more rows before it ends.",
+        c"While another database waits for a worker it ends at once.",
+        &WORKER_LINGER,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"vector_tools.worker_batch_timeout",
+        c"Time after which a worker gives a batch up.",
+        c"Its rows have failed once, and are tried in smaller batches. Zero: never.",
+        &WORKER_BATCH_TIMEOUT,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
 fn reserve_prefix(prefix: &CStr) {
     // SAFETY: a valid C string that PostgreSQL copies.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
@@ -239,6 +278,22 @@ pub fn embedder_idle_timeout() -> usize {
 /// `vector_tools.embedder_program`, when set.
 pub fn embedder_program() -> Option<PathBuf> {
     text(&EMBEDDER_PROGRAM).map(PathBuf::from)
+}
+
+/// `vector_tools.max_workers`
+pub fn max_workers() -> u32 {
+    MAX_WORKERS.get().max(0) as u32
+}
+
+/// `vector_tools.worker_linger`
+pub fn worker_linger() -> Duration {
+    Duration::from_secs(WORKER_LINGER.get().max(0) as u64)
+}
+
+/// `vector_tools.worker_batch_timeout`, when there is a limit.
+pub fn worker_batch_timeout() -> Option<Duration> {
+    let seconds = WORKER_BATCH_TIMEOUT.get().max(0) as u64;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// `vector_tools.auto_refresh_statistics`

@@ -271,7 +271,8 @@ pub fn work_mem_kilobytes() -> i32 {
 }
 
 /// Runs `work` with settings changed as a function's SET clause would change them: for this call
-/// only, whatever way it ends.
+/// only, whatever way it ends. What a function of some table's owner sets meanwhile goes with it, so that
+/// it does not stay for the tables of others.
 pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) -> T {
     // SAFETY: the nest level is closed below; on an error the abort of the (sub)transaction
     // closes it and puts the old values back.
@@ -294,7 +295,7 @@ pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) 
     }
     let result = work();
     // SAFETY: closes the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
     result
 }
 

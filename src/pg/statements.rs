@@ -10,7 +10,7 @@ use std::thread::LocalKey;
 use pgrx::pg_sys;
 
 use super::report::OrReport;
-use super::{audit, queue};
+use super::{audit, queue, worker};
 use crate::error::Result;
 
 /// The frames of the statements that are firing triggers; the innermost is the last.
@@ -151,6 +151,14 @@ unsafe extern "C-unwind" fn run_utility(
     // SAFETY: as above.
     match unsafe { (*(*statement).utilityStmt).type_ } {
         pg_sys::NodeTag::T_CopyStmt => in_frames(run),
+        pg_sys::NodeTag::T_TransactionStmt => {
+            // SAFETY: the node is what its tag says.
+            let kind = unsafe { (*(*statement).utilityStmt.cast::<pg_sys::TransactionStmt>()).kind };
+            if kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED {
+                worker::note_commit_of_prepared();
+            }
+            run();
+        }
         pg_sys::NodeTag::T_TruncateStmt => {
             audit::begin_truncate();
             run();

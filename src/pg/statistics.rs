@@ -12,11 +12,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::rights::{self, with_rights_of};
+use super::rights::{self, with_rights_of_state};
 use super::{catalog, settings, spi, statistics_worker};
 use crate::error::{Error, Result};
 use crate::search::bm25::Collection;
@@ -24,6 +25,8 @@ use crate::search::source::Column;
 use crate::search::text_vector::TextVector;
 use crate::search::threshold::quote_lexeme;
 use crate::search::{Parameter, Statement, TableFacts};
+
+const SNAPSHOTS: &CStr = c"statistics_snapshots";
 
 /// A table and its tsvector column.
 pub struct SearchedColumn<'a> {
@@ -135,22 +138,6 @@ pub fn word_statistics(source: &SearchedColumn, lexemes: &[String]) -> Result<Wo
     Ok(estimate_documents(source, lexemes))
 }
 
-fn with_rights_of_state<T>(work: impl FnOnce() -> T) -> T {
-    let table = snapshots_table();
-    if table == pg_sys::InvalidOid {
-        pgrx::error!("the extension vector_tools has not been created in this database");
-    }
-    with_rights_of(rights::owner_of(table), work)
-}
-
-fn snapshots_table() -> pg_sys::Oid {
-    // SAFETY: syscache look-ups with valid C strings.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(catalog::STATE_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(c"statistics_snapshots".as_ptr(), schema)
-    }
-}
-
 fn read_snapshot(source: &SearchedColumn) -> Option<Snapshot> {
     let mut statement = Statement::default();
     let (table, column) = source.key(&mut statement);
@@ -159,7 +146,7 @@ fn read_snapshot(source: &SearchedColumn) -> Option<Snapshot> {
          FROM vector_tools.statistics_snapshots AS s \
          WHERE s.source OPERATOR(pg_catalog.=) {table} AND s.column_number OPERATOR(pg_catalog.=) {column}"
     ));
-    let found = with_rights_of_state(|| {
+    let found = with_rights_of_state(SNAPSHOTS, || {
         spi::query(&statement, |row| {
             Some(Snapshot {
                 collection: Collection { documents: row.get(1)?, average_length: row.get(2)? },
@@ -181,7 +168,7 @@ fn stored_frequencies(source: &SearchedColumn, lexemes: &[String]) -> Vec<f64> {
          AND f.lexeme OPERATOR(pg_catalog.=) ANY ({wanted})"
     ));
     let found: HashMap<String, i64> =
-        with_rights_of_state(|| spi::query(&statement, |row| Some((row.get(1)?, row.get(2)?))))
+        with_rights_of_state(SNAPSHOTS, || spi::query(&statement, |row| Some((row.get(1)?, row.get(2)?))))
             .into_iter()
             .flatten()
             .collect();
@@ -409,7 +396,7 @@ pub fn refresh(source: &SearchedColumn) -> Result<i64> {
              refreshed_at = pg_catalog.clock_timestamp() \
          WHERE s.source OPERATOR(pg_catalog.=) {table} AND s.column_number OPERATOR(pg_catalog.=) {column}"
     ));
-    with_rights_of_state(|| spi::change(&statement));
+    with_rights_of_state(SNAPSHOTS, || spi::change(&statement));
     Ok(documents)
 }
 
@@ -423,7 +410,7 @@ fn claim_snapshot(source: &SearchedColumn) {
         "INSERT INTO vector_tools.statistics_snapshots AS s (source, column_number) VALUES ({table}, {column}) \
          ON CONFLICT (source, column_number) DO UPDATE SET documents = s.documents"
     ));
-    with_rights_of_state(|| {
+    with_rights_of_state(SNAPSHOTS, || {
         spi::change(&statement);
         for table in ["document_frequencies", "statistics_snapshots"] {
             let text = format!("DELETE FROM vector_tools.{table} WHERE {gone}");
@@ -447,7 +434,7 @@ fn store_frequencies(source: &SearchedColumn, frequencies: HashMap<Box<[u8]>, i6
         "DELETE FROM vector_tools.document_frequencies AS f \
          WHERE f.source OPERATOR(pg_catalog.=) {table} AND f.column_number OPERATOR(pg_catalog.=) {column}"
     ));
-    with_rights_of_state(|| {
+    with_rights_of_state(SNAPSHOTS, || {
         spi::change(&statement);
         for piece in stored.chunks(PIECE) {
             let mut statement = Statement::default();

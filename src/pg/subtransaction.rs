@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgTryBuilder, pg_sys};
 
 use crate::jobs::Failure;
@@ -44,13 +44,14 @@ fn failure_of(caught: &CaughtError) -> Option<Failure> {
     let (CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) = caught else {
         return None;
     };
-    let sqlstate = decode_sqlstate(report.sql_error_code() as i32);
+    let sqlstate = sqlstate_of(report);
     // Cancelled, or the server goes down; without memory nothing can be recorded either.
     let must_pass = sqlstate.starts_with("57");
     (!must_pass).then(|| Failure::from_sqlstate(&sqlstate, report.message()))
 }
 
-/// PostgreSQL's UNPACK_SQL_STATE.
-fn decode_sqlstate(code: i32) -> String {
+/// The SQLSTATE of an error: PostgreSQL's UNPACK_SQL_STATE.
+pub fn sqlstate_of(report: &ErrorReportWithLevel) -> String {
+    let code = report.sql_error_code() as i32;
     (0..5).map(|place| char::from((((code >> (6 * place)) & 0x3F) as u8) + b'0')).collect()
 }

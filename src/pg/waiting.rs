@@ -1,9 +1,31 @@
 //! Waiting in a way that cancel, statement_timeout, terminate and shutdown interrupt at once.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
 use pgrx::pg_sys;
+
+/// How long something is waited for, at most, before whoever watches is called.
+const WATCH_WAIT: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static WATCH: Cell<Option<fn()>> = const { Cell::new(None) };
+}
+
+/// Has `watch` called at every look for interrupts, and once a second while a socket is waited for. It may raise
+/// an error, which ends the wait.
+pub fn watch(watch: Option<fn()>) {
+    WATCH.set(watch);
+}
+
+/// Raises whatever the session was told meanwhile.
+pub fn check_interrupts() {
+    pgrx::check_for_interrupts!();
+    if let Some(watch) = WATCH.get() {
+        watch();
+    }
+}
 
 /// What a session waits for on a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +79,9 @@ impl Watched {
             unsafe { pg_sys::ModifyWaitEvent(self.events, self.place, event, std::ptr::null_mut()) };
             self.readiness = readiness;
         }
+        // Whoever watches is called in between; the caller sees that nothing has happened, and waits on.
+        let most =
+            if WATCH.get().is_some() { Some(most.unwrap_or(WATCH_WAIT).min(WATCH_WAIT)) } else { most };
         let timeout = most.map_or(-1, milliseconds);
         let mut happened = pg_sys::WaitEvent::default();
         // SAFETY: room for one event.
@@ -65,7 +90,7 @@ impl Watched {
             // SAFETY: this process's latch; what set it is looked at below.
             unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
         }
-        pgrx::check_for_interrupts!();
+        check_interrupts();
     }
 }
 
@@ -101,6 +126,17 @@ pub fn wait_while_postmaster_lives(most: Option<Duration>) -> bool {
     wait(pg_sys::WL_POSTMASTER_DEATH, most) & pg_sys::WL_POSTMASTER_DEATH == 0
 }
 
+/// Like [`wait_a_while`], for a worker between its batches; tells whether the latch was set.
+pub fn wait_for_latch(most: Duration) -> bool {
+    wait(pg_sys::WL_EXIT_ON_PM_DEATH, Some(most)) & pg_sys::WL_LATCH_SET != 0
+}
+
+/// Forgets that the latch was set: what set it is looked at next.
+pub fn reset_latch() {
+    // SAFETY: this process's latch.
+    unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
+}
+
 fn wait(events: u32, most: Option<Duration>) -> u32 {
     let timeout = if most.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
     // SAFETY: MyLatch is this process's own.
@@ -128,13 +164,13 @@ fn milliseconds(time: Duration) -> i64 {
 /// What pg_stat_activity shows as the wait event.
 #[cfg(not(feature = "pg16"))]
 fn wait_event() -> u32 {
-    use std::cell::Cell;
     thread_local! {
         static EVENT: Cell<u32> = const { Cell::new(0) };
     }
     if EVENT.get() == 0 {
+        let name = if super::worker::is_worker() { c"VectorToolsWorker" } else { c"VectorToolsEmbedder" };
         // SAFETY: a valid C string, which is copied; the same name gives the same number again.
-        EVENT.set(unsafe { pg_sys::WaitEventExtensionNew(c"VectorToolsEmbedder".as_ptr()) });
+        EVENT.set(unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) });
     }
     EVENT.get()
 }

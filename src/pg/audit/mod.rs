@@ -28,8 +28,9 @@ fn change(call: &TriggerCall) -> Option<(Operation, pg_sys::HeapTuple, pg_sys::H
         pg_sys::TRIGGER_EVENT_UPDATE if row => Some((Operation::Update, data.tg_trigtuple, data.tg_newtuple)),
         pg_sys::TRIGGER_EVENT_DELETE if row => {
             // SAFETY: a DELETE has its row, whose header says whether it went to another partition.
-            let moved =
-                unsafe { pg_sys::HeapTupleHeaderIndicatesMovedPartitions((*data.tg_trigtuple).t_data) };
+            let place = unsafe { &raw const (*(*data.tg_trigtuple).t_data).t_ctid };
+            // SAFETY: it is that header's.
+            let moved = unsafe { pg_sys::ItemPointerIndicatesMovedPartitions(place) };
             let operation = if moved { Operation::MoveAway } else { Operation::Delete };
             Some((operation, data.tg_trigtuple, nothing))
         }

@@ -159,7 +159,7 @@ impl RowEncoder {
                 values[target] = values[column.place];
                 nulls[target] = nulls[column.place];
             }
-            let kept = pg_sys::heap_form_tuple(self.row_type, values.as_ptr(), nulls.as_ptr());
+            let kept = pg_sys::heap_form_tuple(self.row_type, values.as_mut_ptr(), nulls.as_mut_ptr());
             let composite = pg_sys::Datum::from((*kept).t_data);
             let json = pg_sys::FunctionCall1Coll(self.row_to_json, pg_sys::InvalidOid, composite);
             let json: *const pg_sys::varlena = json.cast_mut_ptr();

@@ -6,7 +6,7 @@ use super::writer::{check_opened, is_owned_for};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::regclass::Regclass;
-use crate::pg::trigger_call::{Origin, arguments_of, origin_of, own_triggers};
+use crate::pg::trigger_call::{Origin, origin_of, own_triggers};
 use crate::pg::{catalog, rights, spi};
 use crate::search::{Parameter, Statement};
 use crate::tables::audit::AuditOptions;
@@ -36,20 +36,17 @@ pub struct Audit {
 /// Never in practice: names in the catalogue are valid.
 pub fn audit_of(table: &PgRelation) -> Result<Option<Audit>> {
     for trigger in own_triggers(table, CHANGE) {
-        let is_for_rows = trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_ROW != 0;
-        let Some(options) = AuditOptions::from_arguments(&arguments_of(trigger)).filter(|_| is_for_rows)
-        else {
+        let options = AuditOptions::from_arguments(&trigger.arguments);
+        let Some(options) = options.filter(|_| trigger.is_for_rows) else {
             continue;
         };
-        let name = catalog::owned_text(trigger.tgname).unwrap_or_default();
-        let enabled = trigger.tgenabled as u8;
         return Ok(Some(Audit {
             options,
-            trigger: Identifier::new(name)?,
-            is_enabled: matches!(enabled, b'O' | b'A'),
-            is_always: enabled == b'A',
-            origin: origin_of(trigger.tgoid)?.ok_or(Error::TableGone { table: table.oid().to_u32() })?,
-            is_copy: trigger.tgisclone,
+            trigger: Identifier::new(trigger.name)?,
+            is_enabled: matches!(trigger.enabled, b'O' | b'A'),
+            is_always: trigger.enabled == b'A',
+            origin: origin_of(trigger.oid)?.ok_or(Error::TableGone { table: table.oid().to_u32() })?,
+            is_copy: trigger.is_copy,
         }));
     }
     Ok(None)
@@ -57,7 +54,7 @@ pub fn audit_of(table: &PgRelation) -> Result<Option<Audit>> {
 
 /// Whether a table is an audit log, which its guard says.
 pub fn is_log(table: &PgRelation) -> bool {
-    own_triggers(table, GUARD).next().is_some()
+    !own_triggers(table, GUARD).is_empty()
 }
 
 /// Whether a trigger is the guard of a log, which looks at statements only.

@@ -15,11 +15,12 @@ pub use table::{QueuedTable, forget};
 use pgrx::pg_sys;
 
 use super::trigger_call::TriggerCall;
-use super::{jobs, rights, spi, statements};
+use super::{catalog, jobs, rights, spi, statements, worker};
 use crate::error::{Error, Result};
 use crate::jobs::Entry;
+use crate::jobs::agenda::size_under_suspicion;
 use crate::jobs::settlement::in_entries;
-use crate::jobs::statements::{enqueue, lease};
+use crate::jobs::statements::{Urgency, enqueue, lease, lease_these};
 use crate::tables::searchable::Mode;
 
 /// So many keys are written at once at most.
@@ -97,6 +98,9 @@ impl Frame {
             Some(table) if table.mode == Mode::Sync => jobs::embed_now(table.root, &self.keys),
             Some(table) => {
                 enqueue_keys(table.root, &self.keys);
+                if table.mode == Mode::Async {
+                    worker::note_queued();
+                }
                 Ok(())
             }
             None => Ok(()),
@@ -106,27 +110,46 @@ impl Frame {
 
 /// Adds rows to the queue.
 pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
+    enqueue_with(source, keys, Urgency::Usual);
+}
+
+/// Adds rows to the queue, as urgent as that.
+pub fn enqueue_with(source: pg_sys::Oid, keys: &[Vec<String>], urgency: Urgency) {
     with_rights_of_queue(|| {
         for part in in_entries(keys) {
-            spi::change(&enqueue(source.to_u32(), part));
+            spi::change(&enqueue(source.to_u32(), part, urgency));
         }
     });
 }
 
 /// Leases entries of a table that have so many rows at least, where there are as many; one entry may
-/// have more.
-pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> Vec<Entry> {
-    let (mut entries, mut rows) = (Vec::new(), 0);
+/// have more. Returns how many of their rows may be tried at once, too: fewer where some of them are
+/// under suspicion.
+pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> (Vec<Entry>, usize) {
+    let (mut entries, mut rows, mut most) = (Vec::new(), 0, most_rows);
     with_rights_of_queue(|| {
         spi::take_while(&lease(source.to_u32(), most_rows), |row| {
-            if let Some(entry) = read_entry(row) {
-                rows += entry.keys.len();
-                entries.push(entry);
+            let Some(entry) = read_entry(row) else { return true };
+            let suspicion = u32::try_from(row.get::<i32>(5).unwrap_or(0)).unwrap_or(0);
+            let most_of_entry = size_under_suspicion(most_rows, suspicion);
+            if entries.is_empty() {
+                most = most_of_entry;
+            } else if most_of_entry != most {
+                // Rows under suspicion are tried without others, which they would take along.
+                return false;
             }
-            rows < most_rows
+            rows += entry.keys.len();
+            entries.push(entry);
+            rows < most
         });
     });
-    entries
+    (entries, most)
+}
+
+/// Leases these entries, as far as they are there and nobody has them.
+pub fn lease_again(entries: &[i64]) -> Vec<Entry> {
+    let found = with_rights_of_queue(|| spi::query_latest(&lease_these(entries.to_vec()), read_entry));
+    found.into_iter().flatten().collect()
 }
 
 fn read_entry(row: &spi::Row) -> Option<Entry> {
@@ -135,6 +158,16 @@ fn read_entry(row: &spi::Row) -> Option<Entry> {
     let keys = texts.chunks(width).map(<[String]>::to_vec).collect();
     let attempts = u32::try_from(row.get::<i32>(4)?).unwrap_or(0);
     Some(Entry { id: row.get(1)?, keys, attempts })
+}
+
+/// The table of the queue; zero where the extension has not been created.
+pub fn table() -> pg_sys::Oid {
+    catalog::state_table(c"queue")
+}
+
+/// Whether there is a queue in this database.
+pub fn exists() -> bool {
+    table() != pg_sys::InvalidOid
 }
 
 /// Runs a fixed statement over the queue with the rights of its owner.

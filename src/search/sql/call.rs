@@ -13,8 +13,9 @@ use crate::pg::column_types::ServerTypes;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
 use crate::pg::rights;
+use crate::pg::search_companion::{self, OpenCompanion};
 use crate::pg::search_database::{SessionDatabase, query_lexemes};
-use crate::pg::searched_tables::{self, Searched};
+use crate::pg::searched_tables;
 use crate::pg::settings::{default_model, use_bm25_index};
 use crate::pg::statistics::{SearchedColumn, word_statistics};
 use crate::pg::text_vector::Scorer;
@@ -33,6 +34,7 @@ use crate::search::trace::Trace;
 use crate::search::vector_space::VectorSpace;
 use crate::search::{Filter, SearchRequest, SearchSource};
 use crate::tables::searchable::Configuration;
+use crate::tables::store::index::ivfflat_probes;
 
 /// The arguments of `hybrid_search` and `explain_search`, checked.
 pub struct SearchCall {
@@ -144,8 +146,9 @@ impl SearchCall {
         let weights = self.request.weights;
         let legs = Legs { vector: weights.vector > 0.0, keyword: weights.text > 0.0 };
         let names_columns = self.choice != ColumnChoice::default();
-        match searched_tables::find(&self.relation)?.filter(|_| !names_columns) {
-            Some(searched) => self.run_on_companion(&searched, legs, trace),
+        let companion = if names_columns { None } else { search_companion::open(&self.relation)? };
+        match companion {
+            Some(companion) => self.run_on_companion(&companion, legs, trace),
             None => {
                 let facts = read_table(&self.relation)?;
                 let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
@@ -159,17 +162,22 @@ impl SearchCall {
     /// Answers from the chunks of a table. Policies would keep PostgreSQL from using the index of
     /// words, so that whoever may read all rows is answered with the rights of the companion's owner;
     /// all others with their own, and each chunk counts only where they may read its row.
-    fn run_on_companion(&self, searched: &Searched, legs: Legs, trace: &mut Trace) -> Result<Vec<SearchHit>> {
-        let companion = open_table(searched.companion()?)?;
+    fn run_on_companion(
+        &self,
+        opened: &OpenCompanion,
+        legs: Legs,
+        trace: &mut Trace,
+    ) -> Result<Vec<SearchHit>> {
+        let companion = &opened.relation;
         let source_facts = read_table(&self.relation)?;
         let no_legs = Legs { vector: false, keyword: false };
         let origin = SearchSource::resolve((*source_facts).clone(), &ColumnChoice::default(), no_legs)?;
         let filter = self.read_filter(&origin)?;
-        let table = &searched.table;
+        let table = opened.table();
         let is_readable = |column: &Identifier| searched_tables::may_read(&self.relation, column);
         let may_read_all = searched_tables::may_read_all(&self.relation, table)
             && filter.columns().into_iter().all(is_readable);
-        let facts = read_table(&companion)?;
+        let facts = read_table(companion)?;
         let mut source = SearchSource::resolve((*facts).clone(), &ColumnChoice::default(), legs)?;
         source.model = Some(table.options.model.clone());
         if let (Some(lexemes), Configuration::Constant(name)) = (&mut source.lexemes, &table.configuration) {
@@ -181,8 +189,8 @@ impl SearchCall {
             is_checked: !may_read_all,
             chunks: self.chunks,
         });
-        let run = || self.run_on(&companion, source, &filter, legs, !may_read_all, trace);
-        if may_read_all { rights::with_rights_of(searched.owner, run) } else { run() }
+        let run = || self.run_on(companion, source, &filter, legs, !may_read_all, trace);
+        if may_read_all { rights::with_rights_of(opened.searched.owner, run) } else { run() }
     }
 
     fn read_filter(&self, source: &SearchSource) -> Result<Filter> {
@@ -239,7 +247,10 @@ impl SearchCall {
             })
         });
         let is_counting = trace.is_wanted();
-        let (ef_search, probes) = (self.ef_search, self.probes);
+        let lists =
+            source.origin.as_ref().and(source.vectors.as_ref()).and_then(|space| space.index.as_ref());
+        let lists = lists.filter(|index| !index.is_hnsw).map_or(0, |index| ivfflat_probes(&index.options));
+        let (ef_search, probes) = (self.ef_search, self.probes.max(lists));
         search.run(&mut SessionDatabase { is_counting, ef_search, probes }, trace)
     }
 

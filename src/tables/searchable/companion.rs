@@ -1,8 +1,9 @@
 //! The companion table, its indexes, and the triggers of its source.
 
-use super::{Configuration, IndexKind, KeyColumn, SearchedTable, Storage};
+use super::{Configuration, IndexKind, KeyColumn, Role, SearchedTable, Storage};
 use crate::error::Result;
 use crate::identifier::{Identifier, Literal, MAX_IDENTIFIER_BYTES};
+use crate::tables::store::index::lists_for;
 use crate::tables::template::fill_template;
 
 const TABLE: &str = include_str!("../../../sql/templates/search_companion.sql");
@@ -12,8 +13,13 @@ const CONFIGURATION_TRIGGER: &str = include_str!("../../../sql/templates/search_
 /// The name of the foreign key by which a companion is known.
 pub const FOREIGN_KEY: &str = "vector_tools_search";
 
-/// The name of the companion's index by distance.
-pub const INDEX_ENDING: &str = "_embedding_idx";
+/// The name of the policy of a companion.
+pub const POLICY_NAME: &str = "vector_tools_search";
+
+const POLICY: &str = include_str!("../../../sql/templates/search_policy.sql");
+
+/// An IVFFlat index of fewer rows would not be faster than comparing all of them.
+pub const FEWEST_ROWS_IN_LISTS: i64 = 1000;
 
 /// What a trigger of a source watches: its second argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +104,8 @@ pub fn key_names(keys: &[Identifier]) -> Result<Vec<Identifier>> {
 pub struct Creation {
     /// Whether the source is not written to the log of the server.
     pub is_unlogged: bool,
+    /// What the companion is for.
+    pub role: Role,
 }
 
 impl SearchedTable {
@@ -109,13 +117,6 @@ impl SearchedTable {
         let keys = |part: &dyn Fn(&super::KeyColumn) -> String, joint: &str| {
             self.keys.iter().map(part).collect::<Vec<_>>().join(joint)
         };
-        let watched: Vec<String> = self
-            .keys
-            .iter()
-            .map(|key| &key.name)
-            .chain(&self.content)
-            .map(|column| format!("s.{column}"))
-            .collect();
         let comment = format!("chunks of {}, for searches; filled by vector_tools", self.source);
         let mut sql = fill_template(
             TABLE,
@@ -123,42 +124,53 @@ impl SearchedTable {
                 ("{persistence}", if creation.is_unlogged { "UNLOGGED " } else { "" }.to_owned()),
                 ("{companion}", self.companion.to_string()),
                 ("{source}", self.source.to_string()),
-                ("{from_source}", self.from_source()),
                 (
                     "{columns}",
                     keys(&|key| format!("{} {} NOT NULL", key.companion, key.definition), ",\n    "),
                 ),
                 ("{key}", keys(&|key| key.companion.to_string(), ", ")),
                 ("{source_key}", keys(&|key| key.name.to_string(), ", ")),
-                ("{watched}", watched.join(", ")),
-                ("{same_row}", self.same_row("s", &self.companion.name.to_string())),
-                ("{foreign_key}", Identifier::new(FOREIGN_KEY)?.to_string()),
+                ("{foreign_key}", Identifier::new(creation.role.foreign_key())?.to_string()),
                 ("{vector}", self.vector_type()),
-                ("{lexemes_index}", self.index_name("_lexemes_idx")?.to_string()),
                 ("{comment}", Literal(&comment).to_string()),
             ],
         );
-        sql.push_str(&self.index_sql()?);
+        sql.push_str(&self.policy_sql());
+        sql.push_str(&self.index_sql(0));
         Ok(sql)
     }
 
-    /// The SQL that creates the index by distance, where there is to be one.
-    ///
-    /// # Errors
-    /// Never in practice: names are short enough.
-    pub fn index_sql(&self) -> Result<String> {
-        let (name, table) = (self.index_name(INDEX_ENDING)?, &self.companion);
-        let indexed = self.indexed_embedding();
-        Ok(match self.options.index_kind {
+    /// The SQL that makes the policy of the companion.
+    pub fn policy_sql(&self) -> String {
+        let keys = self.keys.iter().map(|key| &key.name);
+        let watched: Vec<String> = keys.chain(&self.content).map(|column| format!("s.{column}")).collect();
+        fill_template(
+            POLICY,
+            &[
+                ("{companion}", self.companion.to_string()),
+                ("{from_source}", self.from_source()),
+                ("{watched}", watched.join(", ")),
+                ("{same_row}", self.same_row("s", &self.companion.name.to_string())),
+            ],
+        )
+    }
+
+    /// The SQL that creates the index by distance of a companion with so many embeddings, where there is
+    /// to be one. IVFFlat finds the centres of its lists in what is there when it is created, so that it
+    /// has to wait for rows. PostgreSQL gives the index a name that is free.
+    pub fn index_sql(&self, embeddings: i64) -> String {
+        let (table, indexed) = (&self.companion, self.indexed_embedding());
+        match self.options.index_kind {
             // As for other tables of this extension: 97 % of the ten nearest of a million.
             IndexKind::Hnsw => format!(
-                "CREATE INDEX {name} ON {table} USING hnsw ({indexed}) WITH (m = 16, ef_construction = 200);\n"
+                "CREATE INDEX ON {table} USING hnsw ({indexed}) WITH (m = 16, ef_construction = 200);\n"
             ),
-            IndexKind::Ivfflat => {
-                format!("CREATE INDEX {name} ON {table} USING ivfflat ({indexed}) WITH (lists = 100);\n")
-            }
-            IndexKind::None => String::new(),
-        })
+            IndexKind::Ivfflat if embeddings >= FEWEST_ROWS_IN_LISTS => format!(
+                "CREATE INDEX ON {table} USING ivfflat ({indexed}) WITH (lists = {});\n",
+                lists_for(embeddings as f64)
+            ),
+            IndexKind::Ivfflat | IndexKind::None => String::new(),
+        }
     }
 
     /// The SQL that makes the triggers of the source, or changes those there are.
@@ -197,10 +209,6 @@ impl SearchedTable {
         format!("{}.{}({})", self.pgvector_schema, self.options.storage.type_name(), self.dimensions)
     }
 
-    fn index_name(&self, ending: &str) -> Result<Identifier> {
-        shortened("", self.companion.name.as_str(), ending, |_| false)
-    }
-
     /// What the index by distance holds. pgvector's indexes take vectors of 2,000 dimensions, half
     /// vectors of 4,000 and bits beyond.
     fn indexed_embedding(&self) -> String {
@@ -223,7 +231,7 @@ mod tests {
     use super::super::tests::{identifier, table};
     use super::*;
 
-    const LOGGED: Creation = Creation { is_unlogged: false };
+    const LOGGED: Creation = Creation { is_unlogged: false, role: Role::Live };
 
     #[test]
     fn no_placeholder_is_left() {
@@ -255,6 +263,18 @@ mod tests {
         let names = key_names(&keys).expect("short");
         assert_ne!(names[0], names[1]);
         assert!(names.iter().all(|name| name.as_str().starts_with("row_k") && name.as_str().len() <= 63));
+    }
+
+    #[test]
+    fn lists_wait_for_rows() {
+        let mut table = table("docs");
+        table.options.index_kind = IndexKind::Ivfflat;
+        assert_eq!(table.index_sql(0), "");
+        let sql = table.index_sql(10_000);
+        assert!(
+            sql.contains("USING ivfflat (embedding \"public\".vector_cosine_ops) WITH (lists = 100)"),
+            "{sql}"
+        );
     }
 
     #[test]

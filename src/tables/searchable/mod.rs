@@ -1,7 +1,11 @@
 //! Ordinary tables made searchable: the companion table that holds their chunks, the triggers that
 //! ask for new ones, and the statements that read and write them.
 
+pub mod change;
 pub mod companion;
+pub mod drift;
+#[cfg(feature = "pg")]
+pub mod model_sql;
 pub mod options;
 #[cfg(feature = "pg")]
 pub mod sql;
@@ -9,6 +13,7 @@ pub mod statements;
 
 use crate::identifier::{Identifier, QualifiedName};
 
+pub use change::Role;
 pub use options::{IndexKind, Mode, SearchOptions, Storage};
 
 /// A column of the primary key of a source, and where its companion has it.

@@ -68,6 +68,12 @@ pub struct SearchOptions {
     /// For each content column in the order of joining, its place among them in the order of the
     /// table's columns.
     pub order: Vec<usize>,
+    /// The model that a change under way leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The model whose vectors are kept, for going back to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
 }
 
 /// What must be done when the options of a searched table change.
@@ -94,7 +100,14 @@ impl SearchOptions {
             storage: Storage::Vector,
             index_kind: IndexKind::Hnsw,
             order: vec![0],
+            next: None,
+            previous: None,
         }
+    }
+
+    /// The same for another model, in a companion that is not the one that is searched.
+    pub fn with_model(&self, model: &str) -> SearchOptions {
+        SearchOptions { model: model.to_owned(), next: None, previous: None, ..self.clone() }
     }
 
     /// As a trigger carries it.
@@ -217,8 +230,11 @@ mod tests {
             order: vec![1, 0],
             ..SearchOptions::for_model("a'b\\c")
         };
-        assert_eq!(SearchOptions::from_json(&options.to_json()), Some(options));
+        assert_eq!(SearchOptions::from_json(&options.to_json()), Some(options.clone()));
         assert_eq!(SearchOptions::from_json("{}"), None);
+        assert!(!options.to_json().contains("next"), "{}", options.to_json());
+        let changing = SearchOptions { next: Some("b".into()), previous: Some("c".into()), ..options };
+        assert_eq!(SearchOptions::from_json(&changing.to_json()), Some(changing));
     }
 
     #[test]

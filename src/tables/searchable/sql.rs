@@ -1,11 +1,14 @@
 //! The SQL functions that make tables searchable. Their declarations are in sql/58_pipeline.sql.
 
+use std::rc::Rc;
+
 use pgrx::prelude::*;
 use pgrx::{Array, PgRelation, Spi};
 
-use super::companion::{Creation, companion_name};
+use super::companion::{Creation, POLICY_NAME, companion_name};
+use super::drift::{COUNTED_ROWS, count_of};
 use super::options::{Changes, Chunking};
-use super::{Configuration, IndexKind, Mode, SearchOptions, SearchedTable, Storage};
+use super::{Configuration, IndexKind, Mode, Role, SearchOptions, SearchedTable, Storage, model_sql};
 use crate::chunking::sql::{chunks, read_options};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
@@ -21,10 +24,12 @@ use crate::pg::report::OrReport;
 use crate::pg::searched_tables::{self, Searched, key_columns};
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
-use crate::pg::{jobs, registry, rights, session, spi};
+use crate::pg::{jobs, patient_lock, registry, rights, search_index, session, spi, worker};
+use crate::search::{Parameter, Statement};
+use crate::tables::lock::definition_lock;
 
 /// So many keys are queued at once.
-const PIECE: usize = 10_000;
+pub(super) const PIECE: usize = 10_000;
 
 /// (source, content, model, mode, chunking, max_tokens, overlap, text_configuration, storage,
 /// index_kind)
@@ -42,52 +47,90 @@ fn disable_search(source: Option<pg_sys::Oid>) -> Option<bool> {
     Some(disable(source?).or_report())
 }
 
-/// Rows, and rows with chunks, where the caller may read them all.
+/// Rows, those with chunks, whether both are estimated, and rows with chunks of the next model; nothing
+/// where the caller may not read them all.
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn count_search_rows(
     source: Option<pg_sys::Oid>,
-) -> TableIterator<'static, (name!(total, Option<i64>), name!(embedded, Option<i64>))> {
+) -> TableIterator<
+    'static,
+    (name!(total, i64), name!(embedded, i64), name!(is_estimated, bool), name!(next_embedded, Option<i64>)),
+> {
     let counts = source.map_or(Ok(None), count).or_report();
-    TableIterator::new(counts)
+    TableIterator::new(counts.map(|counts| {
+        let embedded = counts.embedded.min(if counts.is_estimated { counts.total } else { i64::MAX });
+        (counts.total, embedded, counts.is_estimated, counts.next_embedded)
+    }))
 }
 
-fn count(source: pg_sys::Oid) -> Result<Option<(Option<i64>, Option<i64>)>> {
-    // Whoever only looks at the list must not stumble over a table that is being dropped.
-    let Ok(relation) = open_table(source) else {
+struct Counts {
+    total: i64,
+    embedded: i64,
+    is_estimated: bool,
+    next_embedded: Option<i64>,
+}
+
+fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
+    let Some(searched) = find_readable(source) else {
         return Ok(None);
     };
-    let Some(searched) = searched_tables::find(&relation)? else {
-        return Ok(None);
+    let count = |relation, rows: &Statement| {
+        let read = || {
+            let estimated = search_index::estimated_rows(relation, rows).filter(|rows| *rows >= COUNTED_ROWS);
+            match estimated {
+                Some(rows) => (rows as i64, true),
+                None => {
+                    (spi::query(&count_of(rows), |row| row.get::<i64>(1)).into_iter().flatten().sum(), false)
+                }
+            }
+        };
+        rights::with_rights_of(searched.owner, read)
     };
-    if searched.companion().is_err() || !searched_tables::may_read_all(&relation, &searched.table) {
-        return Ok(None);
-    }
-    let statement = searched.table.count_rows();
-    let counts =
-        rights::with_rights_of(searched.owner, || spi::query(&statement, |row| (row.get(1), row.get(2))));
-    Ok(counts.into_iter().next())
+    let (total, is_estimated) = count(source, &searched.table.all_rows());
+    let (embedded, is_also) = count(searched.companion()?, &searched.table.all_embedded_rows());
+    let next = searched.next.as_ref();
+    let next_embedded = next.map(|next| count(next.companion, &next.table.all_embedded_rows()).0);
+    Ok(Some(Counts { total, embedded, is_estimated: is_estimated || is_also, next_embedded }))
+}
+
+/// What is known of a searched table whose rows the caller may all read. Whoever only looks at a list
+/// must not stumble over a table that is being dropped, or is broken.
+pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<Searched>> {
+    let relation = open_table(source).ok()?;
+    let searched = searched_tables::find(&relation).ok()??;
+    let is_readable =
+        searched.companion().is_ok() && searched_tables::may_read_all(&relation, &searched.table);
+    is_readable.then_some(searched)
 }
 
 fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
+    spi::wait(&definition_lock(source.to_u32()));
     let relation = open_own(source)?;
-    let before = searched_tables::find(&relation)?;
+    let found = searched_tables::find(&relation);
+    let triggers = searched_tables::trigger_names(&relation)?;
+    // What has lost a column is made again from what is left.
+    let before = match found {
+        Err(Error::SearchedColumnGone { .. }) => None,
+        found => found?,
+    };
     if before.as_ref().is_some_and(|before| before.is_copy) {
         return Err(Error::SearchedWithParent { table: catalog::display_name(&relation) });
     }
-    let mut table = read_table(&relation, arguments)?;
+    let mut table = read_table(&relation, before.as_deref(), arguments)?;
     // SAFETY: the relation is open, so its pg_class row is there.
-    let (owner, persistence) = unsafe { ((*relation.rd_rel).relowner, (*relation.rd_rel).relpersistence) };
-    let creation = Creation { is_unlogged: persistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED };
+    let owner = unsafe { (*relation.rd_rel).relowner };
+    let creation = Creation { is_unlogged: is_unlogged(&relation), role: Role::Live };
     // A table that is open here cannot be altered.
     drop(relation);
     let all = match before.as_ref() {
         Some(before) if before.companion.is_some() => {
             before.companion()?;
             table.companion = before.table.companion.clone();
-            change(&table, before)?
+            change(&mut table, before)?
         }
         _ => {
-            drop_triggers(&table.source, before.as_ref().map_or(&[], |before| &before.triggers));
+            drop_triggers(&table.source, &triggers);
             if !take_up_companion(source, &mut table, owner)? {
                 create_companion(&table, creation, owner)?;
             }
@@ -100,14 +143,27 @@ fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
     let searched = searched.ok_or_else(|| Error::NotSearched { table: catalog::display_name(&relation) })?;
     drop(relation);
     fill(&searched, all)?;
+    search_index::create(&searched.table)?;
     searched.companion().map(Regclass)
 }
 
-/// What was asked for, with a companion that does not exist yet.
-fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTable> {
+/// Whether a table is not written to the log of the server.
+pub(super) fn is_unlogged(relation: &PgRelation) -> bool {
+    // SAFETY: the relation is open, so its pg_class row is there.
+    unsafe { (*relation.rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED }
+}
+
+/// What was asked for, with a companion that does not exist yet. A table that is searched keeps its model
+/// unless another one is named.
+fn read_table(
+    relation: &PgRelation,
+    before: Option<&Searched>,
+    arguments: Arguments,
+) -> Result<SearchedTable> {
     let display = catalog::display_name(relation);
     let text = |place, default: &str| arguments.get::<String>(place).unwrap_or_else(|| default.to_owned());
-    let record = registry::find_model(&arguments.get::<String>(2).unwrap_or_else(default_model))?;
+    let model = arguments.get(2).or_else(|| before.map(|before| before.table.options.model.clone()));
+    let record = registry::find_model(&model.unwrap_or_else(default_model))?;
     let chunking = read_chunking(&record.name, arguments)?;
     let keys = key_columns(relation)?;
     if keys.is_empty() {
@@ -127,6 +183,8 @@ fn read_table(relation: &PgRelation, arguments: Arguments) -> Result<SearchedTab
         storage: Storage::from_name(&text(8, "vector"))?,
         index_kind: IndexKind::from_name(&text(9, "hnsw"))?,
         order,
+        next: before.and_then(|before| Some(before.next.as_ref()?.table.options.model.clone())),
+        previous: before.and_then(|before| Some(before.previous.as_ref()?.table.options.model.clone())),
     };
     let companion = QualifiedName { schema: source.schema.clone(), name: companion_name(&source.name)? };
     Ok(SearchedTable {
@@ -241,12 +299,12 @@ fn read_configuration(relation: &PgRelation, name: Option<String>) -> Result<Con
 }
 
 /// Runs DDL whose conditions mean the operators of pg_catalog, whatever search_path says.
-fn execute(sql: &str) {
+pub(super) fn execute(sql: &str) {
     let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
     spi::with_settings(&settings, || spi::execute(sql));
 }
 
-fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
+pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
     let companion = &table.companion;
     let taken =
         || Error::CompanionExists { relation: companion.to_string(), table: table.source.to_string() };
@@ -274,7 +332,7 @@ fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oi
 fn take_up_companion(source: pg_sys::Oid, table: &mut SearchedTable, owner: pg_sys::Oid) -> Result<bool> {
     let relation = open_table(source)?;
     let Some((companion, found, name, dimensions)) =
-        searched_tables::find_companion(&relation, &mut table.keys)?
+        searched_tables::find_companion(&relation, Role::Live, &mut table.keys)?
     else {
         return Ok(false);
     };
@@ -289,6 +347,7 @@ fn take_up_companion(source: pg_sys::Oid, table: &mut SearchedTable, owner: pg_s
     drop(relation);
     table.companion = name;
     apply(table, &Changes { is_for_type, is_for_index: true, ..Changes::default() })?;
+    renew_policy(table);
     Ok(true)
 }
 
@@ -299,7 +358,7 @@ fn drop_triggers(source: &QualifiedName, triggers: &[Identifier]) {
 }
 
 /// Brings triggers and companion to what is asked for, and says whether all rows must be looked at.
-fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
+fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
     let mut changes = table.options.changes_from(&before.table.options);
     let other_content = table.content != before.table.content;
     if other_content {
@@ -315,19 +374,28 @@ fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
         changes.is_for_type = true;
     }
     let source = &table.source;
+    if let Some(next) = before.next.as_ref().filter(|_| changes.is_for_rows || changes.is_for_index) {
+        let (table, next) = (source.to_string(), next.table.options.model.clone());
+        return Err(Error::ModelChangeUnderWay { table, next });
+    }
     if changes.words.is_empty() {
         pgrx::notice!("table {source} is already searchable in this way");
         return Ok(false);
     }
     pgrx::notice!("table {source}: {}", changes.words.join("; "));
+    // Batches that are under way end first, and none begins with what was asked for before.
+    let exclusive = format!("LOCK TABLE {source}, {} IN ACCESS EXCLUSIVE MODE", table.companion);
+    patient_lock::lock(&exclusive);
     if changes.is_for_rows {
-        // Batches that are under way end first, and none begins with what was asked for before. In the
-        // order in which a statement in sync mode locks them.
-        execute(&format!("LOCK TABLE {source} IN SHARE ROW EXCLUSIVE MODE"));
-        execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.companion));
+        // Its chunks would be of what the table was.
+        model_sql::drop_shadow(before, Role::Previous)?;
+        table.options.previous = None;
     }
     apply(table, &changes)?;
-    drop_triggers(source, &before.triggers);
+    if other_content {
+        renew_policy(table);
+    }
+    drop_triggers(&table.source, &before.triggers);
     execute(&table.triggers_sql());
     Ok(changes.is_for_rows)
 }
@@ -335,7 +403,7 @@ fn change(table: &SearchedTable, before: &Searched) -> Result<bool> {
 fn apply(table: &SearchedTable, changes: &Changes) -> Result<()> {
     let companion = &table.companion;
     if changes.is_for_type || changes.is_for_index {
-        for index in distance_indexes(companion)? {
+        for index in search_index::of(companion)? {
             execute(&format!("DROP INDEX {index}"));
         }
     }
@@ -345,48 +413,29 @@ fn apply(table: &SearchedTable, changes: &Changes) -> Result<()> {
             table.vector_type()
         ));
     }
-    if changes.is_for_type || changes.is_for_index {
-        execute(&table.index_sql()?);
-    }
-    Ok(())
+    if changes.is_for_type || changes.is_for_index { search_index::create(table) } else { Ok(()) }
 }
 
-/// The indexes of a companion by distance.
-fn distance_indexes(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
-    let Some(found) = Regclass::find(companion) else {
-        return Ok(vec![]);
-    };
-    let mut statement = crate::search::Statement::default();
-    let table = statement.bind(crate::search::Parameter::Integer(i64::from(found.0.to_u32())));
+/// Has the policy of a companion ask for the columns whose content is in it now.
+fn renew_policy(table: &SearchedTable) {
+    let mut statement = Statement::default();
+    let name = statement.bind(Parameter::Text(table.companion.to_string()));
+    let policy = statement.bind(Parameter::Text(POLICY_NAME.to_owned()));
     statement.push(format_args!(
-        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
-         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
-         JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) c.relam \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
-         AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
+        "SELECT p.polname::pg_catalog.text FROM pg_catalog.pg_policy AS p \
+         WHERE p.polrelid OPERATOR(pg_catalog.=) {name}::pg_catalog.regclass::pg_catalog.oid \
+         AND p.polname OPERATOR(pg_catalog.=) {policy}::pg_catalog.name"
     ));
-    let names = spi::query_latest(&statement, |row| row.get::<String>(1));
-    let name =
-        |name: String| Ok(QualifiedName { schema: companion.schema.clone(), name: Identifier::new(name)? });
-    names.into_iter().flatten().map(name).collect()
+    for _ in spi::query_latest(&statement, |_| ()) {
+        execute(&format!("DROP POLICY {POLICY_NAME} ON {}", table.companion));
+    }
+    execute(&table.policy_sql());
 }
 
 /// Queues the rows that have no chunks, or all; in sync mode embeds them.
 fn fill(searched: &Searched, all: bool) -> Result<()> {
-    let statement = searched.table.list_keys(all);
-    let width = searched.table.keys.len() as i32;
     let is_sync = searched.table.options.mode == Mode::Sync;
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    let keys = with_lossless_output(|| {
-        spi::with_settings(&settings, || {
-            rights::with_rights_of(searched.owner, || {
-                spi::query_latest(&statement, |row| {
-                    (1..=width).map(|column| row.get::<String>(column)).collect::<Option<Vec<String>>>()
-                })
-            })
-        })
-    });
-    let keys: Vec<Vec<String>> = keys.into_iter().flatten().collect();
+    let keys = read_keys(searched, &searched.table.list_keys(all), searched.table.keys.len());
     for piece in keys.chunks(if is_sync { 256 } else { PIECE }) {
         pgrx::check_for_interrupts!();
         if is_sync {
@@ -395,30 +444,65 @@ fn fill(searched: &Searched, all: bool) -> Result<()> {
             enqueue_keys(searched.source, piece);
         }
     }
+    if searched.table.options.mode == Mode::Async {
+        // Also what waited before, in manual mode.
+        worker::note_queued();
+    }
     Ok(())
 }
 
+/// The keys that a statement reads, each column as text.
+pub(super) fn read_keys(searched: &Searched, statement: &Statement, width: usize) -> Vec<Vec<String>> {
+    let key = |row: &spi::Row| (1..=width as i32).map(|column| row.get::<String>(column)).collect();
+    let keys: Vec<Option<Vec<String>>> = with_lossless_output(|| query_as_owner(searched, statement, key));
+    keys.into_iter().flatten().collect()
+}
+
+/// Reads source and companion as their owner, with names that nobody can shadow.
+pub(super) fn query_as_owner<T>(
+    searched: &Searched,
+    statement: &Statement,
+    read: impl FnMut(&spi::Row) -> T,
+) -> Vec<T> {
+    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
+    spi::with_settings(&settings, || {
+        rights::with_rights_of(searched.owner, || spi::query_latest(statement, read))
+    })
+}
+
 fn disable(source: pg_sys::Oid) -> Result<bool> {
+    spi::wait(&definition_lock(source.to_u32()));
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);
-    let searched = searched_tables::find(&relation)?;
-    drop(relation);
-    let Some(searched) = searched else {
+    let triggers = searched_tables::trigger_names(&relation)?;
+    if triggers.is_empty() {
         return Ok(false);
-    };
-    if searched.is_copy {
+    }
+    if searched_tables::find(&relation).is_ok_and(|found| found.is_some_and(|searched| searched.is_copy)) {
         return Err(Error::SearchedWithParent { table: display });
     }
-    drop_triggers(&searched.table.source, &searched.triggers);
-    if searched.companion.is_some() {
-        execute(&format!("DROP TABLE {}", searched.table.companion));
+    let mut companions = Vec::new();
+    for role in [Role::Next, Role::Previous, Role::Live] {
+        let found = searched_tables::find_companion(&relation, role, &mut [])?;
+        // Whoever may refer to the table may call a foreign key anything.
+        let is_own = |owner| role == Role::Live || owner == rights::owner_of(source);
+        companions.extend(found.filter(|(_, owner, ..)| is_own(*owner)).map(|(_, _, name, _)| name));
+    }
+    let name = catalog::qualified_name(&relation)?;
+    drop(relation);
+    let locked: Vec<String> =
+        std::iter::once(&name).chain(&companions).map(QualifiedName::to_string).collect();
+    patient_lock::lock(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", locked.join(", ")));
+    drop_triggers(&name, &triggers);
+    for companion in companions {
+        execute(&format!("DROP TABLE {companion}"));
     }
     with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
     Ok(true)
 }
 
 /// Opens a table that the caller may make searchable.
-fn open_own(source: pg_sys::Oid) -> Result<PgRelation> {
+pub(super) fn open_own(source: pg_sys::Oid) -> Result<PgRelation> {
     let table = open_table(source)?;
     let display = catalog::display_name(&table);
     // SAFETY: the relation is open, so its pg_class row is there.

@@ -218,13 +218,13 @@ impl SearchedTable {
 }
 
 /// The content of a row: its columns, joined by an empty line.
-fn joined(columns: &[String]) -> String {
+pub(super) fn joined(columns: &[String]) -> String {
     let texts: Vec<String> = columns.iter().map(|column| format!("{column}::pg_catalog.text")).collect();
     format!("pg_catalog.concat_ws(E'\\n\\n', {})", texts.join(", "))
 }
 
 /// The hash of a row's content with what decides its chunks, in hexadecimal digits.
-fn hash_of(signature: &str, configuration: &str, content: &str) -> String {
+pub(super) fn hash_of(signature: &str, configuration: &str, content: &str) -> String {
     format!(
         "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
          pg_catalog.concat({signature}, {configuration}, E'\\n', {content}), 'UTF8')), 'hex')"

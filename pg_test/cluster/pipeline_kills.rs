@@ -1,0 +1,236 @@
+//! Workers that die, and servers that go down, at thirty points each, while others write: in the end
+//! every row is embedded as it is, and nothing is left (9, 10, 11).
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use postgres::{Client, NoTls};
+
+use crate::database::{Database, make_template};
+use crate::pipeline::{ENABLE, UNTRUE};
+use crate::process::{Ending, send_signal, wait_until};
+use crate::server::Server;
+use crate::session::Session;
+
+const POINTS: usize = 30;
+const PRELOADED: [(&str, &str); 2] =
+    [("shared_preload_libraries", "vector_tools"), ("max_connections", "30")];
+const WORKER: &str =
+    "SELECT pid, query <> '' FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'";
+/// Rows that a process is said to have died over.
+const BLAMED: &str = "SELECT count(*) FROM vector_tools.queue WHERE sqlstate = '57P02'";
+
+/// Numbers that look random and are the same in each run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % most
+    }
+}
+
+/// A session that goes on when the server is back.
+struct Writer<'a> {
+    connection: String,
+    client: Option<Client>,
+    is_over: &'a AtomicBool,
+}
+
+impl Writer<'_> {
+    /// Runs a statement; tells whether it was committed for certain.
+    fn run(&mut self, sql: &str) -> bool {
+        if self.client.is_none() {
+            self.client = Client::connect(&self.connection, NoTls).ok();
+        }
+        let done = self.client.as_mut().is_some_and(|client| client.batch_execute(sql).is_ok());
+        if !done {
+            self.client = None;
+            thread::sleep(Duration::from_millis(20));
+        }
+        done
+    }
+
+    fn write(mut self, seed: u64) -> usize {
+        let mut numbers = Numbers(seed);
+        let mut committed = 0;
+        while !self.is_over.load(Ordering::Relaxed) {
+            let (id, other) = (numbers.below(200), numbers.below(1 << 30));
+            let sql = match numbers.below(8) {
+                0 => format!("DELETE FROM docs WHERE id = {id}"),
+                1 => {
+                    format!("UPDATE docs SET body = 'all of a kind, ' || {other} WHERE id % 40 = {}", id % 40)
+                }
+                2 => format!("UPDATE docs SET title = 'new title' WHERE id = {id}"),
+                _ => format!(
+                    "INSERT INTO docs SELECT i, 'title', 'content number {other} of ' || i
+                     FROM generate_series({id}, {id} + 5) AS i
+                     ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+                ),
+            };
+            committed += usize::from(self.run(&sql));
+            thread::sleep(Duration::from_millis(numbers.below(15)));
+        }
+        committed
+    }
+}
+
+struct Scene {
+    server: Server,
+}
+
+impl Scene {
+    fn begin(name: &'static str) -> Scene {
+        let server = Server::start(name, &PRELOADED);
+        make_template(&server);
+        let mut session = Database::with_extension_on(&server, "work").connect();
+        session.run("CREATE TABLE docs (id int PRIMARY KEY, title text, body text)");
+        session.run(ENABLE);
+        session.run("INSERT INTO docs SELECT i, 't', 'b' || i FROM generate_series(1, 50) AS i");
+        Scene { server }
+    }
+
+    fn connect(&self) -> Session {
+        let connection = self.server.connection("work", "postgres");
+        wait_until("the server is back", || Client::connect(&connection, NoTls).is_ok());
+        Session::open(&self.server, "work", "postgres")
+    }
+
+    /// Interrupts the work at all points while others write, and looks at what it comes to.
+    fn interrupt(&self, seed: u64, mut interrupt: impl FnMut(&mut Numbers) -> bool) {
+        let is_over = AtomicBool::new(false);
+        let (written, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for number in 1..=2 {
+                let (is_over, written) = (&is_over, &written);
+                let connection = self.server.connection("work", "postgres");
+                scope.spawn(move || {
+                    let writer = Writer { connection, client: None, is_over };
+                    written.fetch_add(writer.write(seed + number), Ordering::Relaxed);
+                });
+            }
+            // The writers end with a failure, too.
+            let _ending = Ending(&is_over);
+            let mut numbers = Numbers(seed);
+            for _ in 0..POINTS {
+                thread::sleep(Duration::from_millis(numbers.below(300)));
+                inside.fetch_add(usize::from(interrupt(&mut numbers)), Ordering::Relaxed);
+            }
+        });
+        assert!(written.into_inner() > POINTS, "expected the writers to get on");
+        assert!(inside.into_inner() > 0, "expected some points to lie in a batch");
+        let mut session = self.connect();
+        wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
+        assert_eq!(session.text(UNTRUE), "0", "expected every row to be embedded as it is");
+        assert_ne!(session.text("SELECT count(*) FROM docs_search"), "0");
+    }
+}
+
+/// The worker, and whether it is at a batch.
+fn worker(session: &mut Session) -> (i32, bool) {
+    let mut found = None;
+    wait_until("there is a worker", || {
+        found = session.rows(WORKER).first().and_then(|line| {
+            let (pid, is_active) = line.split_once('|')?;
+            Some((pid.parse().ok()?, is_active == "t"))
+        });
+        found.is_some()
+    });
+    found.expect("it was found")
+}
+
+// trust 10
+#[test]
+fn a_worker_that_is_killed_loses_nothing() {
+    let scene = Scene::begin("test-kills-worker");
+    scene.interrupt(10, |_| {
+        let mut session = scene.connect();
+        let (pid, is_active) = worker(&mut session);
+        send_signal(pid, "KILL");
+        wait_until("the server has noticed", || session.try_rows("SELECT 1").is_err());
+        is_active
+    });
+}
+
+// trust 11
+#[test]
+fn a_server_that_crashes_loses_nothing() {
+    let scene = Scene::begin("test-kills-server");
+    scene.interrupt(20, |_| {
+        let is_active = worker(&mut scene.connect()).1;
+        scene.server.stop("immediate");
+        scene.server.start_again(&PRELOADED);
+        assert_eq!(scene.connect().text(BLAMED), "0", "expected no row to be blamed");
+        is_active
+    });
+}
+
+// trust 9
+#[test]
+fn a_server_that_is_shut_down_loses_nothing() {
+    let scene = Scene::begin("test-kills-shutdown");
+    scene.interrupt(30, |_| {
+        let is_active = worker(&mut scene.connect()).1;
+        scene.server.stop("fast");
+        scene.server.start_again(&PRELOADED);
+        assert_eq!(scene.connect().text(BLAMED), "0", "expected no row to be blamed");
+        is_active
+    });
+    let log = scene.server.log();
+    let ours = log.lines().find(|line| line.contains("FATAL") && line.contains("vector_tools"));
+    assert_eq!(ours, None, "expected workers to leave quietly");
+}
+
+/// A row that brings the server down is tried in ever smaller batches, by workers and by sessions, until
+/// it is dead; the others are embedded.
+// trust 10, 11
+#[test]
+fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
+    let scene = Scene::begin("test-kills-poison");
+    let mut session = scene.connect();
+    wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
+    session.run(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.row_id = 77 THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF;
+             RETURN NEW; END $$;
+         CREATE TRIGGER die BEFORE INSERT ON docs_search FOR EACH ROW EXECUTE FUNCTION die();
+         INSERT INTO docs SELECT i, 't', 'b' || i FROM generate_series(60, 99) AS i",
+    );
+    let attempts = "SELECT coalesce(max(attempts), 0) FROM vector_tools.embedding_errors WHERE id = '77'";
+    // Nobody waits for the wait here.
+    let hurry = |session: &mut Session, attempt: i32| {
+        session.run("UPDATE vector_tools.queue SET next_try = now() WHERE NOT is_dead");
+        session.run(&format!("INSERT INTO docs VALUES (1000 + {attempt}, 't', 'b')"));
+    };
+    for attempt in 1..=5 {
+        match attempt {
+            1 => {}
+            // In a session, which counts as well.
+            4 => {
+                session.run("ALTER SYSTEM SET vector_tools.max_workers = 0");
+                session.run("SELECT pg_reload_conf()");
+                hurry(&mut session, attempt);
+                assert!(session.try_rows("CALL run_embedding_jobs()").is_err());
+            }
+            _ => hurry(&mut session, attempt),
+        }
+        let downs = || scene.server.log().matches("all server processes terminated; reinitializing").count();
+        wait_until("the server has gone down", || downs() == attempt as usize);
+        session = scene.connect();
+        if attempt == 4 {
+            session.run("ALTER SYSTEM RESET vector_tools.max_workers");
+            session.run("SELECT pg_reload_conf()");
+            hurry(&mut session, 0);
+        }
+        wait_until("the attempt counts", || session.text(attempts) == attempt.to_string());
+    }
+    hurry(&mut session, 6);
+    let left =
+        "SELECT array_to_string(keys, ','), category, sqlstate, is_dead, last_error FROM vector_tools.queue";
+    let dead = "77|resource|57P02|t|the server process died while it embedded the row";
+    wait_until("it alone is left", || session.rows(left) == [dead]);
+    assert_eq!(session.text("SELECT count(*) FROM docs_search WHERE row_id BETWEEN 60 AND 99"), "39");
+}

@@ -1,0 +1,371 @@
+//! The worker of one database: its main function, and what it does between its batches.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::prelude::*;
+
+use super::locks::{ClusterLock, Place, Taken, free_slots, is_database_wanted};
+use super::start::{forget_due, note_due, register};
+use super::transaction::{Raised, calmly, in_transaction};
+use super::{due_files, settings, signals};
+use crate::jobs::agenda::{FEWEST_ROWS, MOST_ROWS, Next, Situation, decide, next_size};
+use crate::pg::jobs::{BatchReport, run_batch_of, settle_orphan, settle_overdue, upcoming};
+use crate::pg::settings::{max_workers, worker_batch_timeout, worker_linger};
+use crate::pg::waiting::{self, wait_for_latch};
+use crate::pg::{catalog, queue};
+
+/// How often a worker that waits looks whether somebody wants its database or its slot, and a batch whether
+/// somebody wants the database. PostgreSQL waits for that for five seconds.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A table whose rows others have leased is looked at again after so long.
+const HELD_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest wait after errors that are not about rows; the first one is a second.
+const LONGEST_BREAK: Duration = Duration::from_secs(300);
+
+/// After so long a database is looked at again that somebody wanted for himself.
+const WANTED_WAIT: Duration = Duration::from_secs(10);
+
+/// The worker's main function.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn run_embedding_worker(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
+    signals::attach();
+    let Ok(database) = BackgroundWorker::get_extra().parse::<u32>() else { return };
+    let database = pg_sys::Oid::from(database);
+    // Before it connects, which takes a while, so that fewer are started in vain.
+    let mut place = Place::of(database);
+    if !take(&mut place) {
+        return;
+    }
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    settings::apply();
+    signals::prepare_timer();
+    waiting::watch(Some(look_up));
+    Worker::new(place).run();
+}
+
+/// Takes a place, or leaves word that it is wanted; `false` where another worker is to see to it.
+fn take(place: &mut Place) -> bool {
+    let taken = place.take().or_else(|taken| match taken {
+        Taken::Database => Err(taken),
+        Taken::Slots => {
+            note_due(place.database, SystemTime::now());
+            // Another worker may have given up its slot before it could find that.
+            place.take()
+        }
+    });
+    if taken.is_ok() {
+        forget_due(place.database.to_u32());
+    }
+    taken.is_ok()
+}
+
+/// Called while a batch waits for something, and between its steps.
+fn look_up() {
+    use std::cell::Cell;
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    if LAST.get().is_some_and(|last| last.elapsed() < LOOK) {
+        return;
+    }
+    LAST.set(Some(Instant::now()));
+    // SAFETY: a variable of this process.
+    if is_database_wanted(unsafe { pg_sys::MyDatabaseId }) {
+        ereport!(ERROR, PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN, "the database is wanted by somebody else");
+    }
+}
+
+/// A table of the worker's.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    /// Rows of its next batch.
+    size: usize,
+    /// When it had its last one.
+    last: Option<Instant>,
+    /// It is left alone until then.
+    pause: Option<Instant>,
+    /// Errors since the last batch that ended well.
+    errors: u32,
+}
+
+struct Worker {
+    place: Place,
+    tables: HashMap<pg_sys::Oid, Served>,
+    began: Instant,
+    /// When something was due last.
+    last_due: Option<Instant>,
+    /// When a worker was started for another database last.
+    started: HashMap<u32, Instant>,
+}
+
+/// What there is to do.
+struct Agenda {
+    /// Tables that are due, the one whose turn it is first.
+    due: Vec<pg_sys::Oid>,
+    /// When the next one is.
+    next: Option<Duration>,
+}
+
+impl Worker {
+    fn new(place: Place) -> Worker {
+        let (tables, started) = (HashMap::new(), HashMap::new());
+        Worker { place, tables, began: Instant::now(), last_due: None, started }
+    }
+
+    fn run(mut self) {
+        // Before anything is tried that may bring this process down as well.
+        while matches!(in_transaction(|| settle_orphan(None)), Ok(Ok(Some(_)))) {}
+        while self.goes_on() {}
+        self.place.give_up();
+        if !signals::is_stopping() {
+            self.start_elsewhere();
+        }
+    }
+
+    /// One look, and what follows from it; `false` when the worker ends.
+    fn goes_on(&mut self) -> bool {
+        if signals::is_stopping() {
+            return false;
+        }
+        if BackgroundWorker::sighup_received() {
+            settings::reload();
+        }
+        if is_database_wanted(self.place.database) {
+            // It is there again in a moment, or gone for ever.
+            note_due(self.place.database, SystemTime::now() + WANTED_WAIT);
+            return false;
+        }
+        if !self.place.is_kept() {
+            note_due(self.place.database, SystemTime::now());
+            return false;
+        }
+        waiting::reset_latch();
+        let is_needed_elsewhere = self.start_elsewhere();
+        let Some(agenda) = self.look() else { return false };
+        match decide(&self.situation(agenda.next, is_needed_elsewhere)) {
+            Next::Work => {
+                if let Some(source) = agenda.due.first() {
+                    self.work(*source);
+                }
+                true
+            }
+            Next::Wait(most) => {
+                self.wait(most);
+                true
+            }
+            Next::Leave(next) => !self.leaves(next),
+        }
+    }
+
+    fn situation(&mut self, next_due: Option<Duration>, is_needed_elsewhere: bool) -> Situation {
+        if next_due == Some(Duration::ZERO) {
+            self.last_due = Some(Instant::now());
+        }
+        let linger = worker_linger();
+        Situation {
+            next_due,
+            // One that has not had anything to do does not linger.
+            idle: self.last_due.map_or(linger, |last| last.elapsed()),
+            served: self.began.elapsed(),
+            linger,
+            is_needed_elsewhere,
+        }
+    }
+
+    /// Looks at the queue; nothing where the extension is gone.
+    fn look(&mut self) -> Option<Agenda> {
+        let found = in_transaction(|| queue::exists().then(upcoming));
+        let found = match found {
+            Ok(found) => found?,
+            Err(error) => {
+                // The tables of the extension are being changed, or somebody has cancelled the worker.
+                pgrx::log!("vector_tools worker: could not look at the queue: {}", error.message);
+                return Some(Agenda { due: vec![], next: Some(LOOK) });
+            }
+        };
+        let now = Instant::now();
+        let mut due = Vec::new();
+        let mut next: Option<Duration> = None;
+        for (source, wait) in found {
+            let served = self.tables.get(&source);
+            let pause =
+                served.and_then(|served| served.pause).map(|until| until.saturating_duration_since(now));
+            let wait = wait.max(pause.unwrap_or_default());
+            next = Some(next.map_or(wait, |next| next.min(wait)));
+            if wait.is_zero() {
+                due.push((served.and_then(|served| served.last), source));
+            }
+        }
+        // A table with many rows does not keep others waiting.
+        due.sort_by_key(|(last, source): &(Option<Instant>, pg_sys::Oid)| (*last, source.to_u32()));
+        Some(Agenda { due: due.into_iter().map(|(_, source)| source).collect(), next })
+    }
+
+    /// Embeds a batch of a table.
+    fn work(&mut self, source: pg_sys::Oid) {
+        let began = Instant::now();
+        let size = self.tables.get(&source).map_or(MOST_ROWS, |served| served.size);
+        let name = std::cell::RefCell::new(String::new());
+        let result = signals::in_batch(worker_batch_timeout(), || {
+            in_transaction(|| {
+                if let Ok(relation) = catalog::open_table(source) {
+                    name.replace(catalog::display_name(&relation));
+                    settings::show_activity(Some(&format!("embedding rows of {}", name.borrow())));
+                }
+                run_batch_of(source, size)
+            })
+        });
+        let served = self.tables.entry(source).or_insert(Served { size, last: None, pause: None, errors: 0 });
+        served.last = Some(Instant::now());
+        match result {
+            Ok(Ok(Some(report))) => {
+                let rows = rows_of(&report);
+                served.pause = None;
+                served.errors = 0;
+                // What is said of a few rows is not said of many.
+                if rows >= size.min(FEWEST_ROWS) {
+                    served.size = next_size(rows, began.elapsed());
+                }
+            }
+            Ok(Ok(None)) => served.pause = Some(Instant::now() + HELD_WAIT),
+            Ok(Err(error)) => {
+                let sqlstate = error.facts().sqlstate.to_owned();
+                self.fail(source, &name.take(), &Raised { sqlstate, message: error.to_string() });
+            }
+            Err(error) => {
+                if signals::is_overdue()
+                    && let Err(error) = in_transaction(settle_overdue)
+                {
+                    pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
+                }
+                if !signals::is_stopping() {
+                    self.fail(source, &name.take(), &error);
+                }
+            }
+        }
+    }
+
+    /// Leaves a table alone for a while.
+    fn fail(&mut self, source: pg_sys::Oid, name: &str, error: &Raised) {
+        let Some(served) = self.tables.get_mut(&source) else { return };
+        let pause = (LOOK * (1 << served.errors.min(16))).min(LONGEST_BREAK);
+        served.errors += 1;
+        served.pause = Some(Instant::now() + pause);
+        pgrx::log!(
+            "vector_tools worker: a batch of {name} failed, and is tried again after {} s: {} ({})",
+            pause.as_secs(),
+            error.message,
+            error.sqlstate
+        );
+    }
+
+    /// Waits until it is woken, or until there is something else to do.
+    fn wait(&mut self, most: Duration) {
+        let until = Instant::now() + most;
+        settings::show_activity(None);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A request to cancel is meant for a batch, and there is none.
+            let is_woken = calmly(|| wait_for_latch(left.min(LOOK))).unwrap_or(true);
+            if is_woken || left <= LOOK || signals::is_stopping() {
+                return;
+            }
+            if is_database_wanted(self.place.database) || self.start_elsewhere() {
+                return;
+            }
+        }
+    }
+
+    /// Gives its place up; `false` where there is something to do after all, and it has the place again.
+    fn leaves(&mut self, next: Option<Duration>) -> bool {
+        let note = |wait: Option<Duration>| {
+            if let Some(wait) = wait {
+                note_due(self.place.database, SystemTime::now() + wait);
+            }
+        };
+        note(next);
+        let database = self.place.database;
+        self.place.give_up();
+        // What was queued between the look and here (see `pg::worker`).
+        let Some(agenda) = self.look() else { return true };
+        let has_more = agenda.next == Some(Duration::ZERO) && next != agenda.next;
+        if has_more && take(&mut self.place) {
+            return false;
+        }
+        if let Some(wait) = agenda.next
+            && ClusterLock::of_database(database).is_free()
+        {
+            note_due(database, SystemTime::now() + wait);
+        }
+        true
+    }
+
+    /// Starts workers for other databases that wait for one; tells whether some have to wait on.
+    fn start_elsewhere(&mut self) -> bool {
+        self.started.retain(|_, when| when.elapsed() < LOOK);
+        let started: Vec<u32> = self.started.keys().copied().collect();
+        let (new, is_one_left) = start_due(self.place.database, &started);
+        self.started.extend(new.into_iter().map(|database| (database, Instant::now())));
+        is_one_left
+    }
+}
+
+/// Rows that a batch has done something about.
+fn rows_of(report: &BatchReport) -> usize {
+    let rows = report.embedded.0 + report.unchanged + report.gone + report.failed;
+    usize::try_from(rows).unwrap_or(0)
+}
+
+/// Starts workers for databases that are due, but for `own` and those that were started just now. Returns
+/// those it has started one for, and whether others have to wait on.
+pub(super) fn start_due(own: pg_sys::Oid, started: &[u32]) -> (Vec<u32>, bool) {
+    let now = SystemTime::now();
+    let due = due_files().list().unwrap_or_default();
+    let is_waiting = |(when, database): &(SystemTime, u32)| {
+        *when <= now && *database != own.to_u32() && !started.contains(database)
+    };
+    let waiting: Vec<u32> = due.into_iter().filter(is_waiting).map(|(_, database)| database).collect();
+    if waiting.is_empty() || max_workers() == 0 {
+        return (vec![], false);
+    }
+    let gone = in_transaction(|| gone(&waiting)).unwrap_or_default();
+    let mut slots = free_slots().saturating_sub(started.len());
+    let mut new = Vec::new();
+    let mut is_one_left = false;
+    for database in waiting {
+        if gone.contains(&database) {
+            forget_due(database);
+            continue;
+        }
+        let oid = pg_sys::Oid::from(database);
+        // It has one, which looks by itself.
+        if !ClusterLock::of_database(oid).is_free() {
+            continue;
+        }
+        if slots == 0 || register(oid).is_none() {
+            is_one_left = slots == 0;
+            break;
+        }
+        slots -= 1;
+        new.push(database);
+    }
+    (new, is_one_left)
+}
+
+/// Those of these databases that are not there any more.
+fn gone(databases: &[u32]) -> Vec<u32> {
+    let is_gone = |database: &u32| {
+        let key = pg_sys::Datum::from(pg_sys::Oid::from(*database));
+        let nothing = pg_sys::Datum::from(0);
+        let cache = pg_sys::SysCacheIdentifier::DATABASEOID as i32;
+        // SAFETY: a look-up in a catalogue that all databases share, in a transaction.
+        !unsafe { pg_sys::SearchSysCacheExists(cache, key, nothing, nothing, nothing) }
+    };
+    databases.iter().copied().filter(is_gone).collect()
+}
