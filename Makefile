@@ -5,7 +5,8 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store bench-embedder example lint clean \
+	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store \
+	bench-pipeline bench-embedder example lint clean \
 	distclean
 
 help:
@@ -84,6 +85,10 @@ bench-audit: ## what auditing costs an INSERT
 bench-store: ## speed of writing and searching a vector store
 	@$(TOOL)/install.py
 	@$(PYTHON) benches/store/run.py $(if $(QUICK),--quick)
+
+bench-pipeline: ## what enable_search costs writers, and how fast its queue is embedded
+	@$(TOOL)/install.py
+	@$(PYTHON) benches/pipeline/run.py $(if $(QUICK),--quick)
 
 bench-embedder: setup-for-tests ## the embedding process beside models in each session, alone and through SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config

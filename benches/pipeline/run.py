@@ -178,7 +178,7 @@ def measure_update(server, scale):
 
 def measure_queue(server, scale):
     """The queue, driven by some sessions, beside a plain loop of as many sessions around the same model."""
-    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(2048)
+    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(1024)
     turns = 1 if scale.all_documents else max(2, scale.turns // 2)
     for drivers in (1, 2):
         for index_kind in ("none", "hnsw"):
@@ -186,34 +186,26 @@ def measure_queue(server, scale):
             make_table(server, "docs", "async", index_kind)
             for turn in range(turns):
                 # Each turn has other documents; all begin with the same table.
-                chosen = f"SELECT number, title, body FROM ready WHERE number % {turns} = {turn} LIMIT {rows}" \
-                    if turns > 1 else f"SELECT number, title, body FROM ready LIMIT {rows}"
-                server.run(f"""TRUNCATE docs CASCADE; DELETE FROM vector_tools.queue; INSERT INTO docs {chosen};
+                server.run(f"""TRUNCATE docs CASCADE; DELETE FROM vector_tools.queue;
+                    INSERT INTO docs SELECT number, title, body FROM ready WHERE number % {turns} = {turn} LIMIT {rows};
                     SELECT warm_up('{MODEL}')""")
                 count = int(server.rows("SELECT count(*) FROM docs")[0][0])
-                sides = ["queue", "loop"] if turn % 2 else ["loop", "queue"]
-                for side in sides:
-                    began = time.perf_counter()
-                    run_together(server, [queue_sql() if side == "queue" else loop_sql(number, drivers)
-                                          for number in range(drivers)])
-                    found[side].append(count / (time.perf_counter() - began))
+                for side in ["queue", "loop"] if turn % 2 else ["loop", "queue"]:
+                    found[side].append(run_together(server, [
+                        "CALL run_embedding_jobs()" if side == "queue" else loop_sql(number, drivers)
+                        for number in range(drivers)]))
                 left = server.rows("SELECT count(*) FILTER (WHERE embedding IS NULL), count(*) FROM docs_search")[0]
                 assert left == ["0", str(count)], left
-            ratio = statistics.median(queue / loop for queue, loop in zip(found["queue"], found["loop"]))
+            clock, processor = ratios(found, "loop", "queue")
             index = "with HNSW" if index_kind == "hnsw" else "without a vector index"
-            print_row(f"queue of {count:,} documents, {sessions(drivers)}, {index}",
-                      f"{statistics.median(found['queue']):.1f} rows/s",
-                      f"plain loop {statistics.median(found['loop']):.1f} rows/s", f"{ratio:.0%}", "at least 90 %")
+            print_row(f"queue of {count:,} documents, {sessions(drivers)}, {index}", said(found, "queue", count),
+                      f"plain loop {said(found, 'loop', count)}", f"{clock:.0%} (by processor time {processor:.0%})",
+                      "at least 90 %")
 
 
 def sessions(count):
     """Words for a number of sessions."""
     return "1 session" if count == 1 else f"{count} sessions"
-
-
-def queue_sql():
-    """Embeds what is queued, without what is printed."""
-    return "SET client_min_messages = error; CALL run_embedding_jobs()"
 
 
 def loop_sql(number, drivers):
@@ -231,11 +223,27 @@ def loop_sql(number, drivers):
 
 
 def run_together(server, statements):
-    """Runs statements in sessions of their own at the same time."""
-    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", server.connection, "-c"]
-    running = [subprocess.Popen([*command, sql], env=as_server_user.environment(), stdout=subprocess.DEVNULL)
-               for sql in statements]
-    assert not any([one.wait() for one in running]), "a session failed"
+    """Runs statements in sessions of their own at the same time: milliseconds by the clock, and of the processor time of
+    the sessions and of the embedding process."""
+    # Apart from one another, since a procedure commits only where it is called alone.
+    command = [server.program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", server.connection,
+               "-c", "SET client_min_messages = error"]
+    spent = ["-c", "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e6"]
+    model, began = model_milliseconds(server), time.perf_counter()
+    running = [subprocess.Popen([*command, "-c", sql, *spent], env=as_server_user.environment(),
+                                stdout=subprocess.PIPE, text=True) for sql in statements]
+    outputs = [one.communicate()[0] for one in running]
+    clock = (time.perf_counter() - began) * 1000
+    assert not any(one.returncode for one in running), "a session failed"
+    own = sum(float(output.strip().splitlines()[-1]) for output in outputs)
+    return clock, own + model_milliseconds(server) - model
+
+
+def model_milliseconds(server):
+    """Processor time of the embedding process so far."""
+    ticks = server.rows("""SELECT sum(t::int) FROM (SELECT DISTINCT process_id FROM vector_tools.embedder_stats) AS e,
+        unnest((string_to_array(split_part(pg_read_file(format('/proc/%s/stat', process_id)), ') ', 2), ' '))[12:13]) AS t""")
+    return float(ticks[0][0]) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def measure_sync(server, scale):
