@@ -5,7 +5,7 @@ use std::fs;
 use postgres::Client;
 
 use crate::server::Server;
-use crate::side::{self, Side, connect};
+use crate::side::{self, Side, postmaster, with_descendants};
 use crate::table::Table;
 use crate::{Scale, questions};
 
@@ -13,10 +13,7 @@ use crate::{Scale, questions};
 pub fn measure(scale: &Scale, (kind, model): (&str, &str), table: &mut Table) {
     let server = Server::start("bench-embedder-memory", &[("max_connections", "120")]);
     side::create_extension(&server);
-    let postmaster: i32 = connect(&server)
-        .query_one("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int", &[])
-        .expect("the server knows its process")
-        .get(0);
+    let postmaster = postmaster(&server);
     let one = grown(postmaster, &server, Side::Backend, model, 1);
     let many = grown(postmaster, &server, Side::Shared, model, scale.sessions);
     let Some((one, many)) = one.zip(many) else {
@@ -43,11 +40,12 @@ fn grown(postmaster: i32, server: &Server, side: Side, model: &str, sessions: us
 
 /// The memory of a process and all that descend from it, what several share being counted once.
 fn megabytes(process: i32) -> Option<f64> {
-    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
-    let own = line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0;
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
-    let numbers = children.split_whitespace().filter_map(|child| child.parse().ok());
+    let proportional = |process: i32| {
+        let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+    };
     // One that has just ended needs none.
-    Some(own + numbers.filter_map(megabytes).sum::<f64>())
+    let others: f64 = with_descendants(process)[1..].iter().filter_map(|child| proportional(*child)).sum();
+    Some(proportional(process)? + others)
 }

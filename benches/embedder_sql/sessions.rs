@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::paired::{median, time};
+use crate::paired::{median, processor_time, time};
 use crate::server::Server;
-use crate::side::{Side, percentile};
+use crate::side::{Side, percentile, postmaster, with_descendants};
 use crate::table::Table;
 use crate::{CLIENTS, Scale, question};
 
@@ -38,17 +38,21 @@ fn compare(
 ) {
     let mut rates: [Vec<f64>; 2] = Default::default();
     let mut ends: [Vec<f64>; 2] = Default::default();
+    let mut costs: [Vec<f64>; 2] = Default::default();
+    let first = postmaster(server);
     for turn in 0..scale.turns {
         for side in Side::in_turn(turn) {
-            let mut took = ask(server, side, model, questions, Duration::from_secs(scale.seconds));
+            let (mut took, cost) =
+                ask(server, first, side, model, questions, Duration::from_secs(scale.seconds));
             rates[side as usize].push(took.len() as f64 / scale.seconds as f64);
             ends[side as usize].push(percentile(&mut took, 99));
+            costs[side as usize].push(cost / took.len() as f64);
         }
     }
     let ratios = |numbers: &[Vec<f64>; 2]| {
         median(numbers[0].iter().zip(&numbers[1]).map(|(shared, backend)| shared / backend).collect())
     };
-    let (rate, end) = (ratios(&rates), ratios(&ends));
+    let (rate, end, cost) = (ratios(&rates), ratios(&ends), ratios(&costs));
     let [shared, backend] = rates.map(median);
     table.add(
         what.to_owned(),
@@ -65,13 +69,33 @@ fn compare(
         format!("{end:.2} ×"),
         asked[1],
     );
+    let [shared, backend] = costs.map(median);
+    table.add(
+        format!("{what}, processor time of a query"),
+        format!("{shared:.2} ms"),
+        format!("backend {backend:.2} ms"),
+        format!("{cost:.2} ×"),
+        "",
+    );
 }
 
-/// The milliseconds of all answers to the sessions within some time.
-fn ask(server: &Server, side: Side, model: &str, questions: Questions, period: Duration) -> Vec<f64> {
+/// The milliseconds of all answers to the sessions within some time, and those of a processor that the
+/// server took for them.
+fn ask(
+    server: &Server,
+    postmaster: i32,
+    side: Side,
+    model: &str,
+    questions: Questions,
+    period: Duration,
+) -> (Vec<f64>, f64) {
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| side.connect_warm(server, model)).collect();
+    let processes: Vec<String> =
+        with_descendants(postmaster).iter().map(|process| process.to_string()).collect();
+    let used = || processes.iter().map(|process| processor_time(process)).collect::<Vec<_>>();
+    let before = used();
     let until = Instant::now() + period;
-    thread::scope(|scope| {
+    let took = thread::scope(|scope| {
         let asking: Vec<_> = clients
             .iter_mut()
             .enumerate()
@@ -91,5 +115,7 @@ fn ask(server: &Server, side: Side, model: &str, questions: Questions, period: D
             })
             .collect();
         asking.into_iter().flat_map(|session| session.join().expect("a session only asks")).collect()
-    })
+    });
+    let differences = used().into_iter().zip(before).filter_map(|(after, before)| Some(after? - before?));
+    (took, differences.sum::<Duration>().as_secs_f64() * 1e3)
 }

@@ -1,5 +1,7 @@
 //! The two sides: models in the embedding process, and in each session.
 
+use std::fs;
+
 use postgres::{Client, NoTls, Statement};
 
 use crate::server::Server;
@@ -61,4 +63,19 @@ pub fn percentile(numbers: &mut [f64], hundredths: usize) -> f64 {
     numbers.sort_by(f64::total_cmp);
     let place = (numbers.len() * hundredths / 100).min(numbers.len().saturating_sub(1));
     numbers.get(place).copied().unwrap_or_default()
+}
+
+/// The first process of the server.
+pub fn postmaster(server: &Server) -> i32 {
+    connect(server)
+        .query_one("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int", &[])
+        .expect("the server knows its process")
+        .get(0)
+}
+
+/// A process and all that descend from it.
+pub fn with_descendants(process: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let numbers = children.split_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(process).chain(numbers.flat_map(with_descendants)).collect()
 }

@@ -70,18 +70,19 @@ pub struct Taken {
 
 /// What `work` takes in the process that does it, named as in /proc.
 pub fn take<T>(process: &str, work: impl FnOnce() -> T) -> Taken {
-    let began = processor_time(process);
+    let used = || processor_time(process).expect("the process is there");
+    let began = used();
     let time = time(work);
-    Taken { time, processor: processor_time(process).saturating_sub(began) }
+    Taken { time, processor: used().saturating_sub(began) }
 }
 
 /// Processor time of a process and all its threads since it began (proc(5), fields 14 and 15 of
-/// stat, in hundredths of a second).
-fn processor_time(process: &str) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process is there");
+/// stat, in hundredths of a second), `None` of one that is gone.
+pub fn processor_time(process: &str) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in parentheses, may hold spaces.
-    let (_, after_name) = text.rsplit_once(')').expect("the name stands in parentheses");
+    let (_, after_name) = text.rsplit_once(')')?;
     let ticks: u64 =
         after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-    Duration::from_millis(10 * ticks)
+    Some(Duration::from_millis(10 * ticks))
 }
