@@ -279,6 +279,10 @@ impl Worker {
             if is_database_wanted(self.place.database) || self.start_elsewhere() {
                 return;
             }
+            // Nobody tells a worker that the extension has been dropped.
+            if !in_transaction(queue::exists).unwrap_or(true) {
+                return;
+            }
         }
     }
 
