@@ -45,8 +45,9 @@ def main():
         print(f"skipped: no {DOCUMENTS} beside the repository")
         return
     scale = Scale(2 if options.quick else options.turns, options.quick, options.all)
-    # The sides embed the same texts, so the cache is off but where it is measured.
-    server = measured_server.MeasuredServer("bench-pipeline", shared_buffers="2GB", **{"vector_tools.cache_size": 0})
+    # The sides embed the same texts, so the cache is off but where it is measured; and no worker does what is timed.
+    server = measured_server.MeasuredServer("bench-pipeline", shared_buffers="2GB",
+                                            **{"vector_tools.cache_size": 0, "vector_tools.max_workers": 0})
     try:
         make_rows(server, documents)
         describe(server, len(documents), scale.turns)
