@@ -160,7 +160,7 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
     for table in due.into_iter().flatten() {
         let Ok(relation) = catalog::open_table(table) else { continue };
         let is_meant = source.is_none_or(|source| source == table) && rights::is_owner(&relation);
-        if is_meant && searched_tables::find(&relation)?.is_some() {
+        if is_meant && searched_tables::find(&relation).is_ok_and(|found| found.is_some()) {
             drop(relation);
             wait_a_while(OTHERS_WAIT);
             return Ok(true);
