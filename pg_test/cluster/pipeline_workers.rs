@@ -1,8 +1,8 @@
 //! Background workers that embed what is queued: when they start, whom they serve, and when they leave
 //! (9, 10, 18).
 
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use crate::database::{Database, make_template};
 use crate::models::Folder;
@@ -165,6 +165,38 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
     first.run("SELECT pg_reload_conf(); TRUNCATE docs CASCADE");
     first.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut first);
+}
+
+#[test]
+fn a_worker_that_is_just_starting_hears_that_the_limit_has_changed() {
+    let settings = [("vector_tools.max_workers", "1"), ("vector_tools.worker_linger", "10min")];
+    let server = server("test-workers-reload", &settings);
+    let (database, mut session) = enabled(&server, "work");
+    settled(&mut session);
+    let mut administrator = database.connect();
+    let oid = session.text("SELECT oid FROM pg_database WHERE datname = current_database()");
+    // A worker that has no slot leaves word that its database waits.
+    let waits = server.data().join(format!("pg_stat_tmp/vector_tools_due.{oid}"));
+    let mut limit = |limit: i32| {
+        administrator.run(&format!("ALTER SYSTEM SET vector_tools.max_workers = {limit}"));
+    };
+    let reload = |session: &mut Session, limit: &str| {
+        session.run("SELECT pg_reload_conf()");
+        wait_until("the limit is known", || session.text("SHOW vector_tools.max_workers") == limit);
+    };
+    limit(0);
+    reload(&mut session, "0");
+    for round in 0..40 {
+        wait_until("the worker has left", || workers(&mut session).is_empty() && waits.exists());
+        fs::remove_file(&waits).expect("the test may remove a file of its own server");
+        limit(1);
+        reload(&mut session, "1");
+        limit(0);
+        session.run(&format!("INSERT INTO docs VALUES ({}, 'title', 'body')", 100 + round));
+        // The server has begun to start a worker, which cannot listen before it has loaded the library.
+        thread::sleep(Duration::from_millis(round % 20));
+        reload(&mut session, "0");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod array;
 pub mod audit;
+mod background;
 pub mod catalog;
 pub mod chance;
 pub mod column_types;

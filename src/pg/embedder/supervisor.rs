@@ -20,7 +20,7 @@ use super::process::{Choice, Process};
 use crate::embedding::lock_file::LockFile;
 use crate::embedding::supervision::{Next, Supervision};
 use crate::pg::waiting::{wait_a_while, wait_while_postmaster_lives};
-use crate::pg::{paths, settings};
+use crate::pg::{background, paths, settings};
 
 /// Connections that may wait for a process to start.
 const BACKLOG: i32 = 1024;
@@ -50,7 +50,7 @@ pub fn register() -> Option<DynamicBackgroundWorker> {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn supervise_embedder(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(
+    background::listen(
         SignalWakeFlags::SIGHUP
             | SignalWakeFlags::SIGTERM
             | SignalWakeFlags::SIGINT
@@ -105,8 +105,8 @@ impl Supervisor<'_> {
     fn run(mut self) -> io::Result<()> {
         // Signals are looked at before each wait, since one that came earlier does not end it.
         while !BackgroundWorker::sigterm_received() {
-            if BackgroundWorker::sighup_received() {
-                self.reload()?;
+            if background::reload_if_told() {
+                self.take_over_settings()?;
             }
             self.draining.retain_mut(|process| process.ended().is_none());
             if !self.goes_on() {
@@ -162,12 +162,7 @@ impl Supervisor<'_> {
 
     /// Takes changed settings over: another process takes the next requests, while this one
     /// finishes those it has.
-    fn reload(&mut self) -> io::Result<()> {
-        // SAFETY: called outside of any transaction, as in the main loop of any worker.
-        unsafe {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
+    fn take_over_settings(&mut self) -> io::Result<()> {
         let choice = choice();
         if choice == self.choice {
             return Ok(());

@@ -9,7 +9,8 @@ use pgrx::prelude::*;
 use super::main::start_due;
 use super::start::{forget_due, note_due};
 use super::transaction::in_transaction;
-use super::{due_files, settings};
+use super::due_files;
+use crate::pg::background;
 use crate::pg::waiting::wait_while_postmaster_lives;
 
 /// How often it looks for databases that wait for a worker.
@@ -39,23 +40,21 @@ pub fn register_launcher() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn launch_embedding_workers(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    background::listen(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     // To no database, so that it stands in the way of none.
     BackgroundWorker::connect_worker_to_spi(None, None);
     let mut next_round = SystemTime::now();
-    while !BackgroundWorker::sigterm_received() {
-        if BackgroundWorker::sighup_received() {
-            settings::reload();
-        }
+    let mut wait = Duration::ZERO;
+    // The signal is looked at right before each wait, since the work may reset the latch that it has set.
+    while !BackgroundWorker::sigterm_received() && wait_while_postmaster_lives(Some(wait)) {
+        background::reload_if_told();
         let now = SystemTime::now();
         if next_round <= now {
             note_all(now);
             next_round = now + ROUND;
         }
         start_due(pg_sys::InvalidOid, &[]);
-        if !wait_while_postmaster_lives(Some(until_next())) {
-            break;
-        }
+        wait = until_next();
     }
     // With any other code PostgreSQL would take it for done, and not start it again after pg_terminate_backend().
     // SAFETY: the end of the process, outside of any transaction.

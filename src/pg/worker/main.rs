@@ -14,7 +14,7 @@ use crate::jobs::agenda::{FEWEST_ROWS, MOST_ROWS, Next, Situation, decide, next_
 use crate::pg::jobs::{BatchReport, run_batch_of, settle_orphan, settle_overdue, upcoming};
 use crate::pg::settings::{max_workers, worker_batch_timeout, worker_linger};
 use crate::pg::waiting::{self, wait_for_latch};
-use crate::pg::{catalog, queue};
+use crate::pg::{background, catalog, queue};
 
 /// How often a worker that waits looks whether somebody wants its database or its slot, and a batch whether
 /// somebody wants the database. PostgreSQL waits for that for five seconds.
@@ -33,8 +33,8 @@ const WANTED_WAIT: Duration = Duration::from_secs(10);
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn run_embedding_worker(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     signals::attach();
+    background::listen(SignalWakeFlags::SIGHUP);
     let Ok(database) = BackgroundWorker::get_extra().parse::<u32>() else { return };
     let database = pg_sys::Oid::from(database);
     // Before it connects, which takes a while, so that fewer are started in vain.
@@ -130,12 +130,12 @@ impl Worker {
 
     /// One look, and what follows from it; `false` when the worker ends.
     fn goes_on(&mut self) -> bool {
+        // Before anything that it may have been set for is looked at.
+        waiting::reset_latch();
         if signals::is_stopping() {
             return false;
         }
-        if BackgroundWorker::sighup_received() {
-            settings::reload();
-        }
+        background::reload_if_told();
         if is_database_wanted(self.place.database) {
             // It is there again in a moment, or gone for ever.
             note_due(self.place.database, SystemTime::now() + WANTED_WAIT);
@@ -145,7 +145,6 @@ impl Worker {
             note_due(self.place.database, SystemTime::now());
             return false;
         }
-        waiting::reset_latch();
         let is_needed_elsewhere = self.start_elsewhere();
         let Some(agenda) = self.look() else { return false };
         match decide(&self.situation(agenda.next, is_needed_elsewhere)) {
@@ -156,7 +155,7 @@ impl Worker {
                 true
             }
             Next::Wait(most) => {
-                self.wait(most);
+                wait(most);
                 true
             }
             Next::Leave(next) => !self.leaves(next),
@@ -265,27 +264,6 @@ impl Worker {
         );
     }
 
-    /// Waits until it is woken, or until there is something else to do.
-    fn wait(&mut self, most: Duration) {
-        let until = Instant::now() + most;
-        settings::show_activity(None);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            // A request to cancel is meant for a batch, and there is none.
-            let is_woken = calmly(|| wait_for_latch(left.min(LOOK))).unwrap_or(true);
-            if is_woken || left <= LOOK || signals::is_stopping() {
-                return;
-            }
-            if is_database_wanted(self.place.database) || self.start_elsewhere() {
-                return;
-            }
-            // Nobody tells a worker that the extension has been dropped.
-            if !in_transaction(queue::exists).unwrap_or(true) {
-                return;
-            }
-        }
-    }
-
     /// Gives its place up; `false` where there is something to do after all, and it has the place again.
     fn leaves(&mut self, next: Option<Duration>) -> bool {
         let note = |wait: Option<Duration>| {
@@ -318,6 +296,15 @@ impl Worker {
         self.started.extend(new.into_iter().map(|database| (database, Instant::now())));
         is_one_left
     }
+}
+
+/// Waits until the worker is woken, or until it is time to look at everything again: nobody tells it that the
+/// extension has been dropped, or that somebody wants the database, and reading a page during the last
+/// look may have reset the latch that was set for new rows.
+fn wait(most: Duration) {
+    settings::show_activity(None);
+    // A request to cancel is meant for a batch, and there is none: the next look finds nothing.
+    let _woken = calmly(|| wait_for_latch(most.min(LOOK)));
 }
 
 /// Rows that a batch has done something about.

@@ -30,6 +30,8 @@
 //!   writers may both do so, and the second worker finds the lock taken and ends.
 //! - A session registers none while one that it has registered has not started: the first look of
 //!   that one comes later too.
+//! - Waiting for a lock or a page resets the latch too. So a look may take away what it has not seen, and the
+//!   worker looks again after a second.
 //! - There is no slot, or no process for it: the writer leaves a file, and looks at the slots once more. A worker
 //!   gives up its slot and looks at the files afterwards. Whoever is second sees the other.
 

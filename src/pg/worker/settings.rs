@@ -50,12 +50,3 @@ pub fn show_activity(activity: Option<&str>) {
     // SAFETY: a valid C string, which is copied.
     unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) };
 }
-
-/// Reads the configuration files again.
-pub fn reload() {
-    // SAFETY: called outside of any transaction, as in the main loop of any worker.
-    unsafe {
-        pg_sys::ConfigReloadPending = 0;
-        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-    }
-}
