@@ -4,6 +4,8 @@
 use std::thread;
 
 use crate::database::{Database, MODEL, make_template};
+use crate::dump::run;
+use crate::models::Folder;
 use crate::process::wait_until;
 use crate::server::Server;
 use crate::session::Session;
@@ -272,6 +274,35 @@ fn nobody_overtakes_a_document_that_is_not_his() {
     session.run(&format!("SELECT delete_document('reg', 'law', {ONE})"));
     drain(&mut owner);
     assert_eq!(owner.rows(STORED), ["eu|owned once more"]);
+}
+
+// trust 16
+#[test]
+fn documents_that_wait_are_dumped_and_embedded_elsewhere() {
+    let (database, mut owner) = with_store("jobs_dump");
+    let mut session = writer(&database, &mut owner, "jobs_dump_role");
+    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_dump_role', '{eu}')");
+    session.run(&queue_one("mine", "eu"));
+    session.run(&queue_one("not mine", "us"));
+    owner.run("SELECT create_vector_store('gone'); SELECT queue_documents('gone', 'law', ARRAY[gen_random_uuid()], '{x}')");
+    owner.run("DROP SCHEMA gone CASCADE");
+    let restored = Database::empty("jobs_dump_restored");
+    let folder = Folder::new();
+    let file = folder.path().join("dump").display().to_string();
+    run("pg_dump", &["--format=custom", "--file", &file, "--dbname", &database.connection()]);
+    run("pg_restore", &["--exit-on-error", "--dbname", &restored.connection(), &file]);
+    // The store that is gone goes from the queue of the original; the copy does not have it.
+    for mut session in [owner, restored.connect()] {
+        drain(&mut session);
+        assert_eq!(session.rows(STORED), ["eu|mine"]);
+        assert_eq!(session.rows(JOBS), ["completed|1|1|0", "failed|1|0|1"]);
+        let left = "SELECT count(*) FROM vector_tools.queue UNION ALL SELECT count(*) FROM vector_tools.queued_documents";
+        assert_eq!(session.rows(left), ["1", "1"]);
+    }
+    let mut session = restored.connect();
+    session.run(&queue_one("later", "eu"));
+    drain(&mut session);
+    assert_eq!(session.rows(STORED), ["eu|later"]);
 }
 
 // trust 10, trust 15

@@ -443,3 +443,86 @@ fn optional_number(statement: &mut Statement, number: Option<i32>) -> String {
         None => "NULL::pg_catalog.int4".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::statements::DocumentKey;
+    use super::super::tests::identifier;
+    use super::*;
+    use crate::chunking::Strategy;
+
+    const HOSTILE: &str = "x'; DROP TABLE y; --";
+
+    fn check(statement: &Statement) {
+        assert!(!statement.text.contains("DROP"), "{}", statement.text);
+        let last = format!("${}", statement.parameters.len());
+        assert!(statement.text.contains(&last), "{}", statement.text);
+        assert!(!statement.text.contains(&format!("${}", statement.parameters.len() + 1)));
+    }
+
+    #[test]
+    fn values_are_parameters() {
+        let hostile = || HOSTILE.to_owned();
+        let jobs = QualifiedName { schema: identifier("reg"), name: identifier(JOBS) };
+        let writer = Writer { role: hostile(), session_namespace: hostile() };
+        let cut = Options { strategy: Strategy::Fixed, max_tokens: Some(7), overlap: None };
+        let job = NewJob {
+            jobs: &jobs,
+            source: 7,
+            id: HOSTILE,
+            source_type: HOSTILE,
+            namespace: HOSTILE,
+            collection: Some(HOSTILE),
+            cut: Some(cut),
+            queued_by: &writer,
+        };
+        let document = NewDocument { source_id: hostile(), content: hostile(), metadata: hostile() };
+        let key = DocumentKey { source_type: HOSTILE, source_id: HOSTILE, namespace: Some(HOSTILE) };
+        let keys = [hostile(), hostile()];
+        let progress = Progress { job: hostile(), message: Some(hostile()), ..Progress::default() };
+        let statements = [
+            job.create(1),
+            job.queue_part(&[document]),
+            read(7, &[&keys]),
+            wanted_jobs(&jobs, vec![hostile()]),
+            is_wanted(7),
+            forget(7, Overtaken::Document(&key), Some(&writer)),
+            forget(7, Overtaken::Namespace(HOSTILE), None),
+            forget(7, Overtaken::Collection(HOSTILE), None),
+            count_of_collection(7, HOSTILE),
+            remove_source(7),
+            note_ends(7, &[(&keys, End::Written)]),
+            unfinished_jobs(vec![hostile()]),
+            progress.add(&jobs),
+        ];
+        statements.iter().for_each(check);
+    }
+
+    #[test]
+    fn a_job_whose_documents_are_all_tried_is_over() {
+        let jobs = QualifiedName { schema: identifier("reg"), name: identifier(JOBS) };
+        let progress = |is_over| Progress { is_over, ..Progress::default() }.add(&jobs).text;
+        assert!(progress(false).contains("'running'") && progress(false).contains("completed_at = NULL"));
+        assert!(progress(true).contains("'completed'") && progress(true).contains("'failed'"));
+    }
+
+    #[test]
+    fn documents_are_checked() {
+        let texts =
+            |values: &[&str]| values.iter().map(|value| Some((*value).to_owned())).collect::<Vec<_>>();
+        let read = |ids: &[&str], contents: &[&str]| read_documents(texts(ids), texts(contents), None, false);
+        let documents = read(&["a", "b"], &["x", "y"]).expect("valid");
+        assert_eq!((documents[1].content.as_str(), documents[1].metadata.as_str()), ("y", "{}"));
+        let refusal = |result: Result<Vec<NewDocument>>| result.expect_err("refused").facts().sqlstate;
+        assert_eq!(refusal(read(&["a"], &["x", "y"])), "22023");
+        assert_eq!(refusal(read(&["a", "a"], &["x", "y"])), "21000");
+        assert_eq!(refusal(read_documents(vec![None], texts(&["x"]), None, false)), "22004");
+        assert_eq!(
+            refusal(read_documents(texts(&["a"]), texts(&["x"]), Some(texts(&["1"])), false)),
+            "22023"
+        );
+        let long = "x".repeat(super::super::document::MAX_CHUNK_BYTES + 1);
+        assert_eq!(refusal(read(&["a"], &[&long])), "54000");
+        assert!(read_documents(texts(&["a"]), texts(&[&long]), None, true).is_ok());
+    }
+}
