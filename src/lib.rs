@@ -32,6 +32,7 @@ mod extension {
     extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema"]);
     extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["schema", "views"]);
     extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["schema"]);
+    extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["store"]);
     extension_sql_file!(
         "../sql/58_pipeline.sql",
         name = "pipeline",

@@ -185,7 +185,8 @@ fn an_ordinary_owner_of_a_database_dumps_the_whole_of_it_once_the_state_is_reada
     original.connect().run(&format!("ALTER DATABASE dump_whole OWNER TO {owner}"));
     let mut session = original.connect_as(owner);
     session.run("CREATE SCHEMA own; SET search_path = own, public; SELECT create_domain_memories_table('health'); SELECT store_memory('slept well', 'health', id => 'a')");
-    let state = "vector_tools.model_registry, vector_tools.queue, vector_tools.queue_id_seq";
+    let state = "vector_tools.model_registry, vector_tools.queue, vector_tools.queue_id_seq,
+        vector_tools.queued_documents, vector_tools.queued_documents_id_seq";
     original.connect().run(&format!("GRANT SELECT ON {state} TO {owner}"));
     let restored = Database::empty("dump_whole_restored");
     let folder = Folder::new();
@@ -227,6 +228,10 @@ fn every_table_of_the_state_is_dumped_or_made_anew() {
         "queue|WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
          WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid)",
         "queue_id_seq|",
+        // With the entries that they belong to.
+        "queued_documents|WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+         WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid)",
+        "queued_documents_id_seq|",
         "statistics_snapshots|not dumped",
     ];
     assert_eq!(

@@ -32,6 +32,7 @@ mod embedder_shared;
 mod embedder_shutdown;
 mod embedder_waiting;
 mod embedding_cache;
+mod embedding_jobs;
 mod examples;
 mod install;
 mod lifecycle;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postgres::{Client, NoTls};
 
-use crate::database::{Database, make_template};
+use crate::database::{Database, MODEL, make_template};
 use crate::pipeline::{ENABLE, UNTRUE};
 use crate::process::{Ending, send_signal, wait_until};
 use crate::server::Server;
@@ -65,6 +65,10 @@ impl Writer<'_> {
                     format!("UPDATE docs SET body = 'all of a kind, ' || {other} WHERE id % 40 = {}", id % 40)
                 }
                 2 => format!("UPDATE docs SET title = 'new title' WHERE id = {id}"),
+                3 => format!(
+                    "SELECT queue_documents('reg', 'law', ARRAY[md5('{id}')::uuid, md5('{other}')::uuid],
+                         ARRAY['law {other}', 'law {id}'])"
+                ),
                 _ => format!(
                     "INSERT INTO docs SELECT i, 'title', 'content number {other} of ' || i
                      FROM generate_series({id}, {id} + 5) AS i
@@ -89,6 +93,7 @@ impl Scene {
         let mut session = Database::with_extension_on(&server, "work").connect();
         session.run("CREATE TABLE docs (id int PRIMARY KEY, title text, body text)");
         session.run(ENABLE);
+        session.run(&format!("SELECT create_vector_store('reg', '{MODEL}')"));
         session.run("INSERT INTO docs SELECT i, 't', 'b' || i FROM generate_series(1, 50) AS i");
         Scene { server }
     }
@@ -134,6 +139,12 @@ impl Scene {
         wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
         assert_eq!(session.text(UNTRUE), "0", "expected every row to be embedded as it is");
         assert_ne!(session.text("SELECT count(*) FROM docs_search"), "0");
+        assert_eq!(session.text("SELECT count(*) FROM vector_tools.queued_documents"), "0");
+        let jobs =
+            "SELECT DISTINCT status, processed_count = source_count, failed_count FROM reg.embedding_jobs";
+        assert_eq!(session.rows(jobs), ["completed|t|0"], "expected every document to be counted once");
+        let embedded = "SELECT bool_and(embedding <=> embed(content, embedding_model) < 1e-5) FROM reg.vector_embeddings";
+        assert_eq!(session.text(embedded), "t");
     }
 }
 

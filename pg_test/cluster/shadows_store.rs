@@ -44,6 +44,9 @@ fn life() -> Vec<String> {
             "SELECT public.upsert_embeddings('reg', ARRAY['d'], ARRAY[{ONE}]::pg_catalog.uuid[], ARRAY[7], ARRAY['ready'],
                  ARRAY[public.embed('ready')], ARRAY['eu'])"
         ),
+        format!("SELECT public.queue_documents('reg', 'queued', ARRAY[{ONE}]::pg_catalog.uuid[], ARRAY['a queue'], 'eu') IS NULL"),
+        "SELECT b.embedded FROM vector_tools.run_embedding_batch() AS b".to_owned(),
+        "SELECT j.status, j.processed_count FROM reg.embedding_jobs AS j".to_owned(),
         "SELECT s.content, s.namespace, s.metadata FROM public.search_embeddings('reg', 'pump', 'eu', 2, collection => 'laws') AS s".to_owned(),
         "SELECT s.content FROM public.search_embeddings('reg', 'pump', metadata => '{\"n\": 1}') AS s".to_owned(),
         "SELECT public.count_embeddings('reg'), public.count_embeddings('reg', 'eu', 'd', 'laws')".to_owned(),

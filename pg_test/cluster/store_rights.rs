@@ -32,6 +32,7 @@ fn calls() -> Vec<String> {
         "SELECT * FROM audit_history('reg.vector_embeddings')".to_owned(),
         format!("SELECT upsert_document('reg', 'd', {ONE}, 'x', 'eu')"),
         format!("SELECT upsert_embeddings('reg', '{{d}}', ARRAY[{ONE}]::uuid[], '{{0}}', '{{x}}', ARRAY[embed('x')])"),
+        format!("SELECT queue_documents('reg', 'd', ARRAY[{ONE}]::uuid[], '{{x}}', 'eu')"),
         format!("SELECT delete_document('reg', 'd', {ONE})"),
         "SELECT clear_namespace('reg', 'eu')".to_owned(),
         "SELECT create_namespace('reg', 'x')".to_owned(),

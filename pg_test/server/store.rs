@@ -384,6 +384,37 @@ mod tests {
 
     // trust 23
     #[pg_test]
+    fn bad_input_of_queued_documents_is_refused() {
+        create_store();
+        let queue = |more: &str| format!("SELECT queue_documents('reg', 'd', {more})");
+        let refused = |sqlstate: &str, more: &str| assert_error(&queue(more), sqlstate);
+        refused("22023", &format!("ARRAY[{ONE}]::uuid[], '{{a,b}}'"));
+        refused(
+            "22023",
+            &format!("ARRAY[{ONE}]::uuid[], '{{a}}', metadata => ARRAY['{{}}', '{{}}']::jsonb[]"),
+        );
+        refused("22023", &format!("ARRAY[{ONE}]::uuid[], '{{a}}', metadata => ARRAY['[]']::jsonb[]"));
+        refused("22004", "ARRAY[NULL]::uuid[], '{a}'");
+        refused("22004", &format!("ARRAY[{ONE}]::uuid[], ARRAY[NULL]::text[]"));
+        refused("21000", &format!("ARRAY[{ONE}, {ONE}]::uuid[], '{{a,b}}'"));
+        refused("54000", &format!("ARRAY[{ONE}]::uuid[], ARRAY[repeat('x', 1100000)]"));
+        refused("42602", &format!("ARRAY[{ONE}]::uuid[], '{{a}}', ''"));
+        refused("42704", &format!("ARRAY[{ONE}]::uuid[], '{{a}}', collection => 'none'"));
+        refused("22023", &format!("ARRAY[{ONE}]::uuid[], '{{a}}', strategy => 'hierarchical'"));
+        refused("22023", &format!("ARRAY[{ONE}]::uuid[], '{{a}}', strategy => 'none'"));
+        assert_error(&format!("SELECT queue_documents('none', 'd', ARRAY[{ONE}]::uuid[], '{{a}}')"), "42P01");
+        let long = format!("SELECT queue_documents('reg', repeat('d', 51), ARRAY[{ONE}]::uuid[], '{{a}}')");
+        assert_eq!(error_of(&long).0, "22001");
+        assert_eq!(one::<i64>("SELECT count(*) FROM vector_tools.queued_documents"), 0);
+        assert!(one::<bool>("SELECT queue_documents('reg', 'd', NULL, '{a}') IS NULL"));
+        run("SELECT queue_documents('reg', 'd', '{}', '{}')");
+        assert_eq!(one::<String>("SELECT status::text FROM reg.embedding_jobs"), "completed");
+        run(&format!(
+            "SELECT queue_documents('reg', 'd', ARRAY[{ONE}]::uuid[], ARRAY[repeat('x', 1100000)], strategy => 'fixed')"
+        ));
+    }
+
+    #[pg_test]
     fn bad_input_of_a_store_is_refused() {
         create_store();
         let rows = |vector: &str, more: &str| {

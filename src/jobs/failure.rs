@@ -64,7 +64,9 @@ impl Failure {
         let (category, is_permanent) = match error {
             // Another text may do, this one will not.
             InferenceFailed { .. } => (Category::Row, false),
-            InvalidArgument { .. } | TooLong { .. } | InvalidVector { .. } => (Category::Row, true),
+            InvalidArgument { .. } | TooLong { .. } | InvalidVector { .. } | RoleNotFound { .. } => {
+                (Category::Row, true)
+            }
             // Files come back, libraries are installed, models are registered.
             _ => (Category::Model, false),
         };

@@ -90,6 +90,34 @@ pub fn may_insert(table: &PgRelation, role: pg_sys::Oid) -> bool {
     }
 }
 
+/// Raises PostgreSQL's own error (42501) where the caller may not add rows to a table.
+pub fn require_insert(table: &PgRelation) {
+    // SAFETY: a look-up for the current user; the name is that of an open relation.
+    unsafe {
+        if !may_insert(table, pg_sys::GetUserId()) {
+            pg_sys::aclcheck_error(
+                pg_sys::AclResult::ACLCHECK_NO_PRIV,
+                pg_sys::ObjectType::OBJECT_TABLE,
+                (*table.rd_rel).relname.data.as_ptr(),
+            );
+        }
+    }
+}
+
+/// The role of that name, if there is one.
+pub fn find_role(name: &str) -> Option<pg_sys::Oid> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a syscache look-up with a valid C string.
+    let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (role != pg_sys::InvalidOid).then_some(role)
+}
+
+/// Whether a role has the rights of another one.
+pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogue of roles.
+    unsafe { pg_sys::has_privs_of_role(role, other) }
+}
+
 /// The name of a role, or its number when it is gone.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a syscache look-up that raises no error; the name is a fresh copy or NULL.

@@ -316,6 +316,11 @@ pub fn log_searches() -> bool {
     LOG_SEARCHES.get()
 }
 
+/// `vector_tools.namespace`, when set.
+pub fn namespace() -> Option<String> {
+    text(&NAMESPACE)
+}
+
 /// `vector_tools.onnxruntime_library`, when set.
 pub fn onnxruntime_library() -> Option<PathBuf> {
     text(&ONNXRUNTIME_LIBRARY).map(PathBuf::from)

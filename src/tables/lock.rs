@@ -11,6 +11,15 @@ pub fn lock(key: i64, is_shared: bool) -> Statement {
     statement
 }
 
+/// The statement that takes the same lock where nobody has it, and tells whether it has (one column).
+pub fn try_lock(key: i64, is_shared: bool) -> Statement {
+    let mut statement = Statement::default();
+    let key = statement.bind(Parameter::Integer(key));
+    let shared = if is_shared { "_shared" } else { "" };
+    statement.push(format_args!("SELECT pg_catalog.pg_try_advisory_xact_lock{shared}({key})"));
+    statement
+}
+
 /// A number for an advisory lock; each part goes in with its length, so that none can look like two.
 pub fn lock_key(parts: &[&str]) -> i64 {
     let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();

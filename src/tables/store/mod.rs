@@ -8,6 +8,7 @@ pub mod hits;
 pub mod index;
 pub mod partition;
 pub mod question;
+pub mod queued;
 #[cfg(feature = "pg")]
 mod sql;
 pub mod statements;
@@ -78,7 +79,7 @@ impl StoreTables {
     /// # Errors
     /// Never in practice.
     pub fn jobs(&self) -> Result<QualifiedName> {
-        self.named("embedding_jobs")
+        self.named(queued::JOBS)
     }
 
     /// The log of searches.

@@ -4,6 +4,7 @@ use pgrx::Uuid;
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::find_text_configuration;
+use crate::pg::queued_documents::{self, overtake, overtake_all};
 use crate::pg::regclass::Regclass;
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
@@ -16,6 +17,7 @@ use crate::tables::store::hits::uuid_bytes;
 use crate::tables::store::index::{IndexKind, Preset, Storage, VectorIndexSql};
 use crate::tables::store::partition::NamespacePartition;
 use crate::tables::store::question::check_metadata;
+use crate::tables::store::queued::Overtaken;
 use crate::tables::store::{
     DEFAULT_NAMESPACE, Store, StoreTables, check_collection, check_namespace, creation_lock, statements,
 };
@@ -180,7 +182,7 @@ pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
         store.tables.collections()?
     ));
     spi::change(&statement);
-    Ok(())
+    overtake_all(&store, Overtaken::Namespace(namespace))
 }
 
 pub fn create_collection(
@@ -230,18 +232,21 @@ pub fn create_collection(
 
 pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Result<i64> {
     session::forbid_when_read_only(c"drop_collection");
-    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
-    let collection = catalog::find_collection(&store, name)?;
+    let open = catalog::open_to_write(schema)?;
+    let store = &open.store;
+    let collection = catalog::find_collection(store, name)?;
     spi::wait(&lock(store.namespace_lock(&collection.namespace), false));
     let mut deleted = 0;
     if delete_embeddings {
-        deleted = spi::change(&statements::delete_collection_rows(&store, &collection.id)) as i64;
+        deleted = spi::change(&statements::delete_collection_rows(store, &collection.id)) as i64;
+        overtake(&open, Overtaken::Collection(&collection.id), deleted > 0)?;
     } else {
         let counts: Vec<Option<i64>> =
-            spi::query_latest(&statements::count_rows(&store, None, None, Some(&collection.id)), |row| {
+            spi::query_latest(&statements::count_rows(store, None, None, Some(&collection.id)), |row| {
                 row.get(1)
             });
-        let count = counts.into_iter().flatten().sum();
+        let waiting = queued_documents::count(store, &collection.id)?;
+        let count = counts.into_iter().flatten().sum::<i64>() + waiting;
         if count > 0 {
             return Err(Error::CollectionInUse { name: name.to_owned(), schema: schema.to_owned(), count });
         }

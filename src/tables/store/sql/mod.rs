@@ -1,12 +1,14 @@
 //! The SQL functions of vector stores. Their declarations are in sql/54_store.sql.
 
 mod making;
+mod queueing;
 mod searching;
 mod writing;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
+use self::queueing::DocumentsCall;
 use self::searching::StoreSearch;
 use self::writing::{Content, DocumentCall, Given};
 use super::document::read_chunks;
@@ -134,6 +136,41 @@ fn read_given(arguments: Arguments, place: usize) -> Given {
         metadata: arguments.get::<JsonbText>(place + 1).map_or_else(|| "{}".to_owned(), |json| json.0),
         collection: arguments.get(place + 2),
     }
+}
+
+/// (schema, source_type, source_ids, contents, namespace, metadata, collection, strategy, max_tokens, overlap)
+#[pg_extern(sql = false)]
+fn queue_documents(fcinfo: pg_sys::FunctionCallInfo) -> Option<Uuid> {
+    let queued = || -> Result<Option<Uuid>> {
+        let arguments = Arguments(fcinfo).checked(10)?;
+        let (Some(schema), Some(source_type)) = (arguments.get::<String>(0), arguments.get::<String>(1))
+        else {
+            return Ok(None);
+        };
+        let (Some(ids), Some(contents)) =
+            (arguments.get::<Vec<Option<Uuid>>>(2), arguments.get::<Array<&str>>(3))
+        else {
+            return Ok(None);
+        };
+        let metadata = arguments.get::<Vec<Option<JsonbText>>>(5);
+        let cut = arguments.get::<String>(7);
+        let options = |strategy: String| read_options(Some(&strategy), arguments.get(8), arguments.get(9));
+        let call = DocumentsCall {
+            schema,
+            source_type,
+            source_ids: ids.into_iter().map(|id| id.map(|id| id.to_string())).collect(),
+            contents: one_dimensional(contents)?,
+            metadata: metadata.map(|all| all.into_iter().map(|one| one.map(|json| json.0)).collect()),
+            given: Given {
+                namespace: arguments.get(4),
+                metadata: "{}".to_owned(),
+                collection: arguments.get(6),
+            },
+            cut: cut.map(options).transpose()?,
+        };
+        call.run()
+    };
+    queued().or_report()
 }
 
 /// (schema, source_types, source_ids, chunk_indexes, contents, embeddings, namespaces, metadata,

@@ -1,20 +1,18 @@
 //! Writing documents and embeddings, and deleting them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use crate::chunking::{self, Options, Strategy};
 use crate::error::{Error, Result};
-use crate::pg::embedding_cache::embed_passages;
-use crate::pg::vector::Vector;
+use crate::pg::queued_documents::overtake;
+use crate::pg::store_document::{StoreDocument, embed_chunks, write_rows};
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, spi};
 use crate::tables::lock::lock;
-use crate::tables::store::document::{Chunk, DocumentPlan, Origin, StoredChunk};
-use crate::tables::store::embeddings::{
-    NewRow, ROWS_IN_A_STATEMENT, check_vector, checked_and_ordered, namespaces_of,
-};
+use crate::tables::store::document::{Chunk, DocumentPlan};
+use crate::tables::store::embeddings::{NewRow, checked_and_ordered, namespaces_of};
 use crate::tables::store::question::check_metadata;
+use crate::tables::store::queued::Overtaken;
 use crate::tables::store::statements::{self, Description, DocumentKey};
 use crate::tables::store::{DEFAULT_NAMESPACE, Store, check_namespace};
 
@@ -36,8 +34,14 @@ pub enum Content {
 impl Content {
     /// A text to be cut.
     pub fn to_cut(text: String, options: Options) -> Result<Content> {
+        Content::check_options(options)?;
+        Ok(Content::Text(text, options))
+    }
+
+    /// Checks that a store can keep what is cut so.
+    pub fn check_options(options: Options) -> Result<()> {
         if options.strategy != Strategy::Hierarchical {
-            return Ok(Content::Text(text, options));
+            return Ok(());
         }
         Err(Error::InvalidArgument {
             argument: "strategy",
@@ -70,83 +74,32 @@ impl DocumentCall {
     pub fn run(&self) -> Result<DocumentPlan> {
         session::forbid_when_read_only(c"upsert_document");
         check_metadata(&self.given.metadata)?;
-        let OpenStore { store, .. } = catalog::open_to_write(&self.schema)?;
-        let (namespace, collection) = self.given.place(&store)?;
-        let document = DocumentKey {
+        let open = catalog::open_to_write(&self.schema)?;
+        let store = &open.store;
+        let (namespace, collection) = self.given.place(store)?;
+        let document = StoreDocument {
+            store,
             source_type: &self.source_type,
             source_id: &self.source_id,
-            namespace: Some(&namespace),
+            namespace: &namespace,
+            description: Description { metadata: &self.given.metadata, collection: collection.as_deref() },
+            chunks: &self.content.chunks(store)?,
         };
-        let chunks = self.content.chunks(&store)?;
-        let description = Description { metadata: &self.given.metadata, collection: collection.as_deref() };
         // Another call for the same document goes first, or waits.
-        spi::wait(&lock(store.namespace_lock(&namespace), true));
-        spi::wait(&lock(store.document_lock(&self.source_type, &self.source_id), false));
-        let stored = spi::query_latest(&statements::read_document(&store, &document, &description), |row| {
-            Some(StoredChunk { chunk_index: row.get(1)?, hash: row.get(2)?, is_described_so: row.get(3)? })
-        });
-        let stored: Vec<StoredChunk> = stored.into_iter().flatten().collect();
-        let plan = DocumentPlan::new(&chunks, &stored);
-        let rows = self.rows(&store, &document, &namespace, &chunks, &plan)?;
-        write(&store, rows, collection.as_deref());
-        if !plan.described.is_empty() {
-            spi::change(&statements::describe_rows(&store, &document, &plan.described, &description));
-        }
-        if !plan.deleted.is_empty() {
-            spi::query_latest(&statements::lock_rows(&store, &document, Some(&plan.deleted)), |_| ());
-            spi::change(&statements::delete_rows(&store, &document, Some(&plan.deleted)));
-        }
+        document.lock();
+        let plan = document.plan();
+        let texts: Vec<&str> =
+            document.to_embed(&plan).into_iter().map(|chunk| chunk.content.as_str()).collect();
+        document.write(&plan, embed_chunks(store, &texts)?.into_iter());
+        let is_touched = plan.unchanged + plan.updated() + plan.inserted + plan.deleted.len() > 0;
+        overtake(&open, Overtaken::Document(&document.key()), is_touched)?;
         Ok(plan)
-    }
-
-    /// The rows to be written, with the embeddings of their texts.
-    fn rows(
-        &self,
-        store: &Store,
-        document: &DocumentKey,
-        namespace: &str,
-        chunks: &[Chunk],
-        plan: &DocumentPlan,
-    ) -> Result<Vec<NewRow>> {
-        let new: Vec<&str> = plan
-            .written
-            .iter()
-            .filter(|(_, origin)| *origin == Origin::Model)
-            .map(|(place, _)| chunks[*place].content.as_str())
-            .collect();
-        let known: Vec<i64> = plan
-            .written
-            .iter()
-            .filter_map(|(_, origin)| match origin {
-                Origin::Stored(index) => Some(*index),
-                Origin::Model => None,
-            })
-            .collect();
-        let mut computed = embed(store, &new)?.into_iter();
-        let known = stored_embeddings(store, document, &known);
-        let mut rows = Vec::with_capacity(plan.written.len());
-        for (place, origin) in &plan.written {
-            let embedding = match origin {
-                Origin::Model => computed.next(),
-                Origin::Stored(index) => known.get(index).cloned(),
-            };
-            rows.push(NewRow {
-                source_type: self.source_type.clone(),
-                source_id: self.source_id.clone(),
-                chunk_index: i32::try_from(*place).unwrap_or(i32::MAX),
-                chunk: chunks[*place].clone(),
-                embedding: embedding.unwrap_or_default(),
-                namespace: namespace.to_owned(),
-                metadata: self.given.metadata.clone(),
-            });
-        }
-        Ok(rows)
     }
 }
 
 impl Given {
     /// The namespace and the id of the collection. A collection says which namespace it is in.
-    fn place(&self, store: &Store) -> Result<(String, Option<String>)> {
+    pub fn place(&self, store: &Store) -> Result<(String, Option<String>)> {
         let collection =
             self.collection.as_ref().map(|name| catalog::find_collection(store, name)).transpose()?;
         let own = collection.as_ref().map(|collection| collection.namespace.clone());
@@ -163,35 +116,6 @@ impl Given {
         check_namespace(&namespace)?;
         Ok((namespace, collection.map(|collection| collection.id)))
     }
-}
-
-fn embed(store: &Store, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-    if texts.is_empty() {
-        return Ok(vec![]);
-    }
-    let vectors = embed_passages(&store.model, texts)?;
-    check_vector(&vectors[0], store, || format!("what model \"{}\" gives", store.model))?;
-    Ok(vectors)
-}
-
-fn stored_embeddings(store: &Store, document: &DocumentKey, places: &[i64]) -> HashMap<i64, Vec<f32>> {
-    if places.is_empty() {
-        return HashMap::new();
-    }
-    let found = spi::query_latest(&statements::read_embeddings(store, document, places), |row| {
-        Some((row.get::<i64>(1)?, row.get::<Vector>(2)?.0))
-    });
-    found.into_iter().flatten().collect()
-}
-
-/// Writes rows, whose memory is given back part by part.
-fn write(store: &Store, rows: Vec<NewRow>, collection: Option<&str>) -> u64 {
-    let (mut rows, mut changed) = (rows.into_iter(), 0);
-    while rows.len() > 0 {
-        let part = rows.by_ref().take(ROWS_IN_A_STATEMENT);
-        changed += spi::change(&statements::write_rows(store, part, collection));
-    }
-    changed
 }
 
 pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) -> Result<i64> {
@@ -216,7 +140,7 @@ pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) 
     for namespace in namespaces {
         spi::wait(&lock(store.namespace_lock(namespace), true));
     }
-    Ok(write(&store, rows, collection.as_deref()) as i64)
+    Ok(write_rows(&store, rows, collection.as_deref()) as i64)
 }
 
 pub fn delete_document(
@@ -226,14 +150,17 @@ pub fn delete_document(
     namespace: Option<&str>,
 ) -> Result<i64> {
     session::forbid_when_read_only(c"delete_document");
-    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
+    let open = catalog::open_to_write(schema)?;
+    let store = &open.store;
     let document = DocumentKey { source_type, source_id, namespace };
-    for namespace in namespaces_to_lock(&store, &document) {
+    for namespace in namespaces_to_lock(store, &document) {
         spi::wait(&lock(store.namespace_lock(&namespace), true));
     }
     spi::wait(&lock(store.document_lock(source_type, source_id), false));
-    spi::query_latest(&statements::lock_rows(&store, &document, None), |_| ());
-    Ok(spi::change(&statements::delete_rows(&store, &document, None)) as i64)
+    spi::query_latest(&statements::lock_rows(store, &document, None), |_| ());
+    let deleted = spi::change(&statements::delete_rows(store, &document, None));
+    overtake(&open, Overtaken::Document(&document), deleted > 0)?;
+    Ok(deleted as i64)
 }
 
 /// The namespaces of a document. They are read from every partition where none is named, so none must be
@@ -252,8 +179,10 @@ fn namespaces_to_lock(store: &Store, document: &DocumentKey) -> Vec<String> {
 
 pub fn clear_namespace(schema: &str, namespace: &str) -> Result<i64> {
     session::forbid_when_read_only(c"clear_namespace");
-    let OpenStore { store, .. } = catalog::open_to_write(schema)?;
+    let open = catalog::open_to_write(schema)?;
     // Nobody else writes into it meanwhile, so rows need no order.
-    spi::wait(&lock(store.namespace_lock(namespace), false));
-    Ok(spi::change(&statements::clear_namespace(&store, namespace)) as i64)
+    spi::wait(&lock(open.store.namespace_lock(namespace), false));
+    let deleted = spi::change(&statements::clear_namespace(&open.store, namespace));
+    overtake(&open, Overtaken::Namespace(namespace), deleted > 0)?;
+    Ok(deleted as i64)
 }

@@ -1,211 +1,37 @@
-//! Embedding the rows of searched tables: the steps of a batch, and what becomes of its entries.
-//!
-//! Rows are read and written with the rights of the table's owner, the queue with those of its own;
-//! whoever calls needs neither.
+//! The rows of searched tables: the steps of their batches, and rows embedded at once.
 
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::chance::chance;
-use super::embedders::{check_interrupts, passage_tokenizer};
-use super::embedding_cache::embed_passages;
-use super::queue::{self, enqueue_keys, lease_again, lease_entries, with_rights_of_queue};
-use super::searched_tables::{self, Searched};
-use super::spi::{self, Row};
-use super::subtransaction::attempt;
-use super::waiting::wait_a_while;
-use super::{catalog, flights, rights, search_index, worker};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
 use crate::error::{Error, Result};
-use crate::jobs::flight::{DIED, Flight, OVERDUE};
-use crate::jobs::statements::{
-    due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
-};
-use crate::jobs::{Entry, Failure, Found, Job, Outcome, Steps, join_entries, run_batch, settle};
+use crate::jobs::{Failure, Found, Outcome, Steps, run_batch};
+use crate::pg::embedders::{check_interrupts, passage_tokenizer};
+use crate::pg::embedding_cache::embed_passages;
+use crate::pg::queue::enqueue_keys;
+use crate::pg::searched_tables::{self, Searched};
+use crate::pg::spi::{self, Row};
+use crate::pg::subtransaction::attempt;
+use crate::pg::{catalog, rights, worker};
 use crate::search::Statement;
 use crate::tables::searchable::SearchedTable;
-use crate::tables::searchable::options::{Chunking, Mode};
+use crate::tables::searchable::options::Chunking;
 use crate::tables::searchable::statements::{NewChunk, NewRow};
 
-/// How long a session waits for others before it looks again.
-const OTHERS_WAIT: Duration = Duration::from_millis(20);
-
-/// What a batch has done.
-#[derive(Debug, Clone, Default)]
-pub struct BatchReport {
-    /// The table.
-    pub source: Option<pg_sys::Oid>,
-    /// Rows embedded, and their chunks.
-    pub embedded: (i64, i64),
-    /// Rows whose chunks were true already.
-    pub unchanged: i64,
-    /// Rows that were not there any more.
-    pub gone: i64,
-    /// Rows left for later.
-    pub postponed: i64,
-    /// Rows that could not be embedded.
-    pub failed: i64,
-}
-
-/// Embeds queued rows of one table that the caller owns, of `source` where it is given; `None` where
-/// no entry is due.
-///
-/// # Errors
-/// [`Error::NotOwnerToSearch`] (42501) for a table of somebody else's.
-pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<Option<BatchReport>> {
-    let sources = match source {
-        Some(source) => {
-            let relation = catalog::open_table(source)?;
-            if !rights::is_owner(&relation) {
-                return Err(Error::NotOwnerToSearch { table: catalog::display_name(&relation) });
-            }
-            vec![source]
-        }
-        None => {
-            let due =
-                with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
-            due.into_iter().flatten().collect()
-        }
-    };
-    if let Some(report) = settle_orphan(source)? {
-        return Ok(Some(report));
-    }
-    for source in sources {
-        if let Some(report) = run_batch_of(source, most_rows)? {
-            return Ok(Some(report));
-        }
-    }
-    Ok(None)
-}
-
-/// The tables with queued rows that a worker is to embed, and when the first row of each is due.
-pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
-    let found = with_rights_of_queue(|| {
-        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
-    });
-    let is_for_workers = |source: pg_sys::Oid| {
-        // One that is gone is looked at, so that its entries go too.
-        let Ok(relation) = catalog::open_table(source) else { return true };
-        let searched = searched_tables::find(&relation);
-        searched.is_ok_and(|found| found.is_some_and(|table| table.table.options.mode != Mode::Manual))
-    };
-    let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-    let found = found.into_iter().flatten().filter(|(source, _)| is_for_workers(*source));
-    found.map(|(source, seconds)| (source, wait(seconds))).collect()
-}
-
-/// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
+/// Embeds queued rows of a searched table.
 ///
 /// # Errors
 /// Those of [`Steps::checkpoint`].
-pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
-    let Ok(relation) = catalog::open_table(source) else {
-        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
-        return Ok(None);
-    };
-    if !rights::is_owner(&relation) {
-        return Ok(None);
-    }
-    // Entries of a table that is not searched stay: a restore may bring its triggers later.
-    let Ok(Some(_)) = searched_tables::find(&relation) else { return Ok(None) };
-    let (entries, most_rows) = lease_entries(source, most_rows);
-    if entries.is_empty() {
-        return Ok(None);
-    }
-    run_entries(&relation, &entries, most_rows).map(Some)
-}
-
-fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
-    let began = Instant::now();
-    let jobs = join_entries(entries, most_rows);
-    let _flight = flights::begin(relation.oid(), entries, &jobs);
-    let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
-    let outcomes = match lock_companions(relation) {
-        Ok(searched) => run_rows(&searched, &keys)?,
+pub fn run_queued(relation: &PgRelation, keys: &[&[String]]) -> Result<Vec<Outcome>> {
+    match lock_companions(relation) {
+        Ok(searched) => run_rows(&searched, keys),
         // It was ended while this waited.
-        Err(Error::NotSearched { .. }) => vec![Outcome::Gone; jobs.len()],
-        Err(error) => vec![Outcome::Failed(Failure::from_error(&error)); jobs.len()],
-    };
-    let source = relation.oid();
-    write_outcomes(source, entries, &jobs, &outcomes);
-    let report = report(source, &outcomes);
-    let searched = searched_tables::find(relation)?;
-    let is_manual = searched.as_ref().is_some_and(|searched| searched.table.options.mode == Mode::Manual);
-    // What is left is tried again later, by whoever is there then.
-    if report.postponed + report.failed > 0 && !is_manual {
-        worker::note_queued();
+        Err(Error::NotSearched { .. }) => Ok(vec![Outcome::Gone; keys.len()]),
+        Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
     }
-    let (source, done) = (source.to_u32(), report.embedded.0 as usize);
-    if done > 0 {
-        with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
-        if let Some(searched) = searched {
-            // The time an index takes is no row's fault.
-            worker::without_limit(|| search_index::create_when_filled(&searched))?;
-        }
-    }
-    Ok(report)
-}
-
-/// Waits a moment where rows are due that this session could not lease, since others have them; `false` where
-/// there are none.
-///
-/// # Errors
-/// Never in practice: names in the catalogue are valid.
-pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
-    let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
-    for table in due.into_iter().flatten() {
-        let Ok(relation) = catalog::open_table(table) else { continue };
-        let is_meant = source.is_none_or(|source| source == table) && rights::is_owner(&relation);
-        if is_meant && searched_tables::find(&relation).is_ok_and(|found| found.is_some()) {
-            drop(relation);
-            wait_a_while(OTHERS_WAIT);
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Notes of the rows of one process that died, of `source` where it is given, that they have failed; `None`
-/// where there is none. Its own transaction must be committed before they are tried again, since this process
-/// may die of them too.
-///
-/// # Errors
-/// Never in practice.
-pub fn settle_orphan(source: Option<pg_sys::Oid>) -> Result<Option<BatchReport>> {
-    let may_settle = |flight: &Flight| {
-        let table = pg_sys::Oid::from(flight.source);
-        let is_own = || catalog::open_table(table).map_or(true, |relation| rights::is_owner(&relation));
-        source.is_none_or(|source| source == table) && is_own()
-    };
-    Ok(flights::settle_next(may_settle, |flight| settle_flight(flight, DIED)))
-}
-
-/// Notes of the rows of the batch that this worker has just given up that they have failed.
-pub fn settle_overdue() {
-    if let Some(flight) = flights::last() {
-        settle_flight(&flight, OVERDUE);
-    }
-}
-
-/// Notes that a batch has failed; `None` where its entries are gone, because it had been noted or was done.
-fn settle_flight(flight: &Flight, sqlstate: &str) -> Option<BatchReport> {
-    let entries = lease_again(&flight.entries);
-    if flight.queue != queue::table().to_u32() || entries.is_empty() {
-        return None;
-    }
-    let keys: HashSet<&[String]> = flight.keys.iter().map(Vec::as_slice).collect();
-    let mut jobs = join_entries(&entries, usize::MAX);
-    jobs.retain(|job| keys.contains(job.key.as_slice()));
-    let failed = |job: &Job| Outcome::Failed(flight.failure(sqlstate, job.attempts));
-    let outcomes: Vec<Outcome> = jobs.iter().map(failed).collect();
-    let source = pg_sys::Oid::from(flight.source);
-    write_outcomes(source, &entries, &jobs, &outcomes);
-    worker::note_queued();
-    Some(report(source, &outcomes))
 }
 
 /// Embeds rows with the model of the table, and with the next one where a change of it is under way. A
@@ -224,43 +50,6 @@ fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) ->
         Ok(mut steps) => run_batch(keys, &mut steps),
         Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
     }
-}
-
-/// Takes rows that are done out of the queue, and keeps the others.
-fn write_outcomes(source: pg_sys::Oid, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
-    let settlement = settle(entries, jobs, outcomes, chance);
-    let is_done =
-        |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
-    let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));
-    let done: Vec<String> = done.filter_map(|(job, _)| serde_json::to_string(&job.key).ok()).collect();
-    with_rights_of_queue(|| {
-        for remainder in &settlement.kept {
-            spi::change(&keep(remainder));
-        }
-        if !settlement.removed.is_empty() {
-            spi::change(&remove(settlement.removed));
-        }
-        if !done.is_empty() {
-            spi::change(&remove_dead(source.to_u32(), done));
-        }
-    });
-}
-
-fn report(source: pg_sys::Oid, outcomes: &[Outcome]) -> BatchReport {
-    let mut report = BatchReport { source: Some(source), ..BatchReport::default() };
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Embedded(chunks) => {
-                report.embedded.0 += 1;
-                report.embedded.1 += *chunks as i64;
-            }
-            Outcome::Unchanged => report.unchanged += 1,
-            Outcome::Gone => report.gone += 1,
-            Outcome::Later | Outcome::Overtaken => report.postponed += 1,
-            Outcome::Failed(_) => report.failed += 1,
-        }
-    }
-    report
 }
 
 /// Embeds rows at once, as a statement in sync mode does. What goes wrong with the next model of the

@@ -1,0 +1,226 @@
+//! Embedding what is queued: batches of rows of searched tables, and of documents of vector stores.
+//!
+//! Rows are read and written with the rights of the table's owner, documents with those of who queued them,
+//! the queue with those of its own; whoever calls needs none of them.
+
+mod documents;
+mod orphans;
+mod rows;
+
+pub use orphans::{settle_orphan, settle_overdue};
+pub use rows::embed_now;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pgrx::{PgRelation, pg_sys};
+
+use self::documents::{DocumentSteps, StoreJobs};
+use super::chance::chance;
+use super::queue::{lease_entries, with_rights_of_queue};
+use super::queued_documents::with_rights_of_documents;
+use super::searched_tables::{self, Searched};
+use super::waiting::wait_a_while;
+use super::{catalog, flights, rights, search_index, spi, worker};
+use crate::error::{Error, Result};
+use crate::jobs::statements::{
+    due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
+};
+use crate::jobs::{Entry, Job, Outcome, join_entries, run_batch, settle};
+use crate::tables::searchable::options::Mode;
+use crate::tables::store::queued;
+
+/// How long a session waits for others before it looks again.
+const OTHERS_WAIT: Duration = Duration::from_millis(20);
+
+/// What a batch has done.
+#[derive(Debug, Clone, Default)]
+pub struct BatchReport {
+    /// The table.
+    pub source: Option<pg_sys::Oid>,
+    /// Rows embedded, and their chunks.
+    pub embedded: (i64, i64),
+    /// Rows whose chunks were true already.
+    pub unchanged: i64,
+    /// Rows that were not there any more.
+    pub gone: i64,
+    /// Rows left for later.
+    pub postponed: i64,
+    /// Rows that could not be embedded.
+    pub failed: i64,
+}
+
+/// What the entries of a table stand for.
+enum Source {
+    /// Rows of a searched table, by their primary key.
+    Rows(Rc<Searched>),
+    /// Documents of a vector store, by job and source.
+    Documents(Box<StoreJobs>),
+}
+
+impl Source {
+    /// Entries of a table that is neither stay: a restore may bring its triggers later.
+    fn find(relation: &PgRelation) -> Result<Option<Source>> {
+        if let Some(jobs) = documents::find(relation) {
+            return Ok(Some(Source::Documents(Box::new(jobs))));
+        }
+        Ok(searched_tables::find(relation)?.map(Source::Rows))
+    }
+
+    /// Whether workers leave it alone.
+    fn is_manual(&self) -> bool {
+        matches!(self, Source::Rows(searched) if searched.table.options.mode == Mode::Manual)
+    }
+}
+
+/// Embeds queued rows of one table that the caller owns, of `source` where it is given; `None` where
+/// no entry is due.
+///
+/// # Errors
+/// [`Error::NotOwnerToSearch`] (42501) for a table of somebody else's.
+pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<Option<BatchReport>> {
+    let sources = match source {
+        Some(source) => {
+            let relation = catalog::open_table(source)?;
+            if !rights::is_owner(&relation) {
+                return Err(Error::NotOwnerToSearch { table: catalog::display_name(&relation) });
+            }
+            vec![source]
+        }
+        None => {
+            let due =
+                with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+            due.into_iter().flatten().collect()
+        }
+    };
+    if let Some(report) = settle_orphan(source)? {
+        return Ok(Some(report));
+    }
+    for source in sources {
+        if let Some(report) = run_batch_of(source, most_rows)? {
+            return Ok(Some(report));
+        }
+    }
+    Ok(None)
+}
+
+/// The tables with queued rows that a worker is to embed, and when the first row of each is due.
+pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
+    let found = with_rights_of_queue(|| {
+        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
+    });
+    let is_for_workers = |source: pg_sys::Oid| {
+        // One that is gone is looked at, so that its entries go too.
+        let Ok(relation) = catalog::open_table(source) else { return true };
+        Source::find(&relation).is_ok_and(|found| found.is_some_and(|source| !source.is_manual()))
+    };
+    let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    let found = found.into_iter().flatten().filter(|(source, _)| is_for_workers(*source));
+    found.map(|(source, seconds)| (source, wait(seconds))).collect()
+}
+
+/// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
+///
+/// # Errors
+/// Those of [`Steps::checkpoint`].
+pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
+    let Ok(relation) = catalog::open_table(source) else {
+        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
+        return Ok(None);
+    };
+    if !rights::is_owner(&relation) {
+        return Ok(None);
+    }
+    let Ok(Some(_)) = Source::find(&relation) else { return Ok(None) };
+    let (entries, most_rows) = lease_entries(source, most_rows);
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    run_entries(&relation, &entries, most_rows).map(Some)
+}
+
+fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
+    let began = Instant::now();
+    let jobs = join_entries(entries, most_rows);
+    let _flight = flights::begin(relation.oid(), entries, &jobs);
+    let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
+    let outcomes = match Source::find(relation) {
+        Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &mut DocumentSteps(&jobs))?,
+        _ => rows::run_queued(relation, &keys)?,
+    };
+    let source = relation.oid();
+    write_outcomes(source, entries, &jobs, &outcomes);
+    let report = report(source, &outcomes);
+    let found = Source::find(relation)?;
+    // What is left is tried again later, by whoever is there then.
+    if report.postponed + report.failed > 0 && !found.as_ref().is_some_and(Source::is_manual) {
+        worker::note_queued();
+    }
+    let (source, done) = (source.to_u32(), report.embedded.0 as usize);
+    if done > 0 {
+        with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
+        if let Some(Source::Rows(searched)) = found {
+            // The time an index takes is no row's fault.
+            worker::without_limit(|| search_index::create_when_filled(&searched))?;
+        }
+    }
+    Ok(report)
+}
+
+/// Waits a moment where rows are due that this session could not lease, since others have them; `false` where
+/// there are none.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
+    let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+    for table in due.into_iter().flatten() {
+        let Ok(relation) = catalog::open_table(table) else { continue };
+        let is_meant = source.is_none_or(|source| source == table) && rights::is_owner(&relation);
+        if is_meant && Source::find(&relation).is_ok_and(|found| found.is_some()) {
+            drop(relation);
+            wait_a_while(OTHERS_WAIT);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes rows that are done out of the queue, and keeps the others.
+fn write_outcomes(source: pg_sys::Oid, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
+    let settlement = settle(entries, jobs, outcomes, chance);
+    documents::note_progress(source, jobs, outcomes, &settlement);
+    let is_done =
+        |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
+    let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));
+    let done: Vec<String> = done.filter_map(|(job, _)| serde_json::to_string(&job.key).ok()).collect();
+    with_rights_of_queue(|| {
+        for remainder in &settlement.kept {
+            spi::change(&keep(remainder));
+        }
+        if !settlement.removed.is_empty() {
+            spi::change(&remove(settlement.removed));
+        }
+        if !done.is_empty() {
+            spi::change(&remove_dead(source.to_u32(), done));
+        }
+    });
+}
+
+fn report(source: pg_sys::Oid, outcomes: &[Outcome]) -> BatchReport {
+    let mut report = BatchReport { source: Some(source), ..BatchReport::default() };
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Embedded(chunks) => {
+                report.embedded.0 += 1;
+                report.embedded.1 += *chunks as i64;
+            }
+            Outcome::Unchanged => report.unchanged += 1,
+            Outcome::Gone => report.gone += 1,
+            Outcome::Later | Outcome::Overtaken => report.postponed += 1,
+            Outcome::Failed(_) => report.failed += 1,
+        }
+    }
+    report
+}

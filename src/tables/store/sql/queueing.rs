@@ -1,0 +1,69 @@
+//! Documents that are to be embedded in the background.
+
+use pgrx::Uuid;
+
+use super::writing::{Content, Given};
+use crate::chunking::Options;
+use crate::error::{Error, Result};
+use crate::pg::queued_documents::{queue, writer};
+use crate::pg::regclass::Regclass;
+use crate::pg::vector_store::{self as catalog, OpenStore};
+use crate::pg::{rights, session, spi};
+use crate::search::Statement;
+use crate::tables::store::hits::uuid_bytes;
+use crate::tables::store::queued::{NewJob, read_documents};
+
+/// One call of `queue_documents`.
+pub struct DocumentsCall {
+    pub schema: String,
+    pub source_type: String,
+    pub source_ids: Vec<Option<String>>,
+    pub contents: Vec<Option<String>>,
+    pub metadata: Option<Vec<Option<String>>>,
+    pub given: Given,
+    pub cut: Option<Options>,
+}
+
+impl DocumentsCall {
+    /// The id of the job.
+    pub fn run(self) -> Result<Option<Uuid>> {
+        session::forbid_when_read_only(c"queue_documents");
+        if let Some(options) = self.cut {
+            Content::check_options(options)?;
+        }
+        let documents = read_documents(self.source_ids, self.contents, self.metadata, self.cut.is_some())?;
+        let OpenStore { store, relation, facts } = catalog::open_to_write(&self.schema)?;
+        // Not only when they are written, which is when everything else is checked.
+        rights::require_insert(&relation);
+        let (namespace, collection) = self.given.place(&store)?;
+        let jobs = store.tables.jobs()?;
+        let source = Regclass::find(&jobs).ok_or_else(|| Error::NotAStore {
+            table: facts.display.clone(),
+            reason: format!("there is no table {jobs} beside it"),
+        })?;
+        let id = new_id();
+        let job = NewJob {
+            jobs: &jobs,
+            source: source.0.to_u32(),
+            id: &id,
+            source_type: &self.source_type,
+            namespace: &namespace,
+            collection: collection.as_deref(),
+            cut: self.cut,
+            queued_by: &writer(),
+        };
+        spi::change(&job.create(documents.len()));
+        if !documents.is_empty() {
+            queue(&job, &documents);
+        }
+        Ok(uuid_bytes(&id).map(Uuid::from_bytes))
+    }
+}
+
+fn new_id() -> String {
+    let statement = Statement {
+        text: "SELECT pg_catalog.gen_random_uuid()::pg_catalog.text".to_owned(),
+        ..Statement::default()
+    };
+    spi::query(&statement, |row| row.get::<String>(1)).into_iter().flatten().next().unwrap_or_default()
+}
