@@ -276,6 +276,37 @@ fn nobody_overtakes_a_document_that_is_not_his() {
     assert_eq!(owner.rows(STORED), ["eu|owned once more"]);
 }
 
+#[test]
+fn who_has_a_table_for_himself_keeps_nobody_elses_waiting() {
+    let server = Server::start("test-jobs-locked", &[("vector_tools.max_workers", "0")]);
+    make_template(&server);
+    let database = Database::with_extension_on(&server, "jobs");
+    let mut session = database.connect();
+    session.run(&format!(
+        "SELECT create_vector_store('reg', '{MODEL}');
+         CREATE TABLE docs (id int PRIMARY KEY, body text); SELECT enable_search('docs', ARRAY['body']);
+         CREATE TABLE others (id int PRIMARY KEY, body text); SELECT enable_search('others', ARRAY['body'])"
+    ));
+    session.run(&queue_one("text", "eu"));
+    session.run("INSERT INTO docs VALUES (1, 'a'); INSERT INTO others VALUES (1, 'a')");
+    let mut holder = database.connect();
+    holder.run("BEGIN; LOCK TABLE docs, reg.vector_embeddings IN ACCESS EXCLUSIVE MODE");
+    let others = "SELECT count(*) FROM others_search";
+    drain(&mut session);
+    assert_eq!(session.text(others), "1");
+    session.run("ALTER SYSTEM SET vector_tools.max_workers = 2");
+    session.run("SELECT pg_reload_conf()");
+    wait_until("the limit is known", || session.text("SHOW vector_tools.max_workers") == "2");
+    session.run("INSERT INTO others VALUES (2, 'b')");
+    wait_until("the other table is done", || session.text(others) == "2");
+    holder.run("COMMIT");
+    wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
+    assert_eq!(session.text("SELECT count(*) FROM docs_search"), "1");
+    assert_eq!(session.rows(JOBS), ["completed|1|1|0"]);
+    let log = server.log();
+    assert!(!log.contains("could not look at the queue"), "{log}");
+}
+
 // trust 16
 #[test]
 fn documents_that_wait_are_dumped_and_embedded_elsewhere() {

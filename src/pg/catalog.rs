@@ -35,6 +35,16 @@ pub fn open_table_to_write(table: pg_sys::Oid) -> Result<PgRelation> {
     open_locked(table, pg_sys::RowExclusiveLock)
 }
 
+/// Like [`open_table`], but does not wait where somebody has the table for himself: `None`.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01).
+pub fn open_table_now(table: pg_sys::Oid) -> Result<Option<PgRelation>> {
+    // SAFETY: any number may be locked, that of a table that is gone too; the lock ends with the transaction.
+    let has_lock = unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock as i32) };
+    if has_lock { open_table(table).map(Some) } else { Ok(None) }
+}
+
 fn open_locked(table: pg_sys::Oid, mode: u32) -> Result<PgRelation> {
     // SAFETY: a table that is gone gives NULL; the value closes what was opened.
     unsafe {

@@ -15,17 +15,18 @@ use crate::jobs::settlement::{Settlement, State};
 use crate::jobs::{Failure, Found, Job, Outcome, Steps, Verdict};
 use crate::pg::embedders::check_interrupts;
 use crate::pg::queued_documents::{NAMESPACE, with_rights_of_documents};
+use crate::pg::regclass::Regclass;
 use crate::pg::spi::{self, Row};
 use crate::pg::store_document::{StoreDocument, embed_chunks};
 use crate::pg::subtransaction::attempt;
 use crate::pg::vector_store::{self, OpenStore};
 use crate::pg::{catalog, rights};
-use crate::tables::store::Store;
 use crate::tables::store::document::Chunk;
 use crate::tables::store::queued::{
     self, End, JOBS, Progress, Writer, note_ends, read, unfinished_jobs, wanted_jobs,
 };
 use crate::tables::store::statements::Description;
+use crate::tables::store::{Store, StoreTables};
 
 /// The jobs of a store.
 pub struct StoreJobs {
@@ -50,6 +51,20 @@ pub fn find(relation: &PgRelation) -> Option<StoreJobs> {
         store_owner: rights::owner_of(embeddings.oid()),
         store,
     })
+}
+
+/// Whether a table is the jobs of a store; `None` where somebody has the store for himself.
+pub fn is_job_list(relation: &PgRelation) -> Option<bool> {
+    if relation.name() != JOBS {
+        return Some(false);
+    }
+    let schema = relation.namespace();
+    let embeddings = StoreTables::new(schema).and_then(|tables| tables.embeddings());
+    let Some(embeddings) = embeddings.ok().and_then(|name| Regclass::find(&name)) else { return Some(false) };
+    match catalog::open_table_now(embeddings.0) {
+        Ok(None) => None,
+        _ => Some(vector_store::open(schema).is_ok()),
+    }
 }
 
 /// A document that waits.

@@ -30,6 +30,9 @@ use crate::jobs::{Entry, Job, Outcome, join_entries, run_batch, settle};
 use crate::tables::searchable::options::Mode;
 use crate::tables::store::queued;
 
+/// When a table that somebody has for himself is looked at again.
+const LOCKED_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a session waits for others before it looks again.
 const OTHERS_WAIT: Duration = Duration::from_millis(20);
 
@@ -67,9 +70,17 @@ impl Source {
         Ok(searched_tables::find(relation)?.map(Source::Rows))
     }
 
+    /// Whether a table has such entries; not so where somebody has it for himself.
+    fn is_known_now(relation: &PgRelation) -> bool {
+        match documents::is_job_list(relation) {
+            Some(false) => searched_tables::find(relation).is_ok_and(|found| found.is_some()),
+            is_job_list => is_job_list.is_some(),
+        }
+    }
+
     /// Whether workers leave it alone.
     fn is_manual(&self) -> bool {
-        matches!(self, Source::Rows(searched) if searched.table.options.mode == Mode::Manual)
+        matches!(self, Source::Rows(searched) if is_manual(searched))
     }
 }
 
@@ -109,14 +120,31 @@ pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
     let found = with_rights_of_queue(|| {
         spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
     });
-    let is_for_workers = |source: pg_sys::Oid| {
-        // One that is gone is looked at, so that its entries go too.
-        let Ok(relation) = catalog::open_table(source) else { return true };
-        Source::find(&relation).is_ok_and(|found| found.is_some_and(|source| !source.is_manual()))
-    };
     let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-    let found = found.into_iter().flatten().filter(|(source, _)| is_for_workers(*source));
-    found.map(|(source, seconds)| (source, wait(seconds))).collect()
+    let upcoming = |(source, seconds)| match is_for_workers(source) {
+        Some(true) => Some((source, wait(seconds))),
+        Some(false) => None,
+        // It will be known then.
+        None => Some((source, wait(seconds).max(LOCKED_WAIT))),
+    };
+    found.into_iter().flatten().filter_map(upcoming).collect()
+}
+
+/// Whether workers embed the rows of a table; `None` where somebody has it for himself. One who alters a
+/// table for long must not keep others from having theirs embedded.
+fn is_for_workers(source: pg_sys::Oid) -> Option<bool> {
+    // One that is gone is looked at, so that its entries go too.
+    let Ok(relation) = catalog::open_table_now(source) else { return Some(true) };
+    let relation = relation?;
+    if documents::is_job_list(&relation)? {
+        return Some(true);
+    }
+    let searched = searched_tables::find(&relation);
+    Some(searched.is_ok_and(|found| found.is_some_and(|searched| !is_manual(&searched))))
+}
+
+fn is_manual(searched: &Searched) -> bool {
+    searched.table.options.mode == Mode::Manual
 }
 
 /// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
@@ -124,15 +152,15 @@ pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
 /// # Errors
 /// Those of [`Steps::checkpoint`].
 pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
-    let Ok(relation) = catalog::open_table(source) else {
+    let Ok(relation) = catalog::open_table_now(source) else {
         with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
         with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
         return Ok(None);
     };
-    if !rights::is_owner(&relation) {
+    let Some(relation) = relation.filter(rights::is_owner) else { return Ok(None) };
+    if !Source::is_known_now(&relation) {
         return Ok(None);
     }
-    let Ok(Some(_)) = Source::find(&relation) else { return Ok(None) };
     let (entries, most_rows) = lease_entries(source, most_rows);
     if entries.is_empty() {
         return Ok(None);
@@ -176,9 +204,11 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
 pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
     let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
     for table in due.into_iter().flatten() {
-        let Ok(relation) = catalog::open_table(table) else { continue };
-        let is_meant = source.is_none_or(|source| source == table) && rights::is_owner(&relation);
-        if is_meant && Source::find(&relation).is_ok_and(|found| found.is_some()) {
+        if source.is_some_and(|source| source != table) {
+            continue;
+        }
+        let Ok(Some(relation)) = catalog::open_table_now(table) else { continue };
+        if rights::is_owner(&relation) && Source::is_known_now(&relation) {
             drop(relation);
             wait_a_while(OTHERS_WAIT);
             return Ok(true);
