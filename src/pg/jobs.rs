@@ -200,8 +200,7 @@ fn settle_flight(flight: &Flight, sqlstate: &str) -> Option<BatchReport> {
     let keys: HashSet<&[String]> = flight.keys.iter().map(Vec::as_slice).collect();
     let mut jobs = join_entries(&entries, usize::MAX);
     jobs.retain(|job| keys.contains(job.key.as_slice()));
-    let failed = |job: &Job| Outcome::Failed(flight.failure(sqlstate, job.attempts));
-    let outcomes: Vec<Outcome> = jobs.iter().map(failed).collect();
+    let outcomes = vec![Outcome::Failed(flight.failure(sqlstate)); jobs.len()];
     let source = pg_sys::Oid::from(flight.source);
     write_outcomes(source, &entries, &jobs, &outcomes);
     worker::note_queued();
@@ -468,7 +467,8 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.table.options.model;
-        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
+        let vectors =
+            embed_passages(model, &texts).map_err(|error| Failure::of_embedding(&error, rows.len()))?;
         let mut vectors = vectors.into_iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
