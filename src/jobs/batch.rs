@@ -185,7 +185,9 @@ pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec
             Err(failure) => outcomes[*place] = Outcome::Failed(failure),
         }
     }
-    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| steps.embed(part));
+    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| {
+        steps.embed(part).map_err(|failure| failure.of_embedding(part.len()))
+    });
     let mut written: Vec<(&[String], &S::Row, S::Embedded)> = Vec::new();
     let mut written_places = Vec::new();
     for ((place, (row, _)), result) in places.into_iter().zip(&chunked).zip(embedded) {
@@ -262,7 +264,7 @@ mod tests {
                 return Err(failure(Category::Model));
             }
             if rows.iter().any(|(row, _)| *row == "deadly") {
-                return Err(Failure::of_death("embedding", rows.len()));
+                return Err(Failure::of_death("embedding", false));
             }
             let texts: Vec<&String> = rows.iter().map(|(row, _)| *row).collect();
             fail_for("no vector", &texts, rows.iter().map(|(_, chunks)| *chunks).collect())
@@ -323,9 +325,11 @@ mod tests {
     #[test]
     fn what_kills_the_process_is_tried_once_and_blames_no_row_of_several() {
         let (outcomes, steps) = run(&["a", "deadly", "same"], 99);
-        let suspected = Outcome::Failed(Failure::of_death("embedding", 2));
+        let suspected = Outcome::Failed(Failure::of_death("embedding", false));
         assert_eq!(outcomes, [suspected.clone(), suspected, Outcome::Unchanged]);
         assert_eq!((steps.embeddings, steps.writes), (1, 0));
+        let alone = Outcome::Failed(Failure::of_death("embedding", true));
+        assert_eq!(run(&["deadly", "same"], 99).0, [alone, Outcome::Unchanged]);
     }
 
     #[test]

@@ -75,6 +75,8 @@ impl Failure {
     pub fn from_error(error: &Error) -> Failure {
         use Error::*;
         let (category, most_attempts) = match error {
+            // It does not say how many rows the texts are of.
+            EmbedderKilled { .. } => return Failure::of_death("embedding", false),
             // Another text may do, this one will not.
             InferenceFailed { .. } => (Category::Row, Some(MOST_ATTEMPTS)),
             InvalidArgument { .. } | TooLong { .. } | InvalidVector { .. } => (Category::Row, Some(1)),
@@ -85,35 +87,30 @@ impl Failure {
         Failure { category, most_attempts, sqlstate, message: error.to_string() }
     }
 
-    /// What an error says that ended the embedding of so many rows at once.
-    pub fn of_embedding(error: &Error, rows: usize) -> Failure {
-        match error {
-            Error::EmbedderKilled { .. } => Failure::of_death("embedding", rows),
-            error => Failure::from_error(error),
-        }
+    /// What is said of rows over which a process has died, of one that was alone or of several. The one to
+    /// blame is alone in the end, and no other is dead for it.
+    pub fn of_death(process: &str, is_alone: bool) -> Failure {
+        let others = if is_alone { "" } else { " and others" };
+        let message = format!("the {process} process died while it embedded the row{others}");
+        Failure::of_suspicion(DIED, message, is_alone)
     }
 
-    /// What is said of so many rows when a process has died over them. The one to blame is alone in the
-    /// end, and no other is dead for it.
-    pub fn of_death(process: &str, rows: usize) -> Failure {
-        let others = if rows == 1 { "" } else { " and others" };
-        Failure::of_suspicion(
-            DIED,
-            format!("the {process} process died while it embedded the row{others}"),
-            rows,
-        )
-    }
-
-    /// What is said of so many rows of a batch that took too long.
-    pub fn of_delay(rows: usize) -> Failure {
-        let others = if rows == 1 { "" } else { " or others with it" };
+    /// What is said of rows of a batch that took too long.
+    pub fn of_delay(is_alone: bool) -> Failure {
+        let others = if is_alone { "" } else { " or others with it" };
         let message = format!("the row{others} took longer than vector_tools.worker_batch_timeout allows");
-        Failure::of_suspicion(OVERDUE, message, rows)
+        Failure::of_suspicion(OVERDUE, message, is_alone)
     }
 
-    fn of_suspicion(sqlstate: &str, message: String, rows: usize) -> Failure {
-        let most_attempts = (rows == 1).then_some(MOST_SUSPICIONS);
+    fn of_suspicion(sqlstate: &str, message: String, is_alone: bool) -> Failure {
+        let most_attempts = is_alone.then_some(MOST_SUSPICIONS);
         Failure { category: Category::Resource, most_attempts, sqlstate: sqlstate.to_owned(), message }
+    }
+
+    /// What the failure of embedding so many rows at once says: only of a row that was alone is it certain that
+    /// the process died of it.
+    pub fn of_embedding(self, rows: usize) -> Failure {
+        if self.sqlstate == DIED { Failure::of_death("embedding", rows == 1) } else { self }
     }
 
     /// Whether it says no more of its rows than that one of them may be to blame. They are tried in ever
@@ -165,17 +162,18 @@ mod tests {
             Error::EmbedderUnavailable { reason: reason() },
             Error::EmbedderSilent { seconds: 5 },
         ] {
-            let failure = Failure::of_embedding(&error, 1);
+            let failure = Failure::from_error(&error).of_embedding(1);
             assert_eq!((failure.category, failure.most_attempts), (Category::Model, None), "{error}");
             assert_eq!(failure.sqlstate, "57P03");
             assert!(!failure.is_suspicion() && !failure.is_found_by_halving());
         }
         let killed = Error::EmbedderKilled { reason: reason() };
-        let alone = Failure::of_embedding(&killed, 1);
+        let alone = Failure::from_error(&killed).of_embedding(1);
         assert_eq!((alone.category, alone.most_attempts), (Category::Resource, Some(MOST_SUSPICIONS)));
         assert_eq!(alone.message, "the embedding process died while it embedded the row");
         assert!(alone.is_suspicion() && !alone.is_found_by_halving());
-        let together = Failure::of_embedding(&killed, 2);
+        let together = Failure::from_error(&killed);
+        assert_eq!(together, together.clone().of_embedding(2));
         assert_eq!((together.sqlstate.as_str(), together.most_attempts), (DIED, None));
         assert_eq!(together.message, "the embedding process died while it embedded the row and others");
     }

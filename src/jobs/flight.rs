@@ -37,8 +37,8 @@ pub struct Flight {
 impl Flight {
     /// What its rows are said to have failed with.
     pub fn failure(&self, sqlstate: &str) -> Failure {
-        let rows = self.keys.len();
-        if sqlstate == OVERDUE { Failure::of_delay(rows) } else { Failure::of_death("server", rows) }
+        let is_alone = self.keys.len() == 1;
+        if sqlstate == OVERDUE { Failure::of_delay(is_alone) } else { Failure::of_death("server", is_alone) }
     }
 }
 

@@ -243,23 +243,23 @@ mod tests {
 
     #[test]
     fn a_row_that_a_process_dies_of_is_dead_when_it_was_alone_and_often_enough() {
-        let alone = Failure::of_death("embedding", 1);
+        let alone = Failure::of_death("embedding", true);
         let dead = |state: State| matches!(state, State::Failed { verdict: Verdict::Dead, .. });
         assert!(!dead(after(3, 3, &alone)));
         assert!(dead(after(4, 4, &alone)));
         assert!(
-            !dead(after(99, 99, &Failure::of_death("embedding", 2))),
+            !dead(after(99, 99, &Failure::of_death("embedding", false))),
             "expected the others not to be blamed"
         );
     }
 
     #[test]
     fn what_was_no_row_s_fault_does_not_count_when_a_process_dies_of_it() {
-        let alone = Failure::of_death("embedding", 1);
+        let alone = Failure::of_death("embedding", true);
         let state = after(9, 0, &alone);
         assert!(matches!(state, State::Failed { attempts: 1, verdict: Verdict::Again(_), .. }), "{state:?}");
         let unavailable = Error::EmbedderUnavailable { reason: "no worker is free".into() };
-        let state = after(99, 0, &Failure::of_embedding(&unavailable, 1));
+        let state = after(99, 0, &Failure::from_error(&unavailable));
         assert!(
             matches!(state, State::Failed { attempts: 100, verdict: Verdict::Again(_), .. }),
             "{state:?}"

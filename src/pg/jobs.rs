@@ -467,8 +467,7 @@ impl Steps for TableSteps<'_> {
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
         let model = &self.table.options.model;
-        let vectors =
-            embed_passages(model, &texts).map_err(|error| Failure::of_embedding(&error, rows.len()))?;
+        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
         let mut vectors = vectors.into_iter();
         let fill = |(_, row): &(&SourceRow, RowChunks)| {
             let mut chunks = row.chunks.clone();
