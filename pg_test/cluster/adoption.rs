@@ -1,11 +1,8 @@
 //! Tables of the domain-memories system that its own script has made, without the extension: the verbs say what to do, one
 //! call adopts the table, and its clients' statements go on.
 
-use std::process::{Command, Stdio};
-
 use crate::database::{Database, MODEL};
 use crate::models::Folder;
-use crate::server::root;
 use crate::session::Session;
 
 /// The system's own script.
@@ -121,19 +118,7 @@ fn a_table_that_looks_otherwise_is_not_adopted() {
 
 /// A real model that gives 768 dimensions, as nomic-embed-text and its like do.
 pub fn doubled_model(folder: &Folder) -> String {
-    let target = folder.path().join("doubled");
-    let output = Command::new("python3")
-        .current_dir(root())
-        .env("PYTHONPATH", root().join(".local/python"))
-        .arg("pg_test/cluster/doubled_model.py")
-        .arg(root().join(".local/models").join(MODEL))
-        .arg(&target)
-        .stdin(Stdio::null())
-        .output()
-        .expect("python3 is needed");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "expected a model of 768 dimensions:\n{errors}");
-    target.display().to_string()
+    folder.changed_model("doubled", MODEL, &[])
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod pipeline;
 mod pipeline_entries;
 mod pipeline_kills;
 mod pipeline_model_change;
+mod pipeline_poison;
 mod pipeline_rights;
 mod pipeline_shapes;
 mod pipeline_workers;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::server::root;
 
@@ -28,6 +29,24 @@ impl Folder {
         let copy = self.path().join(name);
         copy_folder(&root().join(".local/models").join(model), &copy);
         copy
+    }
+
+    /// Has one of the scripts of this folder make another model of a bundled one, and says where it is.
+    pub fn changed_model(&self, change: &str, model: &str, arguments: &[&str]) -> String {
+        let target = self.path().join(change);
+        let output = Command::new("python3")
+            .current_dir(root())
+            .env("PYTHONPATH", root().join(".local/python"))
+            .arg(format!("pg_test/cluster/{change}_model.py"))
+            .arg(root().join(".local/models").join(model))
+            .arg(&target)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("python3 is needed");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "expected a {change} model:\n{errors}");
+        target.display().to_string()
     }
 
     /// Copies one of the tiny models in models/fixtures into it.

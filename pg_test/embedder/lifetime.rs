@@ -117,6 +117,36 @@ fn a_killed_process_is_asked_once_more_and_not_for_ever() {
     assert!(matches!(error, Error::EmbedderUnavailable { .. }), "{error:?}");
 }
 
+// trust 10
+#[test]
+fn texts_over_which_two_processes_died_are_told_from_a_process_that_cannot_be_had() {
+    let Some(model) = registered("texts_over_which_two_processes_died", INT8) else { return };
+    let mut process = Process::start(&model.library, &["--threads", "1"]);
+    let long = texts(2000);
+    let texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    let mut session = process.client();
+    thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let mut shared = session.embedder(&model.record, &model.source).expect("the model opens");
+            shared.embed(&texts, Purpose::Passage, &mut || Ok(())).expect_err("it dies each time")
+        });
+        for _ in 0..2 {
+            wait_until("it works", || {
+                let statistics = process.statistics();
+                statistics.models.first().is_some_and(|model| model.batches > 0).then_some(())
+            });
+            process.kill();
+            process.restart(&model.library, &["--threads", "1"]);
+        }
+        let error = working.join().expect("an error is no panic");
+        assert!(matches!(error, Error::EmbedderKilled { .. }), "{error:?}");
+        assert_eq!(error.facts().sqlstate, "57P03");
+    });
+    let mut shared = session.embedder(&model.record, &model.source).expect("the model opens");
+    let vectors = shared.embed(&["others go on"], Purpose::Query, &mut || Ok(())).expect("it answers");
+    assert_eq!(vectors.iter().count(), 1);
+}
+
 #[test]
 fn an_idle_process_ends_and_a_connection_does_not_keep_it() {
     let Some(model) = registered("an_idle_process_ends", INT8) else { return };

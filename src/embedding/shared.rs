@@ -91,6 +91,21 @@ struct OpenModel {
     special_tokens: usize,
 }
 
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Requests whose answers are there.
+    done: usize,
+    /// Those and the requests to embed that were sent on the connection since.
+    sent: usize,
+}
+
+/// A process that was lost in the middle of a call.
+struct Loss {
+    progress: Progress,
+    reason: String,
+}
+
 /// A model in the embedding process.
 pub struct SharedEmbedder<'a, C: Connector> {
     client: &'a mut Client<C>,
@@ -141,25 +156,31 @@ impl<C: Connector> Client<C> {
     /// call survives any number of restarts.
     fn retrying<R>(
         &mut self,
-        mut work: impl FnMut(&mut Connection<C::Transport>, &mut usize) -> Result<R>,
+        mut work: impl FnMut(&mut Connection<C::Transport>, &mut Progress) -> Result<R>,
     ) -> Result<R> {
-        let mut done = 0;
-        let mut lost_at: Option<(usize, Error)> = None;
+        let mut progress = Progress::default();
+        let mut before: Option<Loss> = None;
         loop {
+            progress.sent = progress.done;
             // Taken out, so that it is dropped when the work ends in the middle of a message.
             let kept = self.connection.take().filter(|connection| !connection.transport.is_closed());
-            let mut connection = match (kept, &lost_at) {
+            let mut connection = match (kept, &before) {
                 (Some(connection), _) => connection,
                 (None, None) => Connection::new(self.connector.connect()?),
-                (None, Some((_, loss))) => {
+                (None, Some(loss)) => {
                     Connection::new(self.connector.connect().map_err(|error| after_loss(error, loss))?)
                 }
             };
-            match work(&mut connection, &mut done) {
-                Err(loss @ Error::EmbedderLost { .. }) => match &lost_at {
-                    Some((before, _)) if *before == done => return Err(loss),
-                    _ => lost_at = Some((done, loss)),
-                },
+            match work(&mut connection, &mut progress) {
+                Err(Error::EmbedderLost { reason }) => {
+                    let loss = Loss { progress, reason };
+                    match before {
+                        Some(before) if before.progress.done == progress.done => {
+                            return Err(after_two(&before, loss));
+                        }
+                        _ => before = Some(loss),
+                    }
+                }
                 // The process answered in full, and its errors leave the connection usable.
                 Ok(result) => {
                     self.connection = Some(connection);
@@ -175,10 +196,31 @@ impl<C: Connector> Client<C> {
     }
 }
 
+impl Loss {
+    /// Whether the process had texts of the call, and not only a model to load for it.
+    fn was_embedding(&self) -> bool {
+        self.progress.sent > self.progress.done
+    }
+}
+
 /// A process that cannot be had any more is still the process that was lost: what was sent to it may
 /// have killed it, and must not be tried in the backend.
-fn after_loss(error: Error, loss: &Error) -> Error {
-    if matches!(error, Error::EmbedderUnavailable { .. }) { loss.clone() } else { error }
+fn after_loss(error: Error, loss: &Loss) -> Error {
+    match error {
+        Error::EmbedderUnavailable { .. } => Error::EmbedderLost { reason: loss.reason.clone() },
+        error => error,
+    }
+}
+
+/// The texts are to blame only where both processes had them: the second one had loaded the model, and
+/// tried it with other texts, before.
+fn after_two(first: &Loss, second: Loss) -> Error {
+    let reason = second.reason.clone();
+    if first.was_embedding() && second.was_embedding() {
+        Error::EmbedderKilled { reason }
+    } else {
+        Error::EmbedderLost { reason }
+    }
 }
 
 impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
@@ -190,9 +232,9 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
         let mut embeddings = Embeddings::zeroed(texts.len(), self.dimensions);
         let windows = windows(texts, purpose.prefix(&self.record.settings));
         let (record, source) = (self.record, self.source);
-        self.client.retrying(|connection, done| {
+        self.client.retrying(|connection, progress| {
             let number = connection.open(record, source)?;
-            connection.embed(number, &windows, purpose, done, &mut embeddings, checkpoint)
+            connection.embed(number, &windows, purpose, progress, &mut embeddings, checkpoint)
         })?;
         Ok(embeddings)
     }
@@ -201,12 +243,12 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
         let pieces: Vec<&str> = pieces(text).collect();
         let (record, source) = (self.record, self.source);
         let mut counted = vec![0; pieces.len()];
-        let special_tokens = self.client.retrying(|connection, done| {
+        let special_tokens = self.client.retrying(|connection, progress| {
             let number = connection.open(record, source)?;
-            while let Some(piece) = pieces.get(*done) {
+            while let Some(piece) = pieces.get(progress.done) {
                 checkpoint()?;
-                counted[*done] = connection.count(number, piece)?;
-                *done += 1;
+                counted[progress.done] = connection.count(number, piece)?;
+                progress.done += 1;
             }
             Ok(connection.models[number].special_tokens)
         })?;
@@ -243,26 +285,26 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Embeds the windows from `done` on, counting there what was answered.
+    /// Embeds the windows that are not done, counting what was sent and what was answered.
     fn embed(
         &mut self,
         number: usize,
         windows: &[Vec<&str>],
         purpose: Purpose,
-        done: &mut usize,
+        progress: &mut Progress,
         embeddings: &mut Embeddings,
         checkpoint: Checkpoint,
     ) -> Result<()> {
-        let mut sent = *done;
         let mut failure = None;
-        while *done < windows.len() {
-            if failure.is_some() && *done == sent {
+        while progress.done < windows.len() {
+            let Progress { done, sent } = progress;
+            if failure.is_some() && done == sent {
                 break;
             }
-            while failure.is_none() && sent < windows.len() && sent - *done < REQUESTS_IN_FLIGHT {
+            while failure.is_none() && *sent < windows.len() && *sent - *done < REQUESTS_IN_FLIGHT {
                 checkpoint()?;
-                self.send(&Request::Embed { model: number as u32, purpose, texts: windows[sent].clone() })?;
-                sent += 1;
+                self.send(&Request::Embed { model: number as u32, purpose, texts: windows[*sent].clone() })?;
+                *sent += 1;
             }
             // The answers of what was sent are read even after a failure, so that the connection
             // can be used further.
@@ -387,6 +429,17 @@ mod tests {
             let texts = window.clone();
             Request::Embed { model: 0, purpose: Purpose::Query, texts }.write(&mut frame).expect("it fits");
         }
+    }
+
+    #[test]
+    fn texts_are_to_blame_only_where_two_processes_died_while_they_had_them() {
+        let loss = |done, sent| Loss { progress: Progress { done, sent }, reason: "it is gone".to_owned() };
+        let is_killed = |first, second| matches!(after_two(&first, second), Error::EmbedderKilled { .. });
+        assert!(is_killed(loss(3, 4), loss(3, 7)));
+        assert!(!is_killed(loss(3, 3), loss(3, 4)), "expected one that made way for another to be no reason");
+        assert!(!is_killed(loss(3, 4), loss(3, 3)), "expected one that died of loading a model to be none");
+        let cannot_start = Error::EmbedderUnavailable { reason: "no worker is free".to_owned() };
+        assert!(matches!(after_loss(cannot_start, &loss(3, 4)), Error::EmbedderLost { .. }));
     }
 
     #[test]

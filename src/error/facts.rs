@@ -406,6 +406,11 @@ impl Error {
                 Some(sentence(reason)),
                 Some("Run the statement again. If it fails each time, the server log says why the process ended.".into()),
             ),
+            EmbedderKilled { reason } => (
+                "57P03",
+                Some(sentence(reason)),
+                Some("Run the statement again. If it fails each time, the text is to blame; the server log says how the process ended.".into()),
+            ),
             EmbedderUnavailable { reason } => (
                 "57P03",
                 Some(sentence(reason)),

@@ -183,6 +183,8 @@ pub enum Error {
     Reported { sqlstate: &'static str, message: String, detail: Option<String>, hint: Option<String> },
     #[error("the embedding process ended before it had answered")]
     EmbedderLost { reason: String },
+    #[error("the embedding process died twice over the same text")]
+    EmbedderKilled { reason: String },
     #[error("the embedding process could not be reached")]
     EmbedderUnavailable { reason: String },
     #[error("the embedding process does not answer")]

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Category, Failure};
+use super::Failure;
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-
-/// So many failures of a row are enough. A model or a server may be out of order for longer, and the
-/// row is not to blame.
-pub const MOST_ATTEMPTS: u32 = 10;
 
 /// The share of a wait by which it differs from the next job's, so that jobs that failed together
 /// do not all come back together.
@@ -30,7 +26,7 @@ pub enum Verdict {
 /// Judges the failure of a job that has been tried `attempts` times, this time included; `chance` is
 /// a number from 0 to 1.
 pub fn judge(failure: &Failure, attempts: u32, chance: f64) -> Verdict {
-    if failure.is_permanent || (failure.category == Category::Row && attempts >= MOST_ATTEMPTS) {
+    if failure.most_attempts.is_some_and(|most| attempts >= most) {
         return Verdict::Dead;
     }
     let doublings = attempts.saturating_sub(1).min(31);
@@ -41,15 +37,17 @@ pub fn judge(failure: &Failure, attempts: u32, chance: f64) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Category;
+    use super::super::failure::MOST_ATTEMPTS;
     use super::*;
     use proptest::prelude::*;
 
-    fn failure(is_permanent: bool) -> Failure {
-        Failure { category: Category::Row, is_permanent, sqlstate: "XX000".into(), message: String::new() }
+    fn failure(most_attempts: Option<u32>) -> Failure {
+        Failure { category: Category::Row, most_attempts, sqlstate: "XX000".into(), message: String::new() }
     }
 
     fn seconds(attempts: u32, chance: f64) -> f64 {
-        match judge(&failure(false), attempts, chance) {
+        match judge(&failure(Some(MOST_ATTEMPTS)), attempts, chance) {
             Verdict::Again(wait) => wait.as_secs_f64(),
             Verdict::Dead => panic!("expected another attempt after {attempts}"),
         }
@@ -63,10 +61,9 @@ mod tests {
 
     #[test]
     fn what_cannot_succeed_is_dead_at_once_and_the_rest_after_a_while() {
-        assert_eq!(judge(&failure(true), 1, 0.5), Verdict::Dead);
-        assert_eq!(judge(&failure(false), MOST_ATTEMPTS, 0.5), Verdict::Dead);
-        let of_model = Failure { category: Category::Model, ..failure(false) };
-        assert_eq!(judge(&of_model, 1000, 0.5), Verdict::Again(LONGEST_WAIT));
+        assert_eq!(judge(&failure(Some(1)), 1, 0.5), Verdict::Dead);
+        assert_eq!(judge(&failure(Some(MOST_ATTEMPTS)), MOST_ATTEMPTS, 0.5), Verdict::Dead);
+        assert_eq!(judge(&failure(None), 1000, 0.5), Verdict::Again(LONGEST_WAIT));
     }
 
     proptest! {

@@ -15,6 +15,8 @@ pub struct Entry {
     pub keys: Vec<Vec<String>>,
     /// How often they have failed.
     pub attempts: u32,
+    /// How often they came under suspicion, where that has happened to them last.
+    pub suspicions: u32,
 }
 
 /// A row to embed, whichever entries of the queue ask for it.
@@ -26,6 +28,8 @@ pub struct Job {
     pub last_entry: i64,
     /// How often it has failed: a newer entry may be of other content.
     pub attempts: u32,
+    /// How often it came under suspicion, where that has happened to it last.
+    pub suspicions: u32,
 }
 
 /// What became of a job.
@@ -136,10 +140,12 @@ pub fn join_entries(entries: &[Entry], most: usize) -> Vec<Job> {
                     let job = &mut jobs[*place];
                     job.last_entry = entry.id;
                     job.attempts = job.attempts.min(entry.attempts);
+                    job.suspicions = job.suspicions.min(entry.suspicions);
                 }
                 None if jobs.len() < most => {
                     places.insert(key, jobs.len());
-                    jobs.push(Job { key: key.clone(), last_entry: entry.id, attempts: entry.attempts });
+                    let Entry { id, attempts, suspicions, .. } = *entry;
+                    jobs.push(Job { key: key.clone(), last_entry: id, attempts, suspicions });
                 }
                 None => {}
             }
@@ -179,7 +185,9 @@ pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec
             Err(failure) => outcomes[*place] = Outcome::Failed(failure),
         }
     }
-    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| steps.embed(part));
+    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| {
+        steps.embed(part).map_err(|failure| failure.of_embedding(part.len()))
+    });
     let mut written: Vec<(&[String], &S::Row, S::Embedded)> = Vec::new();
     let mut written_places = Vec::new();
     for ((place, (row, _)), result) in places.into_iter().zip(&chunked).zip(embedded) {
@@ -220,7 +228,7 @@ mod tests {
     }
 
     fn failure(category: Category) -> Failure {
-        Failure { category, is_permanent: false, sqlstate: "22000".into(), message: "poison".into() }
+        Failure { category, most_attempts: None, sqlstate: "22000".into(), message: "poison".into() }
     }
 
     fn fail_for<T>(poison: &str, rows: &[&String], results: Vec<T>) -> Result<Vec<T>, Failure> {
@@ -254,6 +262,9 @@ mod tests {
             self.embeddings += 1;
             if rows.iter().any(|(row, _)| *row == "no model") {
                 return Err(failure(Category::Model));
+            }
+            if rows.iter().any(|(row, _)| *row == "deadly") {
+                return Err(Failure::of_death("embedding", false));
             }
             let texts: Vec<&String> = rows.iter().map(|(row, _)| *row).collect();
             fail_for("no vector", &texts, rows.iter().map(|(_, chunks)| *chunks).collect())
@@ -312,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn what_kills_the_process_is_tried_once_and_blames_no_row_of_several() {
+        let (outcomes, steps) = run(&["a", "deadly", "same"], 99);
+        let suspected = Outcome::Failed(Failure::of_death("embedding", false));
+        assert_eq!(outcomes, [suspected.clone(), suspected, Outcome::Unchanged]);
+        assert_eq!((steps.embeddings, steps.writes), (1, 0));
+        let alone = Outcome::Failed(Failure::of_death("embedding", true));
+        assert_eq!(run(&["deadly", "same"], 99).0, [alone, Outcome::Unchanged]);
+    }
+
+    #[test]
     fn rows_behind_large_ones_wait() {
         let expected = [Outcome::Embedded(1), Outcome::Embedded(1), Outcome::Later];
         assert_eq!(run(&["a", "b", "c"], 2).0, expected);
@@ -343,9 +364,15 @@ mod tests {
             id,
             keys: keys.iter().map(|key| vec![(*key).to_owned()]).collect(),
             attempts,
+            suspicions: attempts,
         };
         let entries = [entry(1, &["a", "b"], 3), entry(2, &["b", "c", "c"], 0), entry(5, &["a", "d"], 0)];
-        let job = |key: &str, last_entry, attempts| Job { key: vec![key.to_owned()], last_entry, attempts };
+        let job = |key: &str, last_entry, attempts| Job {
+            key: vec![key.to_owned()],
+            last_entry,
+            attempts,
+            suspicions: attempts,
+        };
         assert_eq!(join_entries(&entries, 3), [job("a", 5, 0), job("b", 2, 0), job("c", 2, 0)]);
         assert_eq!(join_entries(&entries, 9).len(), 4);
     }

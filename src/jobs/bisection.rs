@@ -14,7 +14,7 @@ pub fn bisect<T, R>(
     }
     match work(items) {
         Ok(results) => results.into_iter().map(Ok).collect(),
-        Err(failure) if items.len() == 1 || !failure.is_of_a_row() => {
+        Err(failure) if items.len() == 1 || !failure.is_found_by_halving() => {
             items.iter().map(|_| Err(failure.clone())).collect()
         }
         Err(_) => {
@@ -34,7 +34,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn failure(category: Category) -> Failure {
-        Failure { category, is_permanent: true, sqlstate: "22000".into(), message: "poison".into() }
+        Failure { category, most_attempts: Some(1), sqlstate: "22000".into(), message: "poison".into() }
     }
 
     fn run(poison: &BTreeSet<usize>, items: &[usize]) -> (Vec<Result<usize, Failure>>, usize) {

@@ -2,6 +2,18 @@
 
 use crate::error::Error;
 
+/// SQLSTATE of rows over which a process died: PostgreSQL's own for a session that has to end then.
+pub const DIED: &str = "57P02";
+/// SQLSTATE of rows of a batch that took too long: that of a statement that does.
+pub const OVERDUE: &str = "57014";
+
+/// So many failures of a row are enough. A model or a server may be out of order for longer, and the
+/// row is not to blame.
+pub const MOST_ATTEMPTS: u32 = 10;
+
+/// So many times may a process die of a row that is alone in the last of them.
+const MOST_SUSPICIONS: u32 = 5;
+
 /// Where the reason of a failure lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
@@ -18,8 +30,9 @@ pub enum Category {
 pub struct Failure {
     /// Where the reason lies.
     pub category: Category,
-    /// Whether it will fail in the same way until somebody changes something.
-    pub is_permanent: bool,
+    /// It is dead after so many attempts: at once where it will fail in the same way until somebody
+    /// changes something, never where others than the row are to blame.
+    pub most_attempts: Option<u32>,
     /// Five-character SQLSTATE.
     pub sqlstate: String,
     /// The message of the error.
@@ -48,35 +61,70 @@ impl Failure {
     /// What an error of the server says. Errors of other classes are about the row: a value that does
     /// not fit, a function of the table that raises.
     pub fn from_sqlstate(sqlstate: &str, message: &str) -> Failure {
-        let (category, is_permanent) = match (sqlstate.get(..2).unwrap_or(""), sqlstate) {
+        let (category, most_attempts) = match (sqlstate.get(..2).unwrap_or(""), sqlstate) {
             // A function that raises without saying what kind of error it is, too.
-            ("08" | "25" | "40" | "53" | "55" | "57" | "58", _) => (Category::Resource, false),
+            ("08" | "25" | "40" | "53" | "55" | "57" | "58", _) => (Category::Resource, None),
             // Deleted or changed by somebody while it was written.
-            ("23", _) => (Category::Row, false),
-            _ => (Category::Row, true),
+            ("23", _) => (Category::Row, Some(MOST_ATTEMPTS)),
+            _ => (Category::Row, Some(1)),
         };
-        Failure { category, is_permanent, sqlstate: sqlstate.to_owned(), message: message.to_owned() }
+        Failure { category, most_attempts, sqlstate: sqlstate.to_owned(), message: message.to_owned() }
     }
 
     /// What an error of this crate says.
     pub fn from_error(error: &Error) -> Failure {
         use Error::*;
-        let (category, is_permanent) = match error {
+        let (category, most_attempts) = match error {
+            // It does not say how many rows the texts are of.
+            EmbedderKilled { .. } => return Failure::of_death("embedding", false),
             // Another text may do, this one will not.
-            InferenceFailed { .. } => (Category::Row, false),
+            InferenceFailed { .. } => (Category::Row, Some(MOST_ATTEMPTS)),
             InvalidArgument { .. } | TooLong { .. } | InvalidVector { .. } | RoleNotFound { .. } => {
-                (Category::Row, true)
+                (Category::Row, Some(1))
             }
             // Files come back, libraries are installed, models are registered.
-            _ => (Category::Model, false),
+            _ => (Category::Model, None),
         };
         let sqlstate = error.facts().sqlstate.to_owned();
-        Failure { category, is_permanent, sqlstate, message: error.to_string() }
+        Failure { category, most_attempts, sqlstate, message: error.to_string() }
     }
 
-    /// Whether the rows of a batch may differ in it: a model that is gone is gone for all of them.
-    pub fn is_of_a_row(&self) -> bool {
-        self.category != Category::Model
+    /// What is said of rows over which a process has died, of one that was alone or of several. The one to
+    /// blame is alone in the end, and no other is dead for it.
+    pub fn of_death(process: &str, is_alone: bool) -> Failure {
+        let others = if is_alone { "" } else { " and others" };
+        let message = format!("the {process} process died while it embedded the row{others}");
+        Failure::of_suspicion(DIED, message, is_alone)
+    }
+
+    /// What is said of rows of a batch that took too long.
+    pub fn of_delay(is_alone: bool) -> Failure {
+        let others = if is_alone { "" } else { " or others with it" };
+        let message = format!("the row{others} took longer than vector_tools.worker_batch_timeout allows");
+        Failure::of_suspicion(OVERDUE, message, is_alone)
+    }
+
+    fn of_suspicion(sqlstate: &str, message: String, is_alone: bool) -> Failure {
+        let most_attempts = is_alone.then_some(MOST_SUSPICIONS);
+        Failure { category: Category::Resource, most_attempts, sqlstate: sqlstate.to_owned(), message }
+    }
+
+    /// What the failure of embedding so many rows at once says: only of a row that was alone is it certain that
+    /// the process died of it.
+    pub fn of_embedding(self, rows: usize) -> Failure {
+        if self.sqlstate == DIED { Failure::of_death("embedding", rows == 1) } else { self }
+    }
+
+    /// Whether it says no more of its rows than that one of them may be to blame. They are tried in ever
+    /// smaller batches (`agenda`).
+    pub fn is_suspicion(&self) -> bool {
+        [DIED, OVERDUE].contains(&self.sqlstate.as_str())
+    }
+
+    /// Whether the row that it is about is found by halving the batch at once: a model that is gone is gone
+    /// for all of them, and what is under suspicion could cost a process each time.
+    pub fn is_found_by_halving(&self) -> bool {
+        self.category != Category::Model && !self.is_suspicion()
     }
 }
 
@@ -84,28 +132,52 @@ impl Failure {
 mod tests {
     use super::*;
 
-    fn kind(sqlstate: &str) -> (Category, bool) {
+    fn kind(sqlstate: &str) -> (Category, Option<u32>) {
         let failure = Failure::from_sqlstate(sqlstate, "x");
-        (failure.category, failure.is_permanent)
+        (failure.category, failure.most_attempts)
     }
 
     #[test]
     fn a_sqlstate_says_where_the_reason_lies() {
-        assert_eq!(kind("54000"), (Category::Row, true));
-        assert_eq!(kind("P0001"), (Category::Row, true));
-        assert_eq!(kind("23503"), (Category::Row, false));
-        for temporary in ["40001", "40P01", "53200", "53100", "55P03", "57014"] {
-            assert_eq!(kind(temporary), (Category::Resource, false), "{temporary}");
+        assert_eq!(kind("54000"), (Category::Row, Some(1)));
+        assert_eq!(kind("P0001"), (Category::Row, Some(1)));
+        assert_eq!(kind("23503"), (Category::Row, Some(MOST_ATTEMPTS)));
+        for temporary in ["40001", "40P01", "53200", "53100", "55P03"] {
+            assert_eq!(kind(temporary), (Category::Resource, None), "{temporary}");
         }
     }
 
     #[test]
     fn a_model_fails_for_all_rows_and_may_come_back() {
         let gone = Failure::from_error(&Error::UnknownModel { name: "m".into(), nearest: None });
-        assert_eq!((gone.category, gone.is_permanent), (Category::Model, false));
-        assert!(!gone.is_of_a_row());
+        assert_eq!((gone.category, gone.most_attempts), (Category::Model, None));
+        assert!(!gone.is_found_by_halving());
         assert_eq!(gone.sqlstate, "42704");
-        assert!(Failure::from_error(&Error::InferenceFailed { reason: "r".into() }).is_of_a_row());
+        assert!(Failure::from_error(&Error::InferenceFailed { reason: "r".into() }).is_found_by_halving());
+    }
+
+    #[test]
+    fn an_embedding_process_that_dies_of_its_work_is_another_matter_than_one_that_cannot_be_had() {
+        let reason = || "r".to_owned();
+        for error in [
+            Error::EmbedderLost { reason: reason() },
+            Error::EmbedderUnavailable { reason: reason() },
+            Error::EmbedderSilent { seconds: 5 },
+        ] {
+            let failure = Failure::from_error(&error).of_embedding(1);
+            assert_eq!((failure.category, failure.most_attempts), (Category::Model, None), "{error}");
+            assert_eq!(failure.sqlstate, "57P03");
+            assert!(!failure.is_suspicion() && !failure.is_found_by_halving());
+        }
+        let killed = Error::EmbedderKilled { reason: reason() };
+        let alone = Failure::from_error(&killed).of_embedding(1);
+        assert_eq!((alone.category, alone.most_attempts), (Category::Resource, Some(MOST_SUSPICIONS)));
+        assert_eq!(alone.message, "the embedding process died while it embedded the row");
+        assert!(alone.is_suspicion() && !alone.is_found_by_halving());
+        let together = Failure::from_error(&killed);
+        assert_eq!(together, together.clone().of_embedding(2));
+        assert_eq!((together.sqlstate.as_str(), together.most_attempts), (DIED, None));
+        assert_eq!(together.message, "the embedding process died while it embedded the row and others");
     }
 
     #[test]

@@ -18,7 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Category, Failure};
+use super::Failure;
+pub use super::failure::{DIED, OVERDUE};
 
 /// A batch that a process is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,31 +34,11 @@ pub struct Flight {
     pub keys: Vec<Vec<String>>,
 }
 
-/// SQLSTATE of rows over which a process died: PostgreSQL's own for a session that has to end then.
-pub const DIED: &str = "57P02";
-/// SQLSTATE of rows of a batch that took too long: that of a statement that does.
-pub const OVERDUE: &str = "57014";
-
-/// A row that was in so many batches that ended like this is dead, if it was alone in the last one.
-const MOST_TIMES: u32 = 5;
-
 impl Flight {
-    /// What its rows are said to have failed with, when they have been tried so often before.
-    pub fn failure(&self, sqlstate: &str, attempts: u32) -> Failure {
-        let message = match (sqlstate, self.keys.len()) {
-            (OVERDUE, 1) => "the row took longer than vector_tools.worker_batch_timeout allows",
-            (OVERDUE, _) => {
-                "the row or others with it took longer than vector_tools.worker_batch_timeout allows"
-            }
-            (_, 1) => "the server process died while it embedded the row",
-            _ => "the server process died while it embedded the row and others",
-        };
-        Failure {
-            category: Category::Resource,
-            is_permanent: self.keys.len() == 1 && attempts + 1 >= MOST_TIMES,
-            sqlstate: sqlstate.to_owned(),
-            message: message.to_owned(),
-        }
+    /// What its rows are said to have failed with.
+    pub fn failure(&self, sqlstate: &str) -> Failure {
+        let is_alone = self.keys.len() == 1;
+        if sqlstate == OVERDUE { Failure::of_delay(is_alone) } else { Failure::of_death("server", is_alone) }
     }
 }
 
@@ -198,10 +179,9 @@ mod tests {
     #[test]
     fn a_row_that_was_alone_is_dead_in_the_end() {
         let alone = flight("a");
-        assert!(!alone.failure(DIED, 3).is_permanent);
-        assert!(alone.failure(DIED, 4).is_permanent);
+        assert_eq!(alone.failure(DIED).most_attempts, Some(5));
         let two = Flight { keys: vec![vec!["a".into()], vec!["b".into()]], ..alone };
-        assert!(!two.failure(OVERDUE, 99).is_permanent, "expected the others not to be blamed");
+        assert_eq!(two.failure(OVERDUE).most_attempts, None, "expected the others not to be blamed");
     }
 
     #[test]

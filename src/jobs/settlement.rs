@@ -129,7 +129,8 @@ fn add(
         Some((_, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone)) => return,
         Some((_, Outcome::Overtaken)) => State::Postponed(HELD_WAIT),
         Some((job, Outcome::Failed(failure))) => {
-            let attempts = job.attempts + 1;
+            // A process that could not be had for long does not count against a row that it dies of then.
+            let attempts = 1 + if failure.is_suspicion() { job.suspicions } else { job.attempts };
             let is_same = |remainder: &&mut Remainder| match &remainder.state {
                 State::Failed { attempts: known, failure: other, verdict: Verdict::Again(_) } => {
                     *known == attempts && other == failure
@@ -155,6 +156,7 @@ fn add(
 mod tests {
     use super::super::{Category, join_entries};
     use super::*;
+    use crate::error::Error;
     use proptest::prelude::*;
 
     fn key(name: &str) -> Vec<String> {
@@ -162,11 +164,12 @@ mod tests {
     }
 
     fn entry(id: i64, keys: &[&str], attempts: u32) -> Entry {
-        Entry { id, keys: keys.iter().map(|name| key(name)).collect(), attempts }
+        Entry { id, keys: keys.iter().map(|name| key(name)).collect(), attempts, suspicions: 0 }
     }
 
     fn failure(is_permanent: bool) -> Failure {
-        Failure { category: Category::Row, is_permanent, sqlstate: "22000".into(), message: "x".into() }
+        let most_attempts = Some(if is_permanent { 1 } else { 10 });
+        Failure { category: Category::Row, most_attempts, sqlstate: "22000".into(), message: "x".into() }
     }
 
     fn outcome(of: &str) -> Outcome {
@@ -228,6 +231,39 @@ mod tests {
         assert_eq!(settlement.removed, [1, 2]);
         assert_eq!(shown(&settlement), [(2, "failed".to_owned(), "failed")]);
         assert!(matches!(settlement.kept[0].state, State::Failed { attempts: 1, .. }));
+    }
+
+    /// What becomes of one row that has been tried so often, and came under suspicion so often.
+    fn after(attempts: u32, suspicions: u32, failure: &Failure) -> State {
+        let entries = [Entry { suspicions, ..entry(1, &["a"], attempts) }];
+        let outcomes = [Outcome::Failed(failure.clone())];
+        let mut settlement = settle(&entries, &join_entries(&entries, 9), &outcomes, || 0.5);
+        settlement.kept.pop().expect("it stays").state
+    }
+
+    #[test]
+    fn a_row_that_a_process_dies_of_is_dead_when_it_was_alone_and_often_enough() {
+        let alone = Failure::of_death("embedding", true);
+        let dead = |state: State| matches!(state, State::Failed { verdict: Verdict::Dead, .. });
+        assert!(!dead(after(3, 3, &alone)));
+        assert!(dead(after(4, 4, &alone)));
+        assert!(
+            !dead(after(99, 99, &Failure::of_death("embedding", false))),
+            "expected the others not to be blamed"
+        );
+    }
+
+    #[test]
+    fn what_was_no_row_s_fault_does_not_count_when_a_process_dies_of_it() {
+        let alone = Failure::of_death("embedding", true);
+        let state = after(9, 0, &alone);
+        assert!(matches!(state, State::Failed { attempts: 1, verdict: Verdict::Again(_), .. }), "{state:?}");
+        let unavailable = Error::EmbedderUnavailable { reason: "no worker is free".into() };
+        let state = after(99, 0, &Failure::from_error(&unavailable));
+        assert!(
+            matches!(state, State::Failed { attempts: 100, verdict: Verdict::Again(_), .. }),
+            "{state:?}"
+        );
     }
 
     #[test]

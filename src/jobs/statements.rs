@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::flight::{DIED, OVERDUE};
+use super::failure::{DIED, OVERDUE};
 use super::settlement::{Remainder, State};
 use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
@@ -92,20 +92,26 @@ pub fn upcoming_sources() -> Statement {
 }
 
 /// Leases entries of a table until the transaction ends: a crash, a kill or an error gives them back
-/// by itself. Columns (id, texts of the keys, texts in each key, attempts, attempts under suspicion). Only
+/// by itself. Columns (id, texts of the keys, texts in each key, attempts, those under suspicion). Only
 /// entries that are fetched are leased.
 pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     let most = statement.bind(Parameter::Integer(most as i64));
+    let columns = columns_of_lease();
     statement.push(format_args!(
-        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
-             CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END \
-         FROM vector_tools.queue AS q \
+        "SELECT {columns} FROM vector_tools.queue AS q \
          WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
          AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
     ));
     statement
+}
+
+fn columns_of_lease() -> String {
+    format!(
+        "q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
+         CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END"
+    )
 }
 
 /// Says whether a table has entries that are due, leased ones too.
@@ -119,12 +125,13 @@ pub fn has_due(source: u32) -> Statement {
     statement
 }
 
-/// Leases these entries like [`lease`], with its first four columns.
+/// Leases these entries like [`lease`], with its columns.
 pub fn lease_these(ids: Vec<i64>) -> Statement {
     let mut statement = Statement::default();
     let ids = statement.bind(Parameter::Integers(ids));
+    let columns = columns_of_lease();
     statement.push(format_args!(
-        "SELECT q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts FROM vector_tools.queue AS q \
+        "SELECT {columns} FROM vector_tools.queue AS q \
          WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids}) AND NOT q.is_dead ORDER BY q.id FOR UPDATE SKIP LOCKED"
     ));
     statement
@@ -253,7 +260,7 @@ mod tests {
     fn failed(verdict: Verdict) -> Remainder {
         let message = "x'; DROP TABLE y; --".to_owned();
         let failure =
-            Failure { category: Category::Row, is_permanent: true, sqlstate: "22000".into(), message };
+            Failure { category: Category::Row, most_attempts: Some(1), sqlstate: "22000".into(), message };
         let state = State::Failed { attempts: 3, failure, verdict };
         Remainder { of: 7, keys: vec![vec!["x'; DROP".into()]], state }
     }

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use super::{BatchReport, report, write_outcomes};
 use crate::error::Result;
 use crate::jobs::flight::{DIED, Flight, OVERDUE};
-use crate::jobs::{Job, Outcome, join_entries};
+use crate::jobs::{Outcome, join_entries};
 use crate::pg::queue::{self, lease_again};
 use crate::pg::{catalog, flights, rights, worker};
 
@@ -42,8 +42,7 @@ fn settle_flight(flight: &Flight, sqlstate: &str) -> Option<BatchReport> {
     let keys: HashSet<&[String]> = flight.keys.iter().map(Vec::as_slice).collect();
     let mut jobs = join_entries(&entries, usize::MAX);
     jobs.retain(|job| keys.contains(job.key.as_slice()));
-    let failed = |job: &Job| Outcome::Failed(flight.failure(sqlstate, job.attempts));
-    let outcomes: Vec<Outcome> = jobs.iter().map(failed).collect();
+    let outcomes = vec![Outcome::Failed(flight.failure(sqlstate)); jobs.len()];
     let source = pg_sys::Oid::from(flight.source);
     write_outcomes(source, &entries, &jobs, &outcomes);
     worker::note_queued();

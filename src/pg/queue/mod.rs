@@ -130,8 +130,7 @@ pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> (Vec<Entry>, usiz
     with_rights_of_queue(|| {
         spi::take_while(&lease(source.to_u32(), most_rows), |row| {
             let Some(entry) = read_entry(row) else { return true };
-            let suspicion = u32::try_from(row.get::<i32>(5).unwrap_or(0)).unwrap_or(0);
-            let most_of_entry = size_under_suspicion(most_rows, suspicion);
+            let most_of_entry = size_under_suspicion(most_rows, entry.suspicions);
             if entries.is_empty() {
                 most = most_of_entry;
             } else if most_of_entry != most {
@@ -156,8 +155,8 @@ fn read_entry(row: &spi::Row) -> Option<Entry> {
     let texts: Vec<String> = row.get(2)?;
     let width = usize::try_from(row.get::<i32>(3)?).ok().filter(|width| *width > 0)?;
     let keys = texts.chunks(width).map(<[String]>::to_vec).collect();
-    let attempts = u32::try_from(row.get::<i32>(4)?).unwrap_or(0);
-    Some(Entry { id: row.get(1)?, keys, attempts })
+    let number = |column| row.get::<i32>(column).and_then(|number| u32::try_from(number).ok());
+    Some(Entry { id: row.get(1)?, keys, attempts: number(4)?, suspicions: number(5)? })
 }
 
 /// The table of the queue; zero where the extension has not been created.
