@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::prelude::*;
 
+use super::due_files;
 use super::main::start_due;
 use super::start::{forget_due, note_due};
 use super::transaction::in_transaction;
-use super::due_files;
 use crate::pg::background;
 use crate::pg::waiting::wait_while_postmaster_lives;
 
