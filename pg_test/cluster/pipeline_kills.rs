@@ -8,8 +8,8 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 
 use crate::database::{Database, make_template};
-use crate::pipeline::{ENABLE, UNTRUE};
 use crate::process::{Ending, send_signal, wait_until};
+use crate::searchable::{ENABLE, ENTRIES, settled};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -131,8 +131,7 @@ impl Scene {
         assert!(written.into_inner() > POINTS, "expected the writers to get on");
         assert!(inside.into_inner() > 0, "expected some points to lie in a batch");
         let mut session = self.connect();
-        wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
-        assert_eq!(session.text(UNTRUE), "0", "expected every row to be embedded as it is");
+        settled(&mut session);
         assert_ne!(session.text("SELECT count(*) FROM docs_search"), "0");
     }
 }
@@ -209,7 +208,7 @@ fn a_server_that_is_shut_down_loses_nothing() {
 fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
     let scene = Scene::begin("test-kills-poison");
     let mut session = scene.connect();
-    wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
+    wait_until("the queue is empty", || session.text(ENTRIES) == "0");
     session.run("ALTER SYSTEM SET vector_tools.max_workers = 0");
     session.run("SELECT pg_reload_conf()");
     wait_until("the worker has left", || find_worker(&mut session).is_none());
