@@ -46,30 +46,43 @@ fn worker(session: &mut Session) -> i32 {
     pid.expect("its process id is a number")
 }
 
+/// Makes a worker that waits leave, and lets the next one wait for long again.
+fn make_leave(session: &mut Session) {
+    session.change_setting("vector_tools.worker_linger", "0");
+    wait_until("the worker has left", || workers(session).is_empty());
+    session.change_setting("vector_tools.worker_linger", "10min");
+}
+
 #[test]
 fn a_worker_starts_without_a_restart_and_leaves() {
-    let server = server("test-workers", &[("vector_tools.worker_linger", "1s")]);
+    let settings = [("vector_tools.worker_linger", "10min"), ("log_min_messages", "debug1")];
+    let server = server("test-workers", &settings);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     let pid = worker(&mut session);
     let shown = "SELECT application_name, state, query FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'";
     wait_until("the worker shows that it waits", || session.text(shown) == "vector_tools worker|idle|");
-    wait_until("the worker has left", || workers(&mut session).is_empty() && !is_alive(pid));
+    make_leave(&mut session);
+    wait_until("its process is gone", || !is_alive(pid));
     // It holds no table while it waits, and the next row starts the next worker.
     session.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut session);
     assert_ne!(worker(&mut session), pid);
+    make_leave(&mut session);
     // What a transaction takes back starts none, and neither does a table that is driven by hand.
-    wait_until("the worker has left", || workers(&mut session).is_empty());
     session.run("BEGIN; INSERT INTO docs VALUES (4, 'c', 'd'); ROLLBACK");
     session.run("SELECT enable_search('docs', ARRAY['title', 'body'], mode => 'manual')");
     session.run("INSERT INTO docs VALUES (5, 'c', 'd')");
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(workers(&mut session), [""; 0]);
     assert_eq!(session.text(ENTRIES), "1");
     session.run(ENABLE);
     settled(&mut session);
-    assert!(!server.log().contains("FATAL"), "{}", server.log());
+    let log = server.log();
+    let started = log.matches("starting background worker process \"vector_tools worker\"").count();
+    assert_eq!(
+        started, 3,
+        "expected one at first, one for the row and one for the table that is driven again"
+    );
+    assert!(!log.contains("FATAL"), "{log}");
 }
 
 #[test]
@@ -150,12 +163,11 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
     wait_until("the row of the second is embedded", || second.text(ENTRIES) == "0");
     assert_ne!(first.text(ENTRIES), "0", "expected the first to be busy still");
     // The limit can be changed without a restart, and none is a limit too.
-    first.run("ALTER SYSTEM SET vector_tools.max_workers = 0");
-    first.run("SELECT pg_reload_conf()");
+    first.change_setting("vector_tools.max_workers", "0");
     wait_until("the workers have left", || workers(&mut first).is_empty());
     assert_ne!(first.text(ENTRIES), "0");
-    first.run("ALTER SYSTEM SET vector_tools.max_workers = 2");
-    first.run("SELECT pg_reload_conf(); TRUNCATE docs CASCADE");
+    first.change_setting("vector_tools.max_workers", "2");
+    first.run("TRUNCATE docs CASCADE");
     first.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut first);
 }
@@ -312,7 +324,7 @@ fn the_extension_can_be_dropped_beside_a_worker() {
 // trust 6
 #[test]
 fn what_a_table_brings_along_runs_as_its_owner() {
-    let server = server("test-workers-rights", &[]);
+    let server = server("test-workers-rights", &[("vector_tools.worker_linger", "10min")]);
     let database = Database::with_extension_on(&server, "work");
     database.create_role("mallory");
     let mut session = database.connect();
