@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-elsewhere test-docs bench quality bench-search bench-memories bench-audit bench-store \
+	test-elsewhere test-older test-docs bench quality bench-search bench-memories bench-audit bench-store \
 	bench-pipeline bench-embedder example lint clean \
 	distclean
 
@@ -57,6 +57,9 @@ test-cluster: setup-for-tests ## tests on real servers: crash, standby, dump, up
 
 test-elsewhere: setup-for-tests ## those again, with the extension and pgvector in other schemas
 	@$(TOOL)/test.py elsewhere
+
+test-older: setup-for-tests ## those again, on PostgreSQL 16
+	@$(TOOL)/test.py older
 
 test-docs: setup-for-tests ## the documentation's examples
 	@$(TOOL)/test.py docs
@@ -113,7 +116,7 @@ distclean: stop-quietly clean ## remove everything that make brought in, the ser
 # Parts of the above.
 .PHONY: setup-for-tests stop-quietly
 setup-for-tests:
-	@$(TOOL)/setup.py postgresql postgresql-test onnxruntime models build-test
+	@$(TOOL)/setup.py postgresql postgresql-test postgresql-16 onnxruntime models build-test
 
 postgresql-test:
 	@$(TOOL)/setup.py postgresql-test

@@ -47,10 +47,7 @@ mod extension {
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         crate::pg::settings::define();
-        crate::pg::registry::watch();
-        crate::pg::catalog::watch();
-        crate::pg::audit::watch();
-        crate::pg::searched_tables::watch();
+        crate::pg::invalidation::watch();
         crate::pg::statements::watch_statements();
         crate::pg::worker::watch_commits();
         crate::pg::worker::register_launcher();

@@ -21,7 +21,7 @@ SELECT store, model, dimensions, index_kind, preset, partitions FROM vector_tool
 \echo A search of one namespace reads its partition alone.
 \echo
 SELECT content_preview, round(similarity::numeric, 2) AS similarity
-FROM search_embeddings('regulations', 'who verifies the statement?', namespace => 'csrd', top_k => 2);
+FROM search_embeddings('regulations', 'who assures the statement independently?', namespace => 'csrd', top_k => 2);
 SELECT namespace, content_preview
 FROM search_embeddings('regulations', 'proof of where the goods come from', top_k => 2);
 

@@ -61,12 +61,7 @@ fn without_a_program_that_works_sessions_embed_themselves() {
         fs::write(&program, text).expect("a file in a new folder");
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).expect("its owner may");
         let mut session = database.connect();
-        session.run("LOAD 'vector_tools'");
-        session.run(&format!("ALTER SYSTEM SET vector_tools.embedder_program = '{}'", program.display()));
-        session.run("SELECT pg_reload_conf()");
-        wait_until("the setting has changed", || {
-            session.text("SHOW vector_tools.embedder_program") == program.display().to_string()
-        });
+        session.change_setting("vector_tools.embedder_program", &program.display().to_string());
         check_lack(&database, "the server log says why");
     }
 }

@@ -11,13 +11,6 @@ use crate::embedder::{
 use crate::models::Folder;
 use crate::process::{is_alive, wait_until};
 use crate::server::{Server, program};
-use crate::session::Session;
-
-fn set(session: &mut Session, setting: &str, value: &str) {
-    session.run("LOAD 'vector_tools'");
-    session.run(&format!("ALTER SYSTEM SET {setting} = '{value}'"));
-    session.run("SELECT pg_reload_conf()");
-}
 
 #[test]
 fn changed_settings_reach_a_new_process_and_no_call_fails() {
@@ -29,14 +22,14 @@ fn changed_settings_reach_a_new_process_and_no_call_fails() {
     let threads = "SELECT max(threads) FROM vector_tools.embedder_stats";
     assert_eq!(session.text(threads), "2");
     let mut observer = database.connect();
-    set(&mut observer, "vector_tools.embedder_threads", "1");
+    observer.change_setting("vector_tools.embedder_threads", "1");
     wait_until("another process serves", || {
         session.still_embeds();
         process(&mut observer).is_some_and(|process| process != first)
     });
     assert_eq!(session.text(threads), "1");
     wait_until("the first process is gone", || !is_alive(first));
-    set(&mut observer, "vector_tools.embedder_memory_limit", "2GB");
+    observer.change_setting("vector_tools.embedder_memory_limit", "2GB");
     let limit = "SELECT max(memory_limit_bytes) FROM vector_tools.embedder_stats";
     wait_until("the limit is in force", || {
         session.still_embeds();
@@ -44,8 +37,7 @@ fn changed_settings_reach_a_new_process_and_no_call_fails() {
     });
     // A setting that does not concern the process leaves it alone.
     let second = started_process(&mut session);
-    set(&mut observer, "vector_tools.default_domain", "other");
-    wait_until("the setting has changed", || observer.text("SHOW vector_tools.default_domain") == "other");
+    observer.change_setting("vector_tools.default_domain", "other");
     assert_eq!(started_process(&mut session), second, "expected the process to go on");
     assert!(session.take_notices().is_empty(), "expected no session to load the model itself");
     check_nothing_leaks(&mut session);

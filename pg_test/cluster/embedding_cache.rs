@@ -2,19 +2,12 @@
 
 use crate::database::{Database, MODEL, make_template};
 use crate::embedder::statistic;
-use crate::pipeline::{CREATE, ENABLE, UNTRUE, drain};
+use crate::searchable::{ENABLE, UNTRUE, created, drain};
 use crate::server::Server;
 use crate::session::Session;
 
 const STATS: &str = "SELECT entries, hits, misses FROM vector_tools.cache_stats";
 const SYNC: &str = "SELECT enable_search('docs', ARRAY['title', 'body'], mode => 'sync')";
-
-fn with_docs(name: &str) -> (Database<'static>, Session) {
-    let database = Database::with_extension(name);
-    let mut session = database.connect();
-    session.run(CREATE);
-    (database, session)
-}
 
 #[test]
 fn a_text_is_embedded_once_whoever_asks_for_it() {
@@ -60,7 +53,7 @@ fn a_text_is_embedded_once_whoever_asks_for_it() {
 
 #[test]
 fn a_model_that_is_registered_anew_finds_nothing_of_the_one_before() {
-    let (_database, mut session) = with_docs("cache_model");
+    let (_database, mut session) = created("cache_model");
     session.run(&format!("SELECT register_model('mine', '{MODEL}')"));
     let enable = "SELECT enable_search('docs', ARRAY['title', 'body'], 'mine')";
     session.run(enable);
@@ -85,7 +78,7 @@ fn a_model_that_is_registered_anew_finds_nothing_of_the_one_before() {
 // trust 15
 #[test]
 fn nobody_waits_for_it() {
-    let (database, mut session) = with_docs("cache_waiting");
+    let (database, mut session) = created("cache_waiting");
     session.run(SYNC);
     session.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     session.run("SELECT enable_search('notes', ARRAY['body'], mode => 'sync')");
@@ -116,7 +109,7 @@ fn nobody_waits_for_it() {
 
 #[test]
 fn it_stays_within_its_bounds_and_forgets_what_was_not_used() {
-    let (_database, mut session) = with_docs("cache_bounds");
+    let (_database, mut session) = created("cache_bounds");
     session.run("SET vector_tools.cache_size = 1");
     session.run(ENABLE);
     drain(&mut session);
@@ -146,7 +139,7 @@ fn it_stays_within_its_bounds_and_forgets_what_was_not_used() {
 // trust 4
 #[test]
 fn it_is_for_nobody_to_read() {
-    let (database, mut session) = with_docs("cache_rights");
+    let (database, mut session) = created("cache_rights");
     session.run(SYNC);
     database.create_role("cache_rights_writer");
     database.create_role("cache_rights_observer");
@@ -172,7 +165,7 @@ fn it_is_for_nobody_to_read() {
 
 #[test]
 fn what_is_rolled_back_is_not_kept_and_what_fails_is_a_warning() {
-    let (_database, mut session) = with_docs("cache_rollback");
+    let (_database, mut session) = created("cache_rollback");
     session.run(SYNC);
     session.run("BEGIN; INSERT INTO docs VALUES (3, 'a', 'b'); ROLLBACK");
     session.run("BEGIN; SAVEPOINT s; INSERT INTO docs VALUES (3, 'a', 'b'); ROLLBACK TO s; COMMIT");

@@ -11,6 +11,7 @@ mod process;
 mod replication;
 mod report;
 mod schema;
+mod searchable;
 mod server;
 mod session;
 

@@ -2,24 +2,14 @@
 //! rows end differently.
 
 use crate::database::Database;
-use crate::pipeline::{CREATE, ENABLE, QUEUED, UNTRUE, drain};
-use crate::session::Session;
+use crate::searchable::{QUEUED, UNTRUE, drain, embedded};
 
 const ENTRIES: &str = "SELECT array_length(keys, 1) FROM vector_tools.queue ORDER BY id";
 const PROGRESS: &str = "SELECT pending, failed FROM vector_tools.search_progress";
 
-fn prepared(name: &str) -> (Database<'static>, Session) {
-    let database = Database::with_extension(name);
-    let mut session = database.connect();
-    session.run(CREATE);
-    session.run(ENABLE);
-    drain(&mut session);
-    (database, session)
-}
-
 #[test]
 fn a_statement_writes_few_entries() {
-    let (_database, mut session) = prepared("entries_few");
+    let (_database, mut session) = embedded("entries_few");
     session.run("INSERT INTO docs SELECT i, 't', 'text ' || i FROM generate_series(101, 700) AS i");
     assert_eq!(session.rows(ENTRIES), ["256", "256", "88"]);
     session
@@ -43,7 +33,7 @@ fn a_statement_writes_few_entries() {
 
 #[test]
 fn an_entry_that_is_leased_in_part_keeps_the_rest() {
-    let (database, mut session) = prepared("entries_part");
+    let (database, mut session) = embedded("entries_part");
     session.run("INSERT INTO docs SELECT i, 't', 'text ' || i FROM generate_series(101, 110) AS i");
     let queued_at = session.text("SELECT enqueued_at FROM vector_tools.queue");
     session.run("BEGIN");
@@ -69,7 +59,7 @@ fn an_entry_that_is_leased_in_part_keeps_the_rest() {
 
 #[test]
 fn another_driver_takes_other_entries() {
-    let (database, mut session) = prepared("entries_drivers");
+    let (database, mut session) = embedded("entries_drivers");
     session.run("INSERT INTO docs SELECT i, 't', 'text ' || i FROM generate_series(1001, 1600) AS i");
     let batch = "SELECT embedded FROM vector_tools.run_embedding_batch('docs')";
     session.run("BEGIN");
@@ -113,7 +103,7 @@ fn rows_that_fail_leave_their_entry_and_are_told_one_by_one() {
 
 #[test]
 fn a_model_that_is_gone_keeps_entries_together_and_counts_rows() {
-    let (_database, mut session) = prepared("entries_model");
+    let (_database, mut session) = embedded("entries_model");
     session.run(
         "CREATE TABLE kept AS SELECT * FROM vector_tools.model_registry WHERE name LIKE '%int8';
          INSERT INTO docs SELECT i, 't', 'text ' || i FROM generate_series(101, 120) AS i;
@@ -133,7 +123,7 @@ fn a_model_that_is_gone_keeps_entries_together_and_counts_rows() {
 
 #[test]
 fn rows_behind_large_ones_stay_in_their_entry() {
-    let (_database, mut session) = prepared("entries_large");
+    let (_database, mut session) = embedded("entries_large");
     session.run(
         "INSERT INTO docs SELECT i, 't', repeat('long words ', 200000) FROM generate_series(101, 105) AS i",
     );

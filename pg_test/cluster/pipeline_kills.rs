@@ -8,8 +8,8 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 
 use crate::database::{Database, MODEL, make_template};
-use crate::pipeline::{ENABLE, UNTRUE};
 use crate::process::{Ending, send_signal, wait_until};
+use crate::searchable::{ENABLE, ENTRIES, settled};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -136,8 +136,7 @@ impl Scene {
         assert!(written.into_inner() > POINTS, "expected the writers to get on");
         assert!(inside.into_inner() > 0, "expected some points to lie in a batch");
         let mut session = self.connect();
-        wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
-        assert_eq!(session.text(UNTRUE), "0", "expected every row to be embedded as it is");
+        settled(&mut session);
         assert_ne!(session.text("SELECT count(*) FROM docs_search"), "0");
         assert_eq!(session.text("SELECT count(*) FROM vector_tools.queued_documents"), "0");
         let jobs =
@@ -220,9 +219,8 @@ fn a_server_that_is_shut_down_loses_nothing() {
 fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
     let scene = Scene::begin("test-kills-poison");
     let mut session = scene.connect();
-    wait_until("the queue is empty", || session.text("SELECT count(*) FROM vector_tools.queue") == "0");
-    session.run("ALTER SYSTEM SET vector_tools.max_workers = 0");
-    session.run("SELECT pg_reload_conf()");
+    wait_until("the queue is empty", || session.text(ENTRIES) == "0");
+    session.change_setting("vector_tools.max_workers", "0");
     wait_until("the worker has left", || find_worker(&mut session).is_none());
     session.run(
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -235,6 +233,7 @@ fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
     assert!(session.try_rows("CALL run_embedding_jobs()").is_err());
     wait_until("the server has gone down", || downs() == 1);
     session = scene.connect();
+    // Not waited for, since the server may go down at once.
     session.run("ALTER SYSTEM RESET vector_tools.max_workers");
     session.run("SELECT pg_reload_conf()");
     let left =

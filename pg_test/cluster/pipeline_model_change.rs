@@ -9,8 +9,8 @@ use crate::database::{Database, make_template};
 use crate::dump;
 use crate::models::Folder;
 use crate::names::{hostile_names, quoted};
-use crate::pipeline::{CREATE, ENABLE, drain};
 use crate::process::{Ending, wait_until};
+use crate::searchable::{CREATE, ENABLE, created, drain};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -33,9 +33,7 @@ fn untrue(companion: &str, model: &str) -> String {
 }
 
 fn filled(name: &str) -> (Database<'static>, Session) {
-    let database = Database::with_extension(name);
-    let mut session = database.connect();
-    session.run(CREATE);
+    let (database, mut session) = created(name);
     session
         .run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 40) AS i");
     session.run(ENABLE);
@@ -284,12 +282,10 @@ fn calls_that_do_not_fit_are_refused_and_those_that_do_are_repeatable() {
 /// Every search is of one model as a whole, with all rows, in whatever transaction.
 #[test]
 fn searches_through_the_change_are_of_one_model_each() {
-    let database = Database::with_extension("change_through");
-    let mut session = database.connect();
+    let (database, mut session) = created("change_through");
     let folder = Folder::new();
     let model = crate::adoption::doubled_model(&folder);
     session.run(&format!("SELECT register_model('doubled', '{model}')"));
-    session.run(CREATE);
     session.run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i || repeat(' of the house', i % 7) FROM generate_series(3, 60) AS i");
     session.run("SELECT enable_search('docs', ARRAY['title', 'body'], model => 'all-MiniLM-L6-v2')");
     drain(&mut session);

@@ -4,15 +4,13 @@
 use crate::database::Database;
 use crate::dump;
 use crate::models::Folder;
-use crate::pipeline::{CREATE, ENABLE, UNTRUE, drain};
+use crate::searchable::{CREATE, ENABLE, UNTRUE, created, drain, embedded};
 use crate::session::Session;
 
 fn with_reader(prefix: &str) -> (Database<'static>, Session, Session) {
-    let database = Database::with_extension(prefix);
+    let (database, mut session) = created(prefix);
     let reader = format!("{prefix}_reader");
     database.create_role(&reader);
-    let mut session = database.connect();
-    session.run(CREATE);
     session
         .run("INSERT INTO docs SELECT i, 'note', 'the pump number ' || i FROM generate_series(3, 300) AS i");
     session.run(ENABLE);
@@ -82,11 +80,7 @@ fn policies_of_the_table_hold_for_its_chunks() {
 
 #[test]
 fn a_dump_carries_chunks_triggers_and_queue() {
-    let original = Database::with_extension("pipeline_dump");
-    let mut session = original.connect();
-    session.run(CREATE);
-    session.run(ENABLE);
-    drain(&mut session);
+    let (original, mut session) = embedded("pipeline_dump");
     session.run("UPDATE docs SET body = 'waits' WHERE id = 2");
     let restored = Database::empty("pipeline_dump_restored");
     let folder = Folder::new();
@@ -140,11 +134,7 @@ fn an_ordinary_owner_dumps_and_restores_a_searchable_table() {
 
 #[test]
 fn a_companion_that_lost_its_triggers_is_taken_up() {
-    let database = Database::with_extension("pipeline_again");
-    let mut session = database.connect();
-    session.run(CREATE);
-    session.run(ENABLE);
-    drain(&mut session);
+    let (_database, mut session) = embedded("pipeline_again");
     session.run("DROP EXTENSION vector_tools CASCADE");
     session.run(
         "UPDATE docs SET body = 'changed meanwhile' WHERE id = 1; INSERT INTO docs VALUES (3, 'new', 'row')",

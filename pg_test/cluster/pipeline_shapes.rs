@@ -2,23 +2,14 @@
 //! index that has to wait for rows (25), and progress that may be asked for every second.
 
 use crate::database::Database;
-use crate::pipeline::{CREATE, ENABLE, UNTRUE, drain};
+use crate::searchable::{UNTRUE, drain, embedded};
 use crate::session::Session;
 
 const BEGIN: &str = "SELECT set_search_model('docs', 'all-MiniLM-L6-v2')";
 
-fn enabled(name: &str) -> (Database<'static>, Session) {
-    let database = Database::with_extension(name);
-    let mut session = database.connect();
-    session.run(CREATE);
-    session.run(ENABLE);
-    drain(&mut session);
-    (database, session)
-}
-
 #[test]
 fn tables_and_columns_may_be_renamed_and_moved_during_a_change() {
-    let (_database, mut session) = enabled("shapes_renamed");
+    let (_database, mut session) = embedded("shapes_renamed");
     session.run(BEGIN);
     session.run(
         "CREATE SCHEMA elsewhere; ALTER TABLE docs RENAME id TO number; ALTER TABLE docs RENAME body TO words;
@@ -40,7 +31,7 @@ fn tables_and_columns_may_be_renamed_and_moved_during_a_change() {
 
 #[test]
 fn a_dropped_column_is_said_and_can_be_left_out() {
-    let (database, mut session) = enabled("shapes_dropped");
+    let (database, mut session) = embedded("shapes_dropped");
     session.fails("2BP01", "ALTER TABLE docs DROP title");
     session.run("ALTER TABLE docs DROP title CASCADE");
     let error = session.fails("55000", "SELECT id FROM hybrid_search('docs', 'pump')");
@@ -73,7 +64,7 @@ fn a_dropped_column_is_said_and_can_be_left_out() {
 
 #[test]
 fn what_goes_takes_its_chunks_during_a_change_and_after_it() {
-    let (_database, mut session) = enabled("shapes_gone");
+    let (_database, mut session) = embedded("shapes_gone");
     session.run("INSERT INTO docs SELECT i, 'note', 'row ' || i FROM generate_series(3, 20) AS i");
     session.run(BEGIN);
     drain(&mut session);

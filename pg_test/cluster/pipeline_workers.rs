@@ -6,8 +6,8 @@ use std::{fs, thread};
 
 use crate::database::{Database, make_template};
 use crate::models::Folder;
-use crate::pipeline::{CREATE, ENABLE, UNTRUE};
 use crate::process::{is_alive, wait_until};
+use crate::searchable::{CREATE, ENABLE, ENTRIES, UNTRUE, settled};
 use crate::server::Server;
 use crate::session::Session;
 use crate::standby::start_standby;
@@ -15,7 +15,6 @@ use crate::standby::start_standby;
 const WORKERS: &str =
     "SELECT coalesce(datname, '-'), pid FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'
     ORDER BY backend_start";
-const QUEUED: &str = "SELECT count(*) FROM vector_tools.queue";
 
 /// A server of its own, since workers of other tests would take its slots.
 fn server(name: &str, settings: &[(&str, &str)]) -> Server {
@@ -30,12 +29,6 @@ fn enabled<'a>(server: &'a Server, name: &str) -> (Database<'a>, Session) {
     session.run(CREATE);
     session.run(ENABLE);
     (database, session)
-}
-
-/// Waits until nothing is queued, and checks that everything is embedded.
-fn settled(session: &mut Session) {
-    wait_until("the queue is empty", || session.text(QUEUED) == "0");
-    assert_eq!(session.text(UNTRUE), "0");
 }
 
 fn workers(session: &mut Session) -> Vec<String> {
@@ -53,30 +46,43 @@ fn worker(session: &mut Session) -> i32 {
     pid.expect("its process id is a number")
 }
 
+/// Makes a worker that waits leave, and lets the next one wait for long again.
+fn make_leave(session: &mut Session) {
+    session.change_setting("vector_tools.worker_linger", "0");
+    wait_until("the worker has left", || workers(session).is_empty());
+    session.change_setting("vector_tools.worker_linger", "10min");
+}
+
 #[test]
 fn a_worker_starts_without_a_restart_and_leaves() {
-    let server = server("test-workers", &[("vector_tools.worker_linger", "1s")]);
+    let settings = [("vector_tools.worker_linger", "10min"), ("log_min_messages", "debug1")];
+    let server = server("test-workers", &settings);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     let pid = worker(&mut session);
     let shown = "SELECT application_name, state, query FROM pg_stat_activity WHERE backend_type = 'vector_tools worker'";
     wait_until("the worker shows that it waits", || session.text(shown) == "vector_tools worker|idle|");
-    wait_until("the worker has left", || workers(&mut session).is_empty() && !is_alive(pid));
+    make_leave(&mut session);
+    wait_until("its process is gone", || !is_alive(pid));
     // It holds no table while it waits, and the next row starts the next worker.
     session.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut session);
     assert_ne!(worker(&mut session), pid);
+    make_leave(&mut session);
     // What a transaction takes back starts none, and neither does a table that is driven by hand.
-    wait_until("the worker has left", || workers(&mut session).is_empty());
     session.run("BEGIN; INSERT INTO docs VALUES (4, 'c', 'd'); ROLLBACK");
     session.run("SELECT enable_search('docs', ARRAY['title', 'body'], mode => 'manual')");
     session.run("INSERT INTO docs VALUES (5, 'c', 'd')");
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(workers(&mut session), [""; 0]);
-    assert_eq!(session.text(QUEUED), "1");
+    assert_eq!(session.text(ENTRIES), "1");
     session.run(ENABLE);
     settled(&mut session);
-    assert!(!server.log().contains("FATAL"), "{}", server.log());
+    let log = server.log();
+    let started = log.matches("starting background worker process \"vector_tools worker\"").count();
+    assert_eq!(
+        started, 3,
+        "expected one at first, one for the row and one for the table that is driven again"
+    );
+    assert!(!log.contains("FATAL"), "{log}");
 }
 
 #[test]
@@ -142,7 +148,7 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
     for session in [&mut second, &mut third] {
         wait_until("the queue is empty", || {
             most = most.max(names(session).iter().filter(|name| *name != "-").count());
-            session.text(QUEUED) == "0"
+            session.text(ENTRIES) == "0"
         });
         assert_eq!(session.text(UNTRUE), "0");
     }
@@ -154,15 +160,14 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
         "INSERT INTO docs SELECT i, 'title', repeat('text ', 100) || i FROM generate_series(10, 3000) AS i",
     );
     second.run("INSERT INTO docs VALUES (3, 'c', 'd')");
-    wait_until("the row of the second is embedded", || second.text(QUEUED) == "0");
-    assert_ne!(first.text(QUEUED), "0", "expected the first to be busy still");
+    wait_until("the row of the second is embedded", || second.text(ENTRIES) == "0");
+    assert_ne!(first.text(ENTRIES), "0", "expected the first to be busy still");
     // The limit can be changed without a restart, and none is a limit too.
-    first.run("ALTER SYSTEM SET vector_tools.max_workers = 0");
-    first.run("SELECT pg_reload_conf()");
+    first.change_setting("vector_tools.max_workers", "0");
     wait_until("the workers have left", || workers(&mut first).is_empty());
-    assert_ne!(first.text(QUEUED), "0");
-    first.run("ALTER SYSTEM SET vector_tools.max_workers = 2");
-    first.run("SELECT pg_reload_conf(); TRUNCATE docs CASCADE");
+    assert_ne!(first.text(ENTRIES), "0");
+    first.change_setting("vector_tools.max_workers", "2");
+    first.run("TRUNCATE docs CASCADE");
     first.run("INSERT INTO docs VALUES (3, 'c', 'd')");
     settled(&mut first);
 }
@@ -259,7 +264,7 @@ fn a_worker_stops_with_the_server_and_goes_on_with_it() {
     // Nobody writes; the launcher finds what is left.
     server.start_again(&preloaded);
     let mut session = database.connect();
-    assert_ne!(session.text(QUEUED), "0", "expected work to be left");
+    assert_ne!(session.text(ENTRIES), "0", "expected work to be left");
     let done = session.text("SELECT count(*) FROM docs_search");
     wait_until("the work goes on", || session.text("SELECT count(*) FROM docs_search") != done);
     session.run("DELETE FROM docs WHERE id >= 10");
@@ -319,7 +324,7 @@ fn the_extension_can_be_dropped_beside_a_worker() {
 // trust 6
 #[test]
 fn what_a_table_brings_along_runs_as_its_owner() {
-    let server = server("test-workers-rights", &[]);
+    let server = server("test-workers-rights", &[("vector_tools.worker_linger", "10min")]);
     let database = Database::with_extension_on(&server, "work");
     database.create_role("mallory");
     let mut session = database.connect();
@@ -354,7 +359,7 @@ fn what_a_table_brings_along_runs_as_its_owner() {
          INSERT INTO docs VALUES (1, 'a'), (2, 'b')",
     );
     session.run("SELECT enable_search('others', ARRAY['body']); INSERT INTO others VALUES (1, 'x')");
-    wait_until("the queue is empty", || session.text(QUEUED) == "0");
+    wait_until("the queue is empty", || session.text(ENTRIES) == "0");
     let seen = session.rows("SELECT DISTINCT who, what FROM mallory.seen ORDER BY what");
     let expected = [
         "mallory|42501 ALTER ROLE mallory CREATEROLE",
@@ -368,7 +373,7 @@ fn what_a_table_brings_along_runs_as_its_owner() {
     assert_eq!(seen, expected);
     // What it set does not stay for others.
     session.run("INSERT INTO others VALUES (2, 'y')");
-    wait_until("the queue is empty", || session.text(QUEUED) == "0");
+    wait_until("the queue is empty", || session.text(ENTRIES) == "0");
     assert_eq!(session.text("SELECT count(*) FROM others_search WHERE embedding IS NOT NULL"), "2");
     assert_eq!(workers(&mut session).len(), 1);
     // A trigger that waits for the commit would run as whoever commits.
@@ -421,7 +426,7 @@ fn workers_sleep_on_a_standby_and_wake_when_it_is_promoted() {
     let preloaded = [("shared_preload_libraries", "vector_tools")];
     let standby = start_standby(&primary, &folder, "test-workers-standby", &preloaded);
     let mut reader = Session::open(&standby, "work", "postgres");
-    assert_eq!(reader.text(QUEUED), "1");
+    assert_eq!(reader.text(ENTRIES), "1");
     let processes = "SELECT backend_type FROM pg_stat_activity WHERE backend_type LIKE 'vector_tools%'";
     assert_eq!(reader.rows(processes), [""; 0], "expected neither a launcher nor a worker on a standby");
     drop(writer);

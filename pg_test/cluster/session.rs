@@ -7,6 +7,7 @@ use postgres::error::DbError;
 use postgres::types::ToSql;
 use postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
+use crate::process::wait_until;
 use crate::server::Server;
 
 /// Where the extension and pgvector are in the databases of tests, quoted as SQL needs it.
@@ -78,6 +79,16 @@ impl Session {
         if let Err(error) = self.try_rows(sql) {
             panic!("expected this to succeed, not {}:\n{sql}", described(&error));
         }
+    }
+
+    /// Changes a setting of the whole server, and waits until this session has heard of it. The postmaster, which new
+    /// processes have it from, has heard of it then; other sessions may not have.
+    pub fn change_setting(&mut self, setting: &str, value: &str) {
+        // The setting is known to a session that has loaded the library.
+        self.run("LOAD 'vector_tools'");
+        self.run(&format!("ALTER SYSTEM SET {setting} = '{value}'"));
+        self.run("SELECT pg_reload_conf()");
+        wait_until("the setting has changed", || self.text(&format!("SHOW {setting}")) == value);
     }
 
     /// The rows of a statement that must succeed, one line each, columns parted by `|`, NULL as `∅`.

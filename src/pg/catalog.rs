@@ -61,31 +61,14 @@ thread_local! {
     static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<TableFacts>>> = RefCell::default();
 }
 
-/// Asks PostgreSQL to say when a table, or something its facts depend on, has changed.
-pub fn watch() {
-    // SAFETY: the callbacks are plain functions that only forget what is kept.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), pg_sys::Datum::from(0));
-        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), pg_sys::Datum::from(0));
-        }
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+/// Forgets what is known of a relation, or of all.
+pub fn forget(relation: pg_sys::Oid) {
     TABLES.with_borrow_mut(|tables| match relation {
-        // All relations.
         pg_sys::InvalidOid => tables.clear(),
         relation => {
             tables.remove(&relation);
         }
     });
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    TABLES.with_borrow_mut(HashMap::clear);
 }
 
 /// What a search must know about a table, read once in a session until it changes.

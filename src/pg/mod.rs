@@ -13,6 +13,7 @@ pub mod embedders;
 pub mod embedding_cache;
 pub mod flights;
 pub mod indexes;
+pub mod invalidation;
 pub mod jobs;
 pub mod jsonb;
 pub mod lossless;

@@ -18,17 +18,8 @@ thread_local! {
     static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
-/// Asks PostgreSQL to say when the registry has changed, in any session.
-pub fn watch() {
-    // SAFETY: the callback is a plain function that only sets a flag.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::from(0));
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // InvalidOid stands for all relations.
+/// Notes that the registry may have changed, if the relation is the registry or stands for all.
+pub fn note_change(relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || relation == REGISTRY.get() {
         CHANGED.set(true);
     }

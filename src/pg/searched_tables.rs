@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::{PgRelation, pg_sys};
 
 use super::trigger_call::own_triggers;
-use super::{catalog, queue, rights, spi, vector};
+use super::{catalog, rights, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::search::{Parameter, Statement};
@@ -81,31 +81,12 @@ thread_local! {
     static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Searched>>> = RefCell::default();
 }
 
-/// Asks PostgreSQL to say when a table, or something that its description depends on, has changed.
-pub fn watch() {
-    // SAFETY: the callbacks are plain functions that only forget what is kept.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), pg_sys::Datum::from(0));
-        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), pg_sys::Datum::from(0));
-        }
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    queue::forget(relation);
+/// Forgets what is known of a relation, or of all.
+pub fn forget(relation: pg_sys::Oid) {
     TABLES.with_borrow_mut(|tables| match relation {
-        // All relations.
         pg_sys::InvalidOid => tables.clear(),
         relation => tables.retain(|source, table| *source != relation && !table.has_companion(relation)),
     });
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    queue::forget(pg_sys::InvalidOid);
-    TABLES.with_borrow_mut(HashMap::clear);
 }
 
 /// What a table was made searchable with, if it was.

@@ -72,6 +72,17 @@ fn in_frames(work: impl FnOnce()) {
     queue::in_frame(audited).or_report();
 }
 
+/// Calls the hook that was there before, or else what PostgreSQL does without hooks; errors of C become panics at the
+/// boundary.
+macro_rules! pass_on {
+    ($previous:ident, $standard:ident, $($argument:ident),+) => {
+        match $previous {
+            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous($($argument),+)),
+            None => pg_sys::$standard($($argument),+),
+        }
+    };
+}
+
 static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
 static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
@@ -90,13 +101,8 @@ pub fn watch_statements() {
 /// and shall not pay for them.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn finish_statement(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: the arguments are passed on as they came; errors of C become panics at the boundary.
-    let finish = || unsafe {
-        match PREVIOUS_FINISH {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query)),
-            None => pg_sys::standard_ExecutorFinish(query),
-        }
-    };
+    // SAFETY: the argument is passed on as it came.
+    let finish = || unsafe { pass_on!(PREVIOUS_FINISH, standard_ExecutorFinish, query) };
     // SAFETY: a statement that is being executed has its plan.
     let has_triggers = unsafe {
         (*query).operation != pg_sys::CmdType::CMD_SELECT || (*(*query).plannedstmt).hasModifyingCTE
@@ -121,34 +127,22 @@ unsafe extern "C-unwind" fn run_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: as above; a utility statement has its parse tree.
+    // SAFETY: the arguments are passed on as they came.
     let run = || unsafe {
-        match PREVIOUS_UTILITY {
-            Some(run) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                run(
-                    statement,
-                    text,
-                    read_only_tree,
-                    context,
-                    parameters,
-                    environment,
-                    destination,
-                    completion,
-                );
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only_tree,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-        }
+        pass_on!(
+            PREVIOUS_UTILITY,
+            standard_ProcessUtility,
+            statement,
+            text,
+            read_only_tree,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion
+        )
     };
-    // SAFETY: as above.
+    // SAFETY: a utility statement has its parse tree.
     match unsafe { (*(*statement).utilityStmt).type_ } {
         pg_sys::NodeTag::T_CopyStmt => in_frames(run),
         pg_sys::NodeTag::T_TransactionStmt => {

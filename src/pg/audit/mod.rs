@@ -8,7 +8,7 @@ pub mod triggers;
 mod writer;
 
 pub use buffer::{begin_truncate, in_frame};
-pub use table::watch;
+pub use table::forget;
 pub use writer::may_write;
 
 use pgrx::pg_sys;

@@ -68,30 +68,13 @@ thread_local! {
     static TABLES: RefCell<Tables> = RefCell::default();
 }
 
-/// Asks PostgreSQL to say when a table has changed.
-pub fn watch() {
-    // SAFETY: the callbacks are plain functions that only forget what is kept.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), pg_sys::Datum::from(0));
-        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), pg_sys::Datum::from(0));
-        }
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_table(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+/// Forgets what is known of a relation, or of all.
+pub fn forget(relation: pg_sys::Oid) {
     super::direct::forget(relation);
     TABLES.with_borrow_mut(|tables| match relation {
-        // All relations.
         pg_sys::InvalidOid => tables.clear(),
         relation => tables.retain(|_, table| table.relation != relation && table.root != relation),
     });
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    TABLES.with_borrow_mut(|tables| tables.clear());
 }
 
 /// The table of a trigger; `None` when the trigger's arguments are not those of an audit.

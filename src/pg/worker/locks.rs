@@ -87,7 +87,6 @@ impl ClusterLock {
         self.tell_holder_in_transaction() || self.tell_any_holder()
     }
 
-    #[cfg(not(feature = "pg16"))]
     fn tell_holder_in_transaction(&self) -> bool {
         let mut count = 0;
         // SAFETY: the array has `count` elements and goes away with the transaction's memory. The process may be
@@ -95,16 +94,10 @@ impl ClusterLock {
         unsafe {
             let holders = pg_sys::GetLockConflicts(&self.tag, MODE, &mut count);
             for place in 0..count as usize {
-                set_latch(pg_sys::ProcNumberGetProc((*holders.add(place)).procNumber));
+                set_latch(process_of(&*holders.add(place)));
             }
         }
         count > 0
-    }
-
-    /// PostgreSQL 16 does not say where in its table of processes a transaction is.
-    #[cfg(feature = "pg16")]
-    fn tell_holder_in_transaction(&self) -> bool {
-        false
     }
 
     fn tell_any_holder(&self) -> bool {
@@ -122,6 +115,30 @@ impl ClusterLock {
         unsafe { set_latch(pg_sys::BackendPidGetProc(holder.pid)) };
         true
     }
+}
+
+/// The place of a transaction's process in the table of processes, or NULL.
+///
+/// # Safety
+/// The transaction must be one that PostgreSQL has named.
+#[cfg(not(feature = "pg16"))]
+unsafe fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PGPROC {
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::ProcNumberGetProc(transaction.procNumber) }
+}
+
+/// The place of a transaction's process in the table of processes, or NULL.
+///
+/// # Safety
+/// The transaction must be one that PostgreSQL has named.
+#[cfg(feature = "pg16")]
+unsafe fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PGPROC {
+    unsafe extern "C-unwind" {
+        // sinvaladt.h, which pgrx leaves out.
+        fn BackendIdGetProc(backend: pg_sys::BackendId) -> *mut pg_sys::PGPROC;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { BackendIdGetProc(transaction.backendId) }
 }
 
 /// Sets the latch of a process, if it is there.
