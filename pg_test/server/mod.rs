@@ -10,6 +10,7 @@ mod models;
 mod search;
 mod store;
 mod textsearch;
+mod triggers;
 mod vectors;
 
 use pgrx::prelude::*;
