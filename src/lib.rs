@@ -37,7 +37,11 @@ mod extension {
         name = "pipeline",
         requires = ["schema", "views", "memories"]
     );
-    extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
+    extension_sql_file!(
+        "../sql/59_model_change.sql",
+        name = "model_change",
+        requires = ["pipeline", "store"]
+    );
     extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["schema"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 

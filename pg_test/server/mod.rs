@@ -2,6 +2,7 @@
 
 mod audit;
 mod chunking;
+mod drift;
 mod embedding;
 mod filters;
 mod keyword;
