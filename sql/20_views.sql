@@ -32,28 +32,42 @@ COMMENT ON COLUMN vector_tools.models.bundled IS 'whether it came with the exten
 COMMENT ON COLUMN vector_tools.models.registered_at IS 'when it was registered in this database';
 COMMENT ON COLUMN vector_tools.models.source IS 'folder or file on the server';
 
+-- tgargs holds the arguments one after another, each ended by a zero byte, and a text can hold anything else. So they
+-- become the text of an array. In the form "escape" only zero bytes, other bytes beyond ASCII and backslashes are
+-- escaped; with backslashes written in octal, too, \000 is a zero byte wherever it is found. One expression, and
+-- STABLE as reading an array is: only so the planner puts it in place of the call.
+CREATE FUNCTION vector_tools.trigger_arguments(tgargs bytea) RETURNS text[]
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN tgargs OPERATOR(pg_catalog.=) ''::pg_catalog.bytea THEN '{}'::pg_catalog.text[]
+    ELSE (
+        '{"' OPERATOR(pg_catalog.||)
+        -- Without what stands between the last argument and none.
+        pg_catalog.left(pg_catalog.convert_from(pg_catalog.decode(
+            pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.encode(tgargs, 'escape'),
+                '\\', '\134\134'), '"', '\134"'), '\000', '","'),
+            'escape'), 'UTF8'), -2)
+        OPERATOR(pg_catalog.||) '}'
+    )::pg_catalog.text[]
+END;
+COMMENT ON FUNCTION vector_tools.trigger_arguments(bytea) IS 'the arguments of a trigger, from pg_trigger.tgargs';
+
 -- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
 CREATE VIEW vector_tools.searchable_tables AS
 SELECT t.tgrelid::pg_catalog.regclass AS source,
-       a.arguments[1] AS content_column,
+       -- As the columns of companions, which join them in this list, are collated.
+       a.arguments[1] COLLATE pg_catalog."C" AS content_column,
        a.arguments[2] AS embedding_column,
        a.arguments[3] AS model
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL (
-    -- tgargs holds the arguments one after another, each ended by a zero byte.
-    SELECT pg_catalog.array_agg(
-               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
-               ORDER BY part.place
-           ) AS arguments
-    FROM pg_catalog.unnest(
-             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
-         ) WITH ORDINALITY AS part(escaped, place)
-) AS a
+CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
-  AND NOT t.tgisinternal;
+  AND NOT t.tgisinternal
+  -- No copies in partitions.
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
 COMMENT ON VIEW vector_tools.searchable_tables IS 'tables whose rows embed themselves, by their triggers';
 COMMENT ON COLUMN vector_tools.searchable_tables.source IS 'the table';
 COMMENT ON COLUMN vector_tools.searchable_tables.content_column IS 'the column that is embedded';

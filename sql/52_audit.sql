@@ -40,16 +40,7 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL (
-    -- tgargs holds the arguments one after another, each ended by a zero byte.
-    SELECT pg_catalog.array_agg(
-               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
-               ORDER BY part.place
-           ) AS arguments
-    FROM pg_catalog.unnest(
-             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
-         ) WITH ORDINALITY AS part(escaped, place)
-) AS a
+CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 LEFT JOIN (pg_catalog.pg_class AS l
            JOIN pg_catalog.pg_namespace AS s ON s.oid OPERATOR(pg_catalog.=) l.relnamespace)
   ON s.nspname OPERATOR(pg_catalog.=) a.arguments[1]::pg_catalog.name

@@ -130,7 +130,7 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
                     AND d.objid OPERATOR(pg_catalog.=) t.oid
                     AND d.refobjid OPERATOR(pg_catalog.=) t.tgrelid
                     AND d.refobjsubid OPERATOR(pg_catalog.>) 0)) AS c
-          ON c.number OPERATOR(pg_catalog.=) (o.number::pg_catalog.int8 OPERATOR(pg_catalog.+) 1)
+          ON (c.number OPERATOR(pg_catalog.-) 1)::pg_catalog.text OPERATOR(pg_catalog.=) o.number
        ) AS content_columns,
        o.options OPERATOR(pg_catalog.->>) 'model' AS model,
        o.options OPERATOR(pg_catalog.->>) 'mode' AS mode,
@@ -146,19 +146,12 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL (
-    -- tgargs holds the arguments one after another, each ended by a zero byte.
-    SELECT pg_catalog.array_agg(
-               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
-               ORDER BY part.place
-           ) AS arguments
-    FROM pg_catalog.unnest(
-             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
-         ) WITH ORDINALITY AS part(escaped, place)
-) AS a
+CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 CROSS JOIN LATERAL (
     -- Whoever may make a trigger may give it any argument.
-    SELECT CASE WHEN a.arguments[1] IS JSON OBJECT THEN a.arguments[1]::pg_catalog.jsonb END AS options
+    SELECT CASE
+               WHEN pg_catalog.pg_input_is_valid(a.arguments[1], 'pg_catalog.jsonb') THEN a.arguments[1]::pg_catalog.jsonb
+           END AS options
 ) AS o
 LEFT JOIN pg_catalog.pg_constraint AS f
   ON f.confrelid OPERATOR(pg_catalog.=) t.tgrelid
@@ -201,18 +194,12 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.array_agg(
-               pg_catalog.convert_from(pg_catalog.decode(part.escaped, 'escape'), 'UTF8')
-               ORDER BY part.place
-           ) AS arguments
-    FROM pg_catalog.unnest(
-             pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
-         ) WITH ORDINALITY AS part(escaped, place)
-) AS a
+CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
   AND NOT t.tgisinternal
+  -- No copies in partitions.
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 UNION ALL
 SELECT s.source, s.content_columns, NULL, s.model, s.companion, s.mode
 FROM vector_tools.searched_tables AS s;

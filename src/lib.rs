@@ -29,7 +29,7 @@ mod extension {
     extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
     extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
     extension_sql_file!("../sql/50_memories.sql", name = "memories", requires = ["views"]);
-    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema"]);
+    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema", "views"]);
     extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["schema", "views"]);
     extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["schema"]);
     extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["store"]);
@@ -38,7 +38,11 @@ mod extension {
         name = "pipeline",
         requires = ["schema", "views", "memories"]
     );
-    extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
+    extension_sql_file!(
+        "../sql/59_model_change.sql",
+        name = "model_change",
+        requires = ["pipeline", "store"]
+    );
     extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["schema"]);
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 

@@ -23,6 +23,7 @@ mod bad_input;
 mod bad_models;
 mod cancel;
 mod concurrency;
+mod drift;
 mod dump;
 mod dump_tables;
 mod embedder_crash;

@@ -141,6 +141,15 @@ fn domains_of_memories_tables() {
                 Ok(1),
                 "expected {table:?} among the searchable tables"
             );
+            let counted = session.ask(
+                "SELECT rows::text FROM vector_tools.search_drift WHERE source = $1::text::regclass",
+                &[&quoted(&table)],
+            );
+            assert_eq!(
+                counted,
+                Ok(vec![Some("1".to_owned())]),
+                "expected the row of {table:?} to be counted"
+            );
         }
         check_canary(&mut session, &name);
     }

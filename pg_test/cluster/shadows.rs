@@ -85,7 +85,7 @@ const DATA: &str = "
     CREATE TABLE keyless AS SELECT content AS body, embedding, lexemes, 7 AS year FROM calm_memories";
 
 /// Statements whose results must not depend on what is visible first.
-const QUESTIONS: [&str; 12] = [
+const QUESTIONS: [&str; 13] = [
     "SELECT * FROM public.hybrid_search('public.calm_memories', 'pump pressure')",
     "SELECT * FROM public.hybrid_search('public.calm_memories', 'pump', filter => '{\"year\": {\"$gte\": 2025}}')",
     "SELECT * FROM public.hybrid_search('public.calm_memories', 'pump', filter => '{\"year\": {\"$in\": [2024, 2026]}}')",
@@ -96,6 +96,7 @@ const QUESTIONS: [&str; 12] = [
     "SELECT public.embed(ARRAY['the same text', NULL]), public.count_tokens('the same text')",
     "SELECT * FROM public.rrf_fuse(ARRAY['a', 'b'], ARRAY['b', 'c'])",
     "SELECT * FROM vector_tools.searchable_tables",
+    "SELECT * FROM vector_tools.search_drift",
     "SELECT name, dimensions, sha256, source FROM vector_tools.models ORDER BY name",
     "UPDATE public.calm_memories SET content = 'the pump was replaced' WHERE id OPERATOR(pg_catalog.=) '3' \
      RETURNING embedding, updated_at OPERATOR(pg_catalog.>) created_at",

@@ -51,6 +51,7 @@ fn life() -> Vec<String> {
         "SELECT s.content FROM public.search_embeddings('reg', 'pump', metadata => '{\"n\": 1}') AS s".to_owned(),
         "SELECT public.count_embeddings('reg'), public.count_embeddings('reg', 'eu', 'd', 'laws')".to_owned(),
         "SELECT v.model, v.storage, v.partitions FROM vector_tools.vector_stores AS v".to_owned(),
+        "SELECT d.role, d.model, d.is_current, d.rows, d.chunks FROM vector_tools.search_drift AS d".to_owned(),
         "SELECT public.index_vector_store('reg', 'ivfflat')".to_owned(),
         "SELECT public.create_vector_roles()".to_owned(),
         "SELECT public.grant_vector_access('vector_writer', 'writer', 'reg.vector_embeddings'), public.isolate_namespaces('reg.vector_embeddings', 'vector_writer', '{us}')".to_owned(),

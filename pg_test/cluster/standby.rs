@@ -93,6 +93,7 @@ fn a_standby_embeds_and_searches_read_only() {
         "SELECT count_embeddings('reg', 'eu')",
         "SELECT change_id, operation, record_id FROM audit_history('reg.vector_embeddings')",
         "SELECT * FROM vector_tools.vector_stores",
+        "SELECT * FROM vector_tools.search_drift ORDER BY source::text",
         "SELECT * FROM vector_tools.audited_tables",
     ] {
         assert_eq!(reader.rows(question), writer.rows(question), "expected the answer of the primary");

@@ -2,6 +2,7 @@
 
 mod audit;
 mod chunking;
+mod drift;
 mod embedding;
 mod filters;
 mod keyword;
@@ -10,6 +11,7 @@ mod models;
 mod search;
 mod store;
 mod textsearch;
+mod triggers;
 mod vectors;
 
 use pgrx::prelude::*;

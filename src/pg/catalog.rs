@@ -242,6 +242,15 @@ pub fn is_table(relation: &PgRelation) -> bool {
     matches!(relation_kind(relation), pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
 }
 
+/// Whether a table is temporary and not of this session, which cannot read it.
+pub fn is_of_other_session(relation: &PgRelation) -> bool {
+    // SAFETY: the relation is open, so its descriptor and its pg_class row are there.
+    unsafe {
+        (*relation.rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP
+            && !(*relation.as_ptr()).rd_islocaltemp
+    }
+}
+
 /// What a relation is, for an error's detail.
 pub fn kind_in_words(relation: &PgRelation) -> &'static str {
     match relation_kind(relation) {

@@ -1,6 +1,8 @@
-//! How many rows of a searched table there are, and how many of them under which model.
+//! How many rows of a searched table there are, and how many of a table that is embedded in any way are
+//! so with which model.
 
-use super::SearchedTable;
+use super::{SearchedTable, own_rows};
+use crate::identifier::{Identifier, QualifiedName};
 use crate::search::Statement;
 
 /// From so many rows on, they are estimated as the planner does, from the pages that they fill now.
@@ -46,10 +48,28 @@ pub fn count_of(rows: &Statement) -> Statement {
     Statement { text: format!("SELECT pg_catalog.count(*) FROM ({}) AS r", rows.text), ..rows.clone() }
 }
 
+/// Counts the rows of a table that have an embedding in a column of their own.
+pub fn count_embedded(table: &QualifiedName, is_partitioned: bool, embedding: &Identifier) -> Statement {
+    let rows = own_rows(table, is_partitioned);
+    let text = format!("SELECT pg_catalog.count(t.{embedding}) FROM {rows} AS t");
+    Statement { text, ..Statement::default() }
+}
+
+/// Counts the first chunks and all chunks of a vector store by model, with columns (model, rows, chunks).
+/// To tell its documents apart would cost a sort.
+pub fn count_store(embeddings: &QualifiedName) -> Statement {
+    let text = format!(
+        "SELECT e.embedding_model::pg_catalog.text, \
+         pg_catalog.count(*) FILTER (WHERE e.chunk_index OPERATOR(pg_catalog.=) 0), \
+         pg_catalog.count(*) FROM {embeddings} AS e GROUP BY 1 ORDER BY 1"
+    );
+    Statement { text, ..Statement::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::options::Chunking;
-    use super::super::tests::table;
+    use super::super::tests::{identifier, name, table};
     use super::*;
 
     #[test]
@@ -61,5 +81,15 @@ mod tests {
         assert!(
             count_of(&table.all_embedded_rows()).text.ends_with("chunk_index OPERATOR(pg_catalog.=) 0) AS r")
         );
+    }
+
+    #[test]
+    fn a_table_that_others_inherit_from_is_counted_alone() {
+        let (tickets, column) = (name("public", "tickets"), identifier("my \"v"));
+        assert_eq!(
+            count_embedded(&tickets, false, &column).text,
+            r#"SELECT pg_catalog.count(t."my ""v") FROM ONLY "public"."tickets" AS t"#
+        );
+        assert!(!count_embedded(&tickets, true, &column).text.contains("ONLY"));
     }
 }

@@ -5,6 +5,8 @@ pub mod change;
 pub mod companion;
 pub mod drift;
 #[cfg(feature = "pg")]
+mod drift_sql;
+#[cfg(feature = "pg")]
 pub mod model_sql;
 pub mod options;
 #[cfg(feature = "pg")]
@@ -64,9 +66,9 @@ pub struct SearchedTable {
 }
 
 impl SearchedTable {
-    /// The source in a FROM clause. A table that others inherit from stands for its own rows alone.
+    /// The source in a FROM clause.
     pub fn from_source(&self) -> String {
-        if self.is_partitioned { self.source.to_string() } else { format!("ONLY {}", self.source) }
+        own_rows(&self.source, self.is_partitioned)
     }
 
     /// The condition that the row `source` has the key of the row `companion`.
@@ -75,6 +77,11 @@ impl SearchedTable {
             |key: &KeyColumn| format!("{source}.{} {} {companion}.{}", key.name, key.equality, key.companion);
         self.keys.iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
+}
+
+/// A table in a FROM clause. One that others inherit from stands for its own rows alone.
+pub fn own_rows(table: &QualifiedName, is_partitioned: bool) -> String {
+    if is_partitioned { table.to_string() } else { format!("ONLY {table}") }
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use pgrx::prelude::*;
 use super::change::{Role, rename_sql, shadow_name};
 use super::companion::Creation;
 use super::options::Chunking;
-use super::sql::{
-    PIECE, create_companion, execute, find_readable, is_unlogged, open_own, query_as_owner, read_keys,
-};
+use super::sql::{PIECE, create_companion, execute, is_unlogged, open_own, query_as_owner, read_keys};
 use super::{Mode, SearchOptions, SearchedTable};
 use crate::chunking::sql::{chunks, read_options};
 use crate::error::{Error, Result};
@@ -40,53 +38,6 @@ fn finish_search_model(source: Option<pg_sys::Oid>, force: Option<bool>) -> Opti
 fn rollback_search_model(source: Option<pg_sys::Oid>) -> Option<Regclass> {
     session::forbid_when_read_only(c"rollback_search_model");
     Some(roll_back(source?).or_report())
-}
-
-/// Rows and chunks of a searched table by companion and model; one line of NULLs where the caller may not
-/// read them all.
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity, reason = "the columns of the result")]
-fn count_search_models(
-    source: Option<pg_sys::Oid>,
-) -> TableIterator<
-    'static,
-    (
-        name!(role, Option<String>),
-        // A regclass is passed as the oid it is.
-        name!(companion, Option<pg_sys::Oid>),
-        name!(model, Option<String>),
-        name!(is_current, Option<bool>),
-        name!(rows, Option<i64>),
-        name!(chunks, Option<i64>),
-    ),
-> {
-    let Some(searched) = source.and_then(find_readable) else {
-        return TableIterator::once((None, None, None, None, None, None));
-    };
-    let live = searched.companion.map(|companion| (Role::Live, companion, &searched.table));
-    let shadow = |role, shadow: &'_ Option<Shadow>| shadow.as_ref().map(|shadow| (role, shadow.companion));
-    let (next, previous) = (shadow(Role::Next, &searched.next), shadow(Role::Previous, &searched.previous));
-    let table_of = |role| match role {
-        Role::Next => searched.next.as_ref().map_or(&searched.table, |shadow| &shadow.table),
-        Role::Previous => searched.previous.as_ref().map_or(&searched.table, |shadow| &shadow.table),
-        Role::Live => &searched.table,
-    };
-    let others = next.into_iter().chain(previous).map(|(role, companion)| (role, companion, table_of(role)));
-    let mut lines = Vec::new();
-    for (role, companion, table) in live.into_iter().chain(others) {
-        let model = &table.options.model;
-        let counts = query_as_owner(&searched, &table.count_by_model(), |row| {
-            let found: Option<String> = row.get(1);
-            let is_current = found.as_ref() == Some(model);
-            (Some(role.name().to_owned()), Some(companion), found, Some(is_current), row.get(2), row.get(3))
-        });
-        if counts.is_empty() {
-            let model = Some(model.clone());
-            lines.push((Some(role.name().to_owned()), Some(companion), model, Some(true), Some(0), Some(0)));
-        }
-        lines.extend(counts);
-    }
-    TableIterator::new(lines)
 }
 
 /// Begins a change of the model, or takes up one that was begun.
