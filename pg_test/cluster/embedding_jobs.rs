@@ -118,7 +118,7 @@ fn a_document_that_fails_leaves_the_others_alone_and_can_be_tried_again() {
     assert_eq!(session.text("SELECT error_message IS NULL FROM reg.embedding_jobs"), "t");
 }
 
-// trust 4, trust 5
+// trust 4, 5
 #[test]
 fn a_document_is_written_with_the_rights_of_who_queued_it() {
     let (database, mut owner) = with_store("jobs_rights");
@@ -336,7 +336,7 @@ fn documents_that_wait_are_dumped_and_embedded_elsewhere() {
     assert_eq!(session.rows(STORED), ["eu|later"]);
 }
 
-// trust 10, trust 15
+// trust 10, 15
 #[test]
 fn workers_and_sessions_embed_each_document_once() {
     let server = Server::start("test-jobs", &[]);

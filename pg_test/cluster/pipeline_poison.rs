@@ -4,8 +4,8 @@
 use crate::database::{Database, MODEL, make_template};
 use crate::embedder::{check_nothing_leaks, check_server_unharmed, server_started, statistic};
 use crate::models::Folder;
-use crate::searchable::{CREATE, ENABLE, UNTRUE};
 use crate::process::{send_signal, wait_until};
+use crate::searchable::{CREATE, ENABLE, UNTRUE};
 use crate::server::Server;
 use crate::session::Session;
 
