@@ -35,6 +35,31 @@ fn rows_are_queued_embedded_and_found() {
     session.fails("2BP01", "SELECT drop_model(model) FROM vector_tools.searched_tables");
 }
 
+/// Rows are written while the model goes on with those behind them, so what their writing asks of the model
+/// needs a connection of its own.
+#[test]
+fn a_trigger_of_the_companion_embeds_while_its_batch_is_embedded() {
+    let (_database, mut session) = enabled("pipeline_nested");
+    session.run(
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM public.embed('another text ' || NEW.row_id);
+             IF NEW.row_id = 150 AND to_regclass('public.broken') IS NOT NULL THEN RAISE 'not this one'; END IF;
+             RETURN NEW; END $$;
+         CREATE TRIGGER look BEFORE INSERT ON docs_search FOR EACH ROW EXECUTE FUNCTION look();
+         CREATE TABLE broken ();
+         INSERT INTO docs SELECT i, 't' || i, 'text number ' || i FROM generate_series(3, 300) AS i",
+    );
+    let batch = "SELECT embedded, failed FROM vector_tools.run_embedding_batch('docs', 300)";
+    assert_eq!(session.text(batch), "299|1");
+    session.run("DROP TABLE broken; SELECT retry_embedding_errors('docs')");
+    drain(&mut session);
+    assert_eq!(session.text(UNTRUE), "0");
+    // In the backend, where no process computes anything meanwhile.
+    session.run("SET vector_tools.embedder = 'backend'; UPDATE docs SET body = body || '!'");
+    drain(&mut session);
+    assert_eq!(session.text(UNTRUE), "0");
+}
+
 #[test]
 fn an_unrelated_update_queues_nothing() {
     let (_database, mut session) = embedded("pipeline_unrelated");

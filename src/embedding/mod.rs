@@ -81,6 +81,9 @@ impl Embeddings {
 /// Called between pieces of long work; an error stops the work and is handed to the caller.
 pub type Checkpoint<'a> = &'a mut dyn FnMut() -> Result<()>;
 
+/// Called with the vectors so far, and with how many of the texts have theirs; an error stops the work.
+pub type Arrival<'a> = &'a mut dyn FnMut(&Embeddings, usize) -> Result<()>;
+
 /// Something that turns texts into vectors: a model in this process, in a shared one, or remote.
 pub trait Embedder {
     /// The number of dimensions of every vector.
@@ -92,6 +95,21 @@ pub trait Embedder {
     /// # Errors
     /// [`crate::error::Error::InferenceFailed`] (38000), and whatever `checkpoint` gives.
     fn embed(&mut self, texts: &[&str], purpose: Purpose, checkpoint: Checkpoint) -> Result<Embeddings>;
+
+    /// Like [`embed`](Self::embed), and lets the caller use what is there while the rest is computed: `arrival` is
+    /// called now and then, with ever more texts, though never with all of them.
+    ///
+    /// # Errors
+    /// Those of [`embed`](Self::embed), and whatever `arrival` gives.
+    fn embed_in_parts(
+        &mut self,
+        texts: &[&str],
+        purpose: Purpose,
+        checkpoint: Checkpoint,
+        _arrival: Arrival,
+    ) -> Result<Embeddings> {
+        self.embed(texts, purpose, checkpoint)
+    }
 
     /// The number of tokens of `text` before truncation, special tokens included.
     ///

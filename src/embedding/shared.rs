@@ -7,10 +7,10 @@ use std::mem;
 use std::path::{Path, PathBuf};
 
 use super::protocol::{
-    BUILD, LENGTH_BYTES, LONGEST_RESPONSE, LONGEST_TEXT, ProcessStatistics, REQUESTS_IN_FLIGHT, Request,
-    Response, WINDOW_BYTES, WINDOW_TEXTS, bytes_of, frame_length,
+    BUILD, LENGTH_BYTES, LONGEST_RESPONSE, LONGEST_TEXT, PART_TEXTS, ProcessStatistics, REQUESTS_IN_FLIGHT,
+    Request, Response, WINDOW_BYTES, WINDOW_TEXTS, bytes_of, frame_length,
 };
-use super::{Checkpoint, Embedder, Embeddings, Purpose};
+use super::{Arrival, Checkpoint, Embedder, Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::model::ModelRecord;
 use crate::model::tokenizer::pieces;
@@ -229,14 +229,19 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
     }
 
     fn embed(&mut self, texts: &[&str], purpose: Purpose, checkpoint: Checkpoint) -> Result<Embeddings> {
-        let mut embeddings = Embeddings::zeroed(texts.len(), self.dimensions);
-        let windows = windows(texts, purpose.prefix(&self.record.settings));
-        let (record, source) = (self.record, self.source);
-        self.client.retrying(|connection, progress| {
-            let number = connection.open(record, source)?;
-            connection.embed(number, &windows, purpose, progress, &mut embeddings, checkpoint)
-        })?;
-        Ok(embeddings)
+        let windows = windows(texts, purpose.prefix(&self.record.settings), WINDOW_TEXTS);
+        self.embed_windows(&windows, purpose, checkpoint, &mut |_, _| Ok(()))
+    }
+
+    fn embed_in_parts(
+        &mut self,
+        texts: &[&str],
+        purpose: Purpose,
+        checkpoint: Checkpoint,
+        arrival: Arrival,
+    ) -> Result<Embeddings> {
+        let windows = windows(texts, purpose.prefix(&self.record.settings), PART_TEXTS);
+        self.embed_windows(&windows, purpose, checkpoint, arrival)
     }
 
     fn count_tokens(&mut self, text: &str, checkpoint: Checkpoint) -> Result<usize> {
@@ -254,6 +259,33 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
         })?;
         Ok(special_tokens + counted.iter().sum::<usize>())
     }
+}
+
+impl<C: Connector> SharedEmbedder<'_, C> {
+    fn embed_windows(
+        &mut self,
+        windows: &[Vec<&str>],
+        purpose: Purpose,
+        checkpoint: Checkpoint,
+        arrival: Arrival,
+    ) -> Result<Embeddings> {
+        let count = windows.iter().map(Vec::len).sum();
+        let mut embeddings = Embeddings::zeroed(count, self.dimensions);
+        let (record, source) = (self.record, self.source);
+        self.client.retrying(|connection, progress| {
+            let number = connection.open(record, source)?;
+            let request = Windows { model: number as u32, texts: windows, purpose };
+            connection.embed(&request, progress, &mut embeddings, checkpoint, arrival)
+        })?;
+        Ok(embeddings)
+    }
+}
+
+/// Texts to be embedded, a window for each request.
+struct Windows<'a> {
+    model: u32,
+    texts: &'a [Vec<&'a str>],
+    purpose: Purpose,
 }
 
 impl<T: Transport> Connection<T> {
@@ -288,14 +320,15 @@ impl<T: Transport> Connection<T> {
     /// Embeds the windows that are not done, counting what was sent and what was answered.
     fn embed(
         &mut self,
-        number: usize,
-        windows: &[Vec<&str>],
-        purpose: Purpose,
+        request: &Windows,
         progress: &mut Progress,
         embeddings: &mut Embeddings,
         checkpoint: Checkpoint,
+        arrival: Arrival,
     ) -> Result<()> {
+        let Windows { model, texts: windows, purpose } = *request;
         let mut failure = None;
+        let mut told = progress.done;
         while progress.done < windows.len() {
             let Progress { done, sent } = progress;
             if failure.is_some() && done == sent {
@@ -303,13 +336,18 @@ impl<T: Transport> Connection<T> {
             }
             while failure.is_none() && *sent < windows.len() && *sent - *done < REQUESTS_IN_FLIGHT {
                 checkpoint()?;
-                self.send(&Request::Embed { model: number as u32, purpose, texts: windows[*sent].clone() })?;
+                self.send(&Request::Embed { model, purpose, texts: windows[*sent].clone() })?;
                 *sent += 1;
+            }
+            let start = windows[..*done].iter().map(Vec::len).sum();
+            // The process has its next requests by now.
+            if *done > told && failure.is_none() {
+                arrival(embeddings, start)?;
+                told = *done;
             }
             // The answers of what was sent are read even after a failure, so that the connection
             // can be used further.
             let count = windows[*done].len();
-            let start = windows[..*done].iter().map(Vec::len).sum();
             match self.receive() {
                 Ok(Response::Embedded { vectors }) => embeddings.set_bytes(start, count, vectors)?,
                 Ok(other) => return Err(unexpected(other)),
@@ -384,13 +422,13 @@ fn unexpected(response: Response) -> Error {
 
 /// Groups texts into requests of bounded texts and bytes. What no tokenizer reads of a text is left
 /// out.
-fn windows<'a>(texts: &[&'a str], prefix: &str) -> Vec<Vec<&'a str>> {
+fn windows<'a>(texts: &[&'a str], prefix: &str, most_texts: usize) -> Vec<Vec<&'a str>> {
     let mut windows: Vec<Vec<&str>> = Vec::new();
     let mut bytes = 0;
     for text in texts {
         let text = part_read(text, prefix);
         match windows.last_mut() {
-            Some(window) if window.len() < WINDOW_TEXTS && bytes + text.len() <= WINDOW_BYTES => {
+            Some(window) if window.len() < most_texts && bytes + text.len() <= WINDOW_BYTES => {
                 window.push(text);
                 bytes += text.len();
             }
@@ -420,7 +458,7 @@ mod tests {
         let longest = "é".repeat(LONGEST_TEXT);
         let mut texts = vec!["short"; 2 * WINDOW_TEXTS + 1];
         texts.extend([long.as_str(), &long, "short", &longest, " \n "]);
-        let windows = windows(&texts, "");
+        let windows = windows(&texts, "", WINDOW_TEXTS);
         assert_eq!(windows.iter().map(Vec::len).sum::<usize>(), texts.len());
         for window in &windows {
             let bytes: usize = window.iter().map(|text| text.len()).sum();

@@ -95,39 +95,45 @@ pub trait Steps {
     ///
     /// # Errors
     /// What the database says.
-    fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<Self::Row>>, Failure>;
+    fn read(&self, keys: &[&[String]]) -> Result<Vec<Found<Self::Row>>, Failure>;
 
     /// Cuts a row.
     ///
     /// # Errors
     /// What the tokenizer says.
-    fn chunk(&mut self, row: &Self::Row) -> Result<Self::Chunks, Failure>;
+    fn chunk(&self, row: &Self::Row) -> Result<Self::Chunks, Failure>;
 
-    /// Embeds the chunks of rows, all at once.
+    /// Embeds the chunks of rows and hands the rows over, in their order: some of them as soon as they are
+    /// embedded, so that they can be written while the model goes on with the others.
     ///
     /// # Errors
-    /// What the model says.
-    fn embed(&mut self, rows: &[(&Self::Row, Self::Chunks)]) -> Result<Vec<Self::Embedded>, Failure>;
+    /// What the model says of the rows that were not handed over.
+    fn embed(
+        &self,
+        rows: &[(&Self::Row, Self::Chunks)],
+        hand_over: &mut dyn FnMut(Vec<Self::Embedded>),
+    ) -> Result<(), Failure>;
 
     /// Writes rows, all or none, and says of each how many chunks it has now; `None` where it has
     /// other content by now.
     ///
     /// # Errors
     /// What the database says.
-    fn write(
-        &mut self,
-        rows: &[(&[String], &Self::Row, &Self::Embedded)],
-    ) -> Result<Vec<Option<usize>>, Failure>;
+    fn write(&self, rows: &[(&[String], &Self::Row, &Self::Embedded)])
+    -> Result<Vec<Option<usize>>, Failure>;
 
     /// Called between the steps; an error ends the batch.
     ///
     /// # Errors
     /// A request to cancel, in whatever form.
-    fn checkpoint(&mut self) -> CrateResult<()>;
+    fn checkpoint(&self) -> CrateResult<()>;
 }
 
 /// A row with its chunks.
 type ChunkedRow<'a, S> = (&'a <S as Steps>::Row, <S as Steps>::Chunks);
+
+/// A row to be written: its key, itself, and its embedded chunks.
+type EmbeddedRow<'a, S> = (&'a [String], &'a <S as Steps>::Row, <S as Steps>::Embedded);
 
 /// The rows of entries, each once, in the order of the first entry that has it; `most` at most.
 pub fn join_entries(entries: &[Entry], most: usize) -> Vec<Job> {
@@ -158,7 +164,7 @@ pub fn join_entries(entries: &[Entry], most: usize) -> Vec<Job> {
 ///
 /// # Errors
 /// Those of [`Steps::checkpoint`].
-pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec<Outcome>> {
+pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &S) -> CrateResult<Vec<Outcome>> {
     let found = bisect(keys, &mut |part: &[&[String]]| steps.read(part));
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(found.len());
     let mut new: Vec<(usize, S::Row)> = Vec::new();
@@ -185,46 +191,81 @@ pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &mut S) -> CrateResult<Vec
             Err(failure) => outcomes[*place] = Outcome::Failed(failure),
         }
     }
-    let embedded = bisect(&chunked, &mut |part: &[ChunkedRow<S>]| {
-        steps.embed(part).map_err(|failure| failure.of_embedding(part.len()))
-    });
-    let mut written: Vec<(&[String], &S::Row, S::Embedded)> = Vec::new();
-    let mut written_places = Vec::new();
-    for ((place, (row, _)), result) in places.into_iter().zip(&chunked).zip(embedded) {
-        match result {
-            Ok(embedded) => {
-                written.push((keys[place], row, embedded));
-                written_places.push(place);
+    let mut batch = Batch { steps, keys, outcomes };
+    batch.embed(&places, &chunked);
+    steps.checkpoint()?;
+    Ok(batch.outcomes)
+}
+
+/// A batch whose rows are chunked.
+struct Batch<'a, S: Steps> {
+    steps: &'a S,
+    keys: &'a [&'a [String]],
+    /// Of all rows.
+    outcomes: Vec<Outcome>,
+}
+
+impl<S: Steps> Batch<'_, S> {
+    /// Embeds the rows at some places of the batch, and writes each part of them that is embedded.
+    fn embed(&mut self, places: &[usize], rows: &[ChunkedRow<S>]) {
+        if rows.is_empty() {
+            return;
+        }
+        let steps = self.steps;
+        let mut done = 0;
+        let result = steps.embed(rows, &mut |embedded| {
+            let part = done..done + embedded.len();
+            done = part.end;
+            self.write(&places[part.clone()], &rows[part], embedded);
+        });
+        let Err(failure) = result else { return };
+        // What was handed over is written; the row to blame is among the others.
+        let (places, rows) = (&places[done..], &rows[done..]);
+        let failure = failure.of_embedding(rows.len());
+        if rows.len() <= 1 || !failure.is_found_by_halving() {
+            for place in places {
+                self.outcomes[*place] = Outcome::Failed(failure.clone());
             }
-            Err(failure) => outcomes[place] = Outcome::Failed(failure),
+            return;
+        }
+        let middle = rows.len() / 2;
+        self.embed(&places[..middle], &rows[..middle]);
+        self.embed(&places[middle..], &rows[middle..]);
+    }
+
+    fn write(&mut self, places: &[usize], rows: &[ChunkedRow<S>], embedded: Vec<S::Embedded>) {
+        let keyed = places.iter().zip(rows).zip(embedded);
+        let written: Vec<EmbeddedRow<S>> =
+            keyed.map(|((place, (row, _)), embedded)| (self.keys[*place], *row, embedded)).collect();
+        let results = bisect(&written, &mut |part: &[EmbeddedRow<S>]| {
+            let part: Vec<_> = part.iter().map(|(key, row, embedded)| (*key, *row, embedded)).collect();
+            self.steps.write(&part)
+        });
+        for (place, result) in places.iter().zip(results) {
+            self.outcomes[*place] = match result {
+                Ok(Some(chunks)) => Outcome::Embedded(chunks),
+                Ok(None) => Outcome::Overtaken,
+                Err(failure) => Outcome::Failed(failure),
+            };
         }
     }
-    steps.checkpoint()?;
-    let results = bisect(&written, &mut |part: &[(&[String], &S::Row, S::Embedded)]| {
-        let part: Vec<_> = part.iter().map(|(key, row, embedded)| (*key, *row, embedded)).collect();
-        steps.write(&part)
-    });
-    for (place, result) in written_places.into_iter().zip(results) {
-        outcomes[place] = match result {
-            Ok(Some(chunks)) => Outcome::Embedded(chunks),
-            Ok(None) => Outcome::Overtaken,
-            Err(failure) => Outcome::Failed(failure),
-        };
-    }
-    Ok(outcomes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::Category;
     use super::*;
 
     /// Rows are texts; "gone" is not there, "same" is true already, and others fail where they say.
     #[derive(Default)]
     struct Texts {
-        embeddings: usize,
-        writes: usize,
+        embeddings: Cell<usize>,
+        writes: Cell<usize>,
         readable: usize,
+        /// So many rows are handed over at once.
+        part: usize,
     }
 
     fn failure(category: Category) -> Failure {
@@ -241,7 +282,7 @@ mod tests {
         type Chunks = usize;
         type Embedded = usize;
 
-        fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<String>>, Failure> {
+        fn read(&self, keys: &[&[String]]) -> Result<Vec<Found<String>>, Failure> {
             let found = keys.iter().enumerate().map(|(place, key)| match key[0].as_str() {
                 _ if place >= self.readable => Found::Later,
                 "gone" => Found::Gone,
@@ -254,39 +295,50 @@ mod tests {
             Ok(found.collect())
         }
 
-        fn chunk(&mut self, row: &String) -> Result<usize, Failure> {
+        fn chunk(&self, row: &String) -> Result<usize, Failure> {
             if row == "no chunks" { Err(failure(Category::Row)) } else { Ok(row.len()) }
         }
 
-        fn embed(&mut self, rows: &[(&String, usize)]) -> Result<Vec<usize>, Failure> {
-            self.embeddings += 1;
-            if rows.iter().any(|(row, _)| *row == "no model") {
-                return Err(failure(Category::Model));
+        fn embed(
+            &self,
+            rows: &[(&String, usize)],
+            hand_over: &mut dyn FnMut(Vec<usize>),
+        ) -> Result<(), Failure> {
+            self.embeddings.set(self.embeddings.get() + 1);
+            for part in rows.chunks(self.part) {
+                if part.iter().any(|(row, _)| *row == "no model") {
+                    return Err(failure(Category::Model));
+                }
+                if part.iter().any(|(row, _)| *row == "deadly") {
+                    return Err(Failure::of_death("embedding", false));
+                }
+                let texts: Vec<&String> = part.iter().map(|(row, _)| *row).collect();
+                hand_over(fail_for("no vector", &texts, part.iter().map(|(_, chunks)| *chunks).collect())?);
             }
-            if rows.iter().any(|(row, _)| *row == "deadly") {
-                return Err(Failure::of_death("embedding", false));
-            }
-            let texts: Vec<&String> = rows.iter().map(|(row, _)| *row).collect();
-            fail_for("no vector", &texts, rows.iter().map(|(_, chunks)| *chunks).collect())
+            Ok(())
         }
 
-        fn write(&mut self, rows: &[(&[String], &String, &usize)]) -> Result<Vec<Option<usize>>, Failure> {
-            self.writes += 1;
+        fn write(&self, rows: &[(&[String], &String, &usize)]) -> Result<Vec<Option<usize>>, Failure> {
+            self.writes.set(self.writes.get() + 1);
             let texts: Vec<&String> = rows.iter().map(|(_, row, _)| *row).collect();
             let written = rows.iter().map(|(_, row, chunks)| (row.as_str() != "changed").then_some(**chunks));
             fail_for("no place", &texts, written.collect())
         }
 
-        fn checkpoint(&mut self) -> CrateResult<()> {
+        fn checkpoint(&self) -> CrateResult<()> {
             Ok(())
         }
     }
 
     fn run(texts: &[&str], readable: usize) -> (Vec<Outcome>, Texts) {
+        run_in_parts(texts, readable, usize::MAX)
+    }
+
+    fn run_in_parts(texts: &[&str], readable: usize, part: usize) -> (Vec<Outcome>, Texts) {
         let keys: Vec<Vec<String>> = texts.iter().map(|text| vec![(*text).to_owned()]).collect();
         let keys: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
-        let mut steps = Texts { readable, ..Texts::default() };
-        (run_batch(&keys, &mut steps).expect("never cancelled"), steps)
+        let steps = Texts { readable, part, ..Texts::default() };
+        (run_batch(&keys, &steps).expect("never cancelled"), steps)
     }
 
     #[test]
@@ -309,17 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_were_handed_over_are_written_whatever_becomes_of_the_others() {
+        let texts = ["a", "bb", "c", "no vector", "ddd", "no place", "e"];
+        let whole = run(&texts, 99).0;
+        for part in 1..texts.len() {
+            assert_eq!(run_in_parts(&texts, 99, part).0, whole, "in parts of {part}");
+        }
+        let (outcomes, steps) = run_in_parts(&["a", "b", "no model", "c"], 99, 2);
+        let failed = || Outcome::Failed(failure(Category::Model));
+        assert_eq!(outcomes, [Outcome::Embedded(1), Outcome::Embedded(1), failed(), failed()]);
+        assert_eq!((steps.embeddings.get(), steps.writes.get()), (1, 1));
+    }
+
+    #[test]
     fn a_batch_without_poison_is_embedded_and_written_at_once() {
         let (outcomes, steps) = run(&["a", "b", "c"], 99);
         assert_eq!(outcomes, vec![Outcome::Embedded(1); 3]);
-        assert_eq!((steps.embeddings, steps.writes), (1, 1));
+        assert_eq!((steps.embeddings.get(), steps.writes.get()), (1, 1));
     }
 
     #[test]
     fn a_model_that_is_gone_is_asked_once_and_nothing_is_written() {
         let (outcomes, steps) = run(&["a", "no model", "c"], 99);
         assert_eq!(outcomes, vec![Outcome::Failed(failure(Category::Model)); 3]);
-        assert_eq!((steps.embeddings, steps.writes), (1, 0));
+        assert_eq!((steps.embeddings.get(), steps.writes.get()), (1, 0));
     }
 
     #[test]
@@ -327,9 +392,11 @@ mod tests {
         let (outcomes, steps) = run(&["a", "deadly", "same"], 99);
         let suspected = Outcome::Failed(Failure::of_death("embedding", false));
         assert_eq!(outcomes, [suspected.clone(), suspected, Outcome::Unchanged]);
-        assert_eq!((steps.embeddings, steps.writes), (1, 0));
+        assert_eq!((steps.embeddings.get(), steps.writes.get()), (1, 0));
         let alone = Outcome::Failed(Failure::of_death("embedding", true));
-        assert_eq!(run(&["deadly", "same"], 99).0, [alone, Outcome::Unchanged]);
+        assert_eq!(run(&["deadly", "same"], 99).0, [alone.clone(), Outcome::Unchanged]);
+        // The process has answered for the others before.
+        assert_eq!(run_in_parts(&["a", "deadly"], 99, 1).0, [Outcome::Embedded(1), alone]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! (`backoff`), or is dead where that makes no sense or has been done often enough.
 
 pub mod agenda;
+pub mod assembly;
 pub mod backoff;
 pub mod batch;
 pub mod bisection;

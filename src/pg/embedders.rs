@@ -66,7 +66,7 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
     if is_local {
         return with_local(&known, work);
     }
-    CLIENT.with(|client| match client.borrow_mut().embedder(&known.record, &known.source) {
+    with_client(|client| match client.embedder(&known.record, &known.source) {
         Ok(mut embedder) => {
             FELL_BACK.set(None);
             work(&mut embedder)
@@ -81,6 +81,15 @@ pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Resu
             with_local(&known, work)
         }
         Err(error) => Err(error),
+    })
+}
+
+/// Hands the session's way to the embedding process to `work`.
+fn with_client<T>(work: impl FnOnce(&mut Client<SessionConnector>) -> T) -> T {
+    CLIENT.with(|client| match client.try_borrow_mut() {
+        Ok(mut client) => work(&mut client),
+        // A trigger of a table that is written while the process computes the next vectors.
+        Err(_) => work(&mut Client::new(SessionConnector::Starting)),
     })
 }
 

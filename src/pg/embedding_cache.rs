@@ -13,7 +13,7 @@ use super::rights::with_rights_of_state;
 use super::subtransaction::attempt;
 use super::vector::Vector;
 use super::{settings, spi};
-use crate::embedding::Purpose;
+use crate::embedding::{Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::jobs::Failure;
 use crate::jobs::embedding_cache::{
@@ -24,45 +24,104 @@ use crate::model::ModelRecord;
 /// One call in so many joins the counts of all.
 const JOINED_ONCE_IN: f64 = 256.0;
 
+/// Called with the vectors of texts, those that are there.
+type HandOver<'a> = &'a mut dyn FnMut(&[Option<Vec<f32>>]);
+
 /// The vectors of texts, in their order.
 ///
 /// # Errors
 /// Those of the registry, and of loading and running the model.
 pub fn embed_passages(model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-    let distinct = DistinctTexts::new(texts);
-    let vectors = embed_distinct(model, &distinct.texts)?;
-    Ok(distinct.places.iter().map(|place| vectors[*place].clone()).collect())
+    let mut vectors = Vec::with_capacity(texts.len());
+    embed_passages_in_parts(model, texts, &mut |part| vectors.extend(part))?;
+    Ok(vectors)
 }
 
-fn embed_distinct(model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+/// Hands the vectors of texts over, in their order, while those of the texts behind them are computed.
+///
+/// # Errors
+/// Those of [`embed_passages`]; what was handed over before is as good as ever.
+pub fn embed_passages_in_parts(
+    model: &str,
+    texts: &[&str],
+    arrived: &mut dyn FnMut(Vec<Vec<f32>>),
+) -> Result<()> {
+    let distinct = DistinctTexts::new(texts);
+    let mut places = distinct.places.iter();
+    let mut hand_over = |vectors: &[Option<Vec<f32>>]| {
+        let known = |place: &&usize| vectors[**place].is_some();
+        let mut part = Vec::new();
+        while let Some(place) = places.as_slice().first().filter(known) {
+            part.extend(vectors[*place].clone());
+            places.next();
+        }
+        if !part.is_empty() {
+            arrived(part);
+        }
+    };
+    let vectors = embed_distinct(model, &distinct.texts, &mut hand_over)?;
+    hand_over(&vectors);
+    Ok(())
+}
+
+/// The vectors of different texts; `hand_over` sees those that are there while others are computed.
+fn embed_distinct(model: &str, texts: &[&str], hand_over: HandOver) -> Result<Vec<Option<Vec<f32>>>> {
     let record = registered(model)?;
+    let mut vectors = vec![None; texts.len()];
     let Some(bounds) = bounds(&record).filter(|_| !texts.is_empty()) else {
-        return run(model, texts);
+        let all: Vec<usize> = (0..texts.len()).collect();
+        run(model, texts, &all, &mut vectors, hand_over)?;
+        return Ok(vectors);
     };
     let keys = CacheKeys::new(&record);
     let keys: Vec<String> = texts.iter().map(|text| keys.of(text)).collect();
-    let mut vectors = find_all(&keys, record.dimensions);
+    find_all(&keys, record.dimensions, &mut vectors);
     let missing: Vec<usize> = (0..texts.len()).filter(|place| vectors[*place].is_none()).collect();
-    let computed = match missing.as_slice() {
-        [] => vec![],
-        missing => run(model, &missing.iter().map(|place| texts[*place]).collect::<Vec<_>>())?,
-    };
+    let is_same = || registered(model).is_ok_and(|current| current == record);
+    run(model, texts, &missing, &mut vectors, &mut |vectors| {
+        if is_same() {
+            hand_over(vectors);
+        }
+    })?;
     // Somebody has registered the model anew meanwhile: what was found may be the other one's.
-    if registered(model)? != record {
-        return run(model, texts);
+    if !is_same() {
+        let all: Vec<usize> = (0..texts.len()).collect();
+        run(model, texts, &all, &mut vectors, &mut |_| {})?;
+        return Ok(vectors);
     }
+    let computed: Vec<Vec<f32>> = missing.iter().filter_map(|place| vectors[*place].clone()).collect();
     add_all(&bounds, missing.iter().map(|place| keys[*place].clone()).collect(), &computed, texts.len());
-    for (place, vector) in missing.into_iter().zip(computed) {
-        vectors[place] = Some(vector);
-    }
-    Ok(vectors.into_iter().flatten().collect())
+    Ok(vectors)
 }
 
-fn run(model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-    with_embedder(model, |embedder| {
-        let embeddings = embedder.embed(texts, Purpose::Passage, &mut check_interrupts)?;
-        Ok(embeddings.iter().map(<[f32]>::to_vec).collect())
-    })
+/// Computes the vectors of the texts at some places; `hand_over` sees them now and then meanwhile.
+fn run(
+    model: &str,
+    texts: &[&str],
+    places: &[usize],
+    vectors: &mut [Option<Vec<f32>>],
+    hand_over: HandOver,
+) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let chosen: Vec<&str> = places.iter().map(|place| texts[*place]).collect();
+    let mut done = 0;
+    let mut take = |embeddings: &Embeddings, count: usize, vectors: &mut [Option<Vec<f32>>]| {
+        for number in done..count {
+            vectors[places[number]] = Some(embeddings.vector(number).to_vec());
+        }
+        done = count;
+    };
+    let embeddings = with_embedder(model, |embedder| {
+        embedder.embed_in_parts(&chosen, Purpose::Passage, &mut check_interrupts, &mut |embeddings, count| {
+            take(embeddings, count, vectors);
+            hand_over(vectors);
+            Ok(())
+        })
+    })?;
+    take(&embeddings, places.len(), vectors);
+    Ok(())
 }
 
 /// The bounds of the cache, where it is to be used. A transaction that keeps its snapshot could fail for
@@ -74,8 +133,7 @@ fn bounds(record: &ModelRecord) -> Option<Bounds> {
 }
 
 /// Looks entries up, and notes that they are used where that was not done lately.
-fn find_all(keys: &[String], dimensions: usize) -> Vec<Option<Vec<f32>>> {
-    let mut vectors = vec![None; keys.len()];
+fn find_all(keys: &[String], dimensions: usize, vectors: &mut [Option<Vec<f32>>]) {
     let found = in_cache(|| {
         let found = spi::query_latest(&find(keys.to_vec()), |row| {
             let place = usize::try_from(row.get::<i64>(1)?).ok()?.checked_sub(1)?;
@@ -97,7 +155,6 @@ fn find_all(keys: &[String], dimensions: usize) -> Vec<Option<Vec<f32>>> {
             *wanted = Some(vector);
         }
     }
-    vectors
 }
 
 /// Adds entries, counts what was found and what was not, and now and then makes room.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::embedding_cache::embed_passages;
+use super::embedding_cache::embed_passages_in_parts;
 use super::spi;
 use super::vector::Vector;
 use crate::error::Result;
@@ -127,14 +127,37 @@ impl StoreDocument<'_> {
 /// The embeddings of chunks by the model of a store.
 ///
 /// # Errors
-/// Those of the model, and [`Error::WrongDimensions`] (22000) where it gives others than the store keeps.
+/// Those of the model, and [`crate::error::Error::WrongDimensions`] (22000) where it gives others than the store
+/// keeps.
 pub fn embed_chunks(store: &Store, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-    if texts.is_empty() {
-        return Ok(vec![]);
-    }
-    let vectors = embed_passages(&store.model, texts)?;
-    check_vector(&vectors[0], store, || format!("what model \"{}\" gives", store.model))?;
+    let mut vectors = Vec::with_capacity(texts.len());
+    embed_chunks_in_parts(store, texts, &mut |part| vectors.extend(part))?;
     Ok(vectors)
+}
+
+/// Hands the embeddings of chunks over, in their order, while those of the chunks behind them are computed.
+///
+/// # Errors
+/// Those of [`embed_chunks`]; nothing is handed over that the store cannot keep.
+pub fn embed_chunks_in_parts(
+    store: &Store,
+    texts: &[&str],
+    arrived: &mut dyn FnMut(Vec<Vec<f32>>),
+) -> Result<()> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let subject = || format!("what model \"{}\" gives", store.model);
+    let mut checked = Ok(());
+    embed_passages_in_parts(&store.model, texts, &mut |part| {
+        if checked.is_ok() {
+            checked = part.iter().try_for_each(|vector| check_vector(vector, store, subject));
+        }
+        if checked.is_ok() {
+            arrived(part);
+        }
+    })?;
+    checked
 }
 
 /// Writes rows, whose memory is given back part by part; tells how many are new or changed.

@@ -11,13 +11,14 @@ use pgrx::{PgRelation, pg_sys};
 use crate::chunking::sql::{chunks, read_options};
 use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
+use crate::jobs::assembly::Assembly;
 use crate::jobs::settlement::{Settlement, State};
 use crate::jobs::{Failure, Found, Job, Outcome, Steps, Verdict};
 use crate::pg::embedders::check_interrupts;
 use crate::pg::queued_documents::{NAMESPACE, with_rights_of_documents};
 use crate::pg::regclass::Regclass;
 use crate::pg::spi::{self, Row};
-use crate::pg::store_document::{StoreDocument, embed_chunks};
+use crate::pg::store_document::{StoreDocument, embed_chunks_in_parts};
 use crate::pg::subtransaction::attempt;
 use crate::pg::vector_store::{self, OpenStore};
 use crate::pg::{catalog, rights};
@@ -174,7 +175,7 @@ impl Steps for DocumentSteps<'_> {
     type Chunks = Vec<Chunk>;
     type Embedded = EmbeddedDocument;
 
-    fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<QueuedDocument>>, Failure> {
+    fn read(&self, keys: &[&[String]]) -> Result<Vec<Found<QueuedDocument>>, Failure> {
         let mut places = keys.iter();
         let found = attempt(|| {
             with_rights_of_documents(|| {
@@ -204,7 +205,7 @@ impl Steps for DocumentSteps<'_> {
         Ok(keys.iter().zip(found).map(keep).collect())
     }
 
-    fn chunk(&mut self, document: &QueuedDocument) -> Result<Vec<Chunk>, Failure> {
+    fn chunk(&self, document: &QueuedDocument) -> Result<Vec<Chunk>, Failure> {
         let content = &document.content;
         let Some(strategy) = &document.strategy else {
             return Ok(vec![Chunk::new(content.clone())]);
@@ -218,22 +219,31 @@ impl Steps for DocumentSteps<'_> {
     }
 
     fn embed(
-        &mut self,
+        &self,
         documents: &[(&QueuedDocument, Vec<Chunk>)],
-    ) -> Result<Vec<EmbeddedDocument>, Failure> {
+        hand_over: &mut dyn FnMut(Vec<EmbeddedDocument>),
+    ) -> Result<(), Failure> {
         let failure = |error: Error| Failure::from_error(&error);
         let new = attempt(|| self.to_embed(documents))?.map_err(failure)?;
         let texts: Vec<&str> = new.iter().flatten().map(|chunk| chunk.content.as_str()).collect();
-        let mut vectors = embed_chunks(&self.0.store, &texts).map_err(failure)?.into_iter();
-        let embedded = documents.iter().zip(new).map(|((_, chunks), new)| EmbeddedDocument {
-            chunks: chunks.clone(),
-            vectors: new.into_iter().map(|chunk| chunk.hash.clone()).zip(vectors.by_ref()).collect(),
-        });
-        Ok(embedded.collect())
+        let mut assembly = Assembly::new(new.iter().map(Vec::len));
+        let mut waiting = documents.iter().zip(&new);
+        let mut assemble = |vectors| {
+            let complete = assembly.add(vectors).into_iter().zip(waiting.by_ref());
+            let embedded = complete.map(|(vectors, ((_, chunks), new))| EmbeddedDocument {
+                chunks: chunks.clone(),
+                vectors: new.iter().map(|chunk| chunk.hash.clone()).zip(vectors).collect(),
+            });
+            hand_over(embedded.collect());
+        };
+        embed_chunks_in_parts(&self.0.store, &texts, &mut assemble).map_err(failure)?;
+        // Documents that are stored already have nothing to wait for.
+        assemble(vec![]);
+        Ok(())
     }
 
     fn write(
-        &mut self,
+        &self,
         documents: &[(&[String], &QueuedDocument, &EmbeddedDocument)],
     ) -> Result<Vec<Option<usize>>, Failure> {
         let write = || -> Result<Vec<Option<usize>>> {
@@ -242,7 +252,7 @@ impl Steps for DocumentSteps<'_> {
         attempt(write)?.map_err(|error| Failure::from_error(&error))
     }
 
-    fn checkpoint(&mut self) -> Result<()> {
+    fn checkpoint(&self) -> Result<()> {
         check_interrupts()
     }
 }

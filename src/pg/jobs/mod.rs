@@ -174,7 +174,7 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     let _flight = flights::begin(relation.oid(), entries, &jobs);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match Source::find(relation) {
-        Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &mut DocumentSteps(&jobs))?,
+        Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &DocumentSteps(&jobs))?,
         _ => rows::run_queued(relation, &keys)?,
     };
     let source = relation.oid();

@@ -8,9 +8,10 @@ use pgrx::{PgRelation, pg_sys};
 use crate::chunking::sql::{chunks, read_options};
 use crate::chunking::{Chunk, Options};
 use crate::error::{Error, Result};
+use crate::jobs::assembly::Assembly;
 use crate::jobs::{Failure, Found, Outcome, Steps, run_batch};
 use crate::pg::embedders::{check_interrupts, passage_tokenizer};
-use crate::pg::embedding_cache::embed_passages;
+use crate::pg::embedding_cache::embed_passages_in_parts;
 use crate::pg::queue::enqueue_keys;
 use crate::pg::searched_tables::{self, Searched};
 use crate::pg::spi::{self, Row};
@@ -47,7 +48,7 @@ fn run_rows(searched: &Searched, keys: &[&[String]]) -> Result<Vec<Outcome>> {
 
 fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) -> Result<Vec<Outcome>> {
     match TableSteps::new(table, owner) {
-        Ok(mut steps) => run_batch(keys, &mut steps),
+        Ok(steps) => run_batch(keys, &steps),
         Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
     }
 }
@@ -153,6 +154,17 @@ struct RowChunks {
     embedded: Vec<usize>,
 }
 
+impl RowChunks {
+    /// The chunks, those that are embedded with their vectors.
+    fn with(&self, vectors: Vec<Vec<f32>>) -> Vec<NewChunk> {
+        let mut chunks = self.chunks.clone();
+        for (place, vector) in self.embedded.iter().zip(vectors) {
+            chunks[*place].embedding = Some(vector);
+        }
+        chunks
+    }
+}
+
 /// Text without a word: nothing to find, but the row is done.
 fn blank(row: &SourceRow) -> RowChunks {
     let chunk = NewChunk {
@@ -224,7 +236,7 @@ impl Steps for TableSteps<'_> {
     type Chunks = RowChunks;
     type Embedded = Vec<NewChunk>;
 
-    fn read(&mut self, keys: &[&[String]]) -> Result<Vec<Found<SourceRow>>, Failure> {
+    fn read(&self, keys: &[&[String]]) -> Result<Vec<Found<SourceRow>>, Failure> {
         self.run(&self.table.read_rows(keys), |row| {
             let is_true = |column| row.get::<bool>(column).unwrap_or(false);
             match (is_true(1), is_true(2), is_true(5)) {
@@ -239,7 +251,7 @@ impl Steps for TableSteps<'_> {
         })
     }
 
-    fn chunk(&mut self, row: &SourceRow) -> Result<RowChunks, Failure> {
+    fn chunk(&self, row: &SourceRow) -> Result<RowChunks, Failure> {
         let chunks = match &self.chunking {
             _ if row.content.trim().is_empty() => return Ok(blank(row)),
             None => self.whole(row),
@@ -251,28 +263,29 @@ impl Steps for TableSteps<'_> {
         chunks.map_err(|error| Failure::from_error(&error))
     }
 
-    fn embed(&mut self, rows: &[(&SourceRow, RowChunks)]) -> Result<Vec<Vec<NewChunk>>, Failure> {
+    fn embed(
+        &self,
+        rows: &[(&SourceRow, RowChunks)],
+        hand_over: &mut dyn FnMut(Vec<Vec<NewChunk>>),
+    ) -> Result<(), Failure> {
         let texts: Vec<&str> = rows
             .iter()
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
-        let model = &self.table.options.model;
-        let vectors = embed_passages(model, &texts).map_err(|error| Failure::from_error(&error))?;
-        let mut vectors = vectors.into_iter();
-        let fill = |(_, row): &(&SourceRow, RowChunks)| {
-            let mut chunks = row.chunks.clone();
-            for place in &row.embedded {
-                chunks[*place].embedding = vectors.next();
-            }
-            chunks
+        let mut assembly = Assembly::new(rows.iter().map(|(_, row)| row.embedded.len()));
+        let mut waiting = rows.iter();
+        let mut assemble = |vectors| {
+            let complete = assembly.add(vectors).into_iter().zip(waiting.by_ref());
+            hand_over(complete.map(|(vectors, (_, row))| row.with(vectors)).collect());
         };
-        Ok(rows.iter().map(fill).collect())
+        let model = &self.table.options.model;
+        embed_passages_in_parts(model, &texts, &mut assemble).map_err(|error| Failure::from_error(&error))?;
+        // Rows without a word have nothing to wait for.
+        assemble(vec![]);
+        Ok(())
     }
 
-    fn write(
-        &mut self,
-        rows: &[(&[String], &SourceRow, &Vec<NewChunk>)],
-    ) -> Result<Vec<Option<usize>>, Failure> {
+    fn write(&self, rows: &[(&[String], &SourceRow, &Vec<NewChunk>)]) -> Result<Vec<Option<usize>>, Failure> {
         let new: Vec<NewRow> =
             rows.iter().map(|(key, row, chunks)| NewRow { key, hash: &row.hash, chunks }).collect();
         let written = self.run(&self.table.write_rows(&new), |row| row.get::<i64>(1))?;
@@ -283,7 +296,7 @@ impl Steps for TableSteps<'_> {
         Ok(new.iter().enumerate().map(chunks).collect())
     }
 
-    fn checkpoint(&mut self) -> Result<()> {
+    fn checkpoint(&self) -> Result<()> {
         check_interrupts()
     }
 }
