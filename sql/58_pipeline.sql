@@ -240,14 +240,15 @@ COMMENT ON COLUMN vector_tools.embedding_errors.is_dead IS 'whether it waits for
 COMMENT ON COLUMN vector_tools.embedding_errors.enqueued_at IS 'when the row was queued';
 GRANT SELECT ON vector_tools.embedding_errors TO PUBLIC;
 
--- Behind vector_tools.search_progress.
+-- Behind vector_tools.search_progress. What an owner's functions raise is caught, which PostgreSQL 16 cannot do in
+-- parallel mode.
 CREATE FUNCTION vector_tools.count_search_rows(source regclass) RETURNS TABLE (
     total bigint,
     embedded bigint,
     is_estimated boolean,
     next_embedded bigint
 )
-LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1 AS 'MODULE_PATHNAME', 'count_search_rows_wrapper';
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 1 AS 'MODULE_PATHNAME', 'count_search_rows_wrapper';
 COMMENT ON FUNCTION vector_tools.count_search_rows IS 'rows of a searchable table, and those with chunks, large numbers estimated; nothing where the caller may not read them all';
 
 CREATE VIEW vector_tools.search_progress AS

@@ -171,6 +171,11 @@ fn the_list_runs_code_of_owners_with_their_rights_and_outlives_it() {
         })
     );
     assert_eq!(owner.text("SELECT current_user"), "postgres", "expected the session to be its own again");
+    let progress = "SELECT table_name, total, embedded FROM vector_tools.search_progress";
+    assert_eq!(owner.rows(progress), ["own.docs|∅|∅"]);
+    let said = owner.take_notices();
+    let said: Vec<&str> = said.iter().map(|notice| notice.message()).collect();
+    assert_eq!(said, [r#"table "own"."docs" was not counted: the trap ran as drift_trojan_owner"#]);
 }
 
 #[test]

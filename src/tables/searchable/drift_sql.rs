@@ -144,19 +144,25 @@ fn open_countable(table: pg_sys::Oid) -> Option<PgRelation> {
     is_countable.then_some(relation)
 }
 
-/// Counts with the rights of the table's owner. The planner runs functions of the owner's, as those in the
-/// condition of an index: whoever only looks at a list must not run them with rights of his own, nor
-/// stumble over what they raise, or over a table that is broken.
 fn count_as_owner<T>(
     table: &QualifiedName,
     owner: pg_sys::Oid,
     statement: &Statement,
     read: impl FnMut(&spi::Row) -> T,
 ) -> Option<Vec<T>> {
+    look_as_owner(table, owner, || spi::query(statement, read))
+}
+
+/// Looks at a table with the rights of its owner. The planner runs functions of the owner's, as those in the
+/// condition of an index: whoever only looks at a list must not run them with rights of his own, nor
+/// stumble over what they raise, or over a table that is broken.
+pub(super) fn look_as_owner<T>(
+    table: &QualifiedName,
+    owner: pg_sys::Oid,
+    look: impl FnOnce() -> T,
+) -> Option<T> {
     let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    let counted = attempt(|| {
-        spi::with_settings(&settings, || rights::with_rights_of(owner, || spi::query(statement, read)))
-    });
+    let counted = attempt(|| spi::with_settings(&settings, || rights::with_rights_of(owner, look)));
     counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
 }
 

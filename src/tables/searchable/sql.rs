@@ -7,6 +7,7 @@ use pgrx::{Array, PgRelation, Spi};
 
 use super::companion::{Creation, POLICY_NAME, companion_name};
 use super::drift::{COUNTED_ROWS, count_of};
+use super::drift_sql::look_as_owner;
 use super::options::{Changes, Chunking};
 use super::{Configuration, IndexKind, Mode, Role, SearchOptions, SearchedTable, Storage, model_sql};
 use crate::chunking::sql::{chunks, read_options};
@@ -75,23 +76,22 @@ fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
     let Some(searched) = find_readable(source) else {
         return Ok(None);
     };
+    let companion = searched.companion()?;
     let count = |relation, rows: &Statement| {
-        let read = || {
-            let estimated = search_index::estimated_rows(relation, rows).filter(|rows| *rows >= COUNTED_ROWS);
-            match estimated {
-                Some(rows) => (rows as i64, true),
-                None => {
-                    (spi::query(&count_of(rows), |row| row.get::<i64>(1)).into_iter().flatten().sum(), false)
-                }
-            }
-        };
-        rights::with_rights_of(searched.owner, read)
+        let estimated = search_index::estimated_rows(relation, rows).filter(|rows| *rows >= COUNTED_ROWS);
+        match estimated {
+            Some(rows) => (rows as i64, true),
+            None => (spi::query(&count_of(rows), |row| row.get::<i64>(1)).into_iter().flatten().sum(), false),
+        }
     };
-    let (total, is_estimated) = count(source, &searched.table.all_rows());
-    let (embedded, is_also) = count(searched.companion()?, &searched.table.all_embedded_rows());
-    let next = searched.next.as_ref();
-    let next_embedded = next.map(|next| count(next.companion, &next.table.all_embedded_rows()).0);
-    Ok(Some(Counts { total, embedded, is_estimated: is_estimated || is_also, next_embedded }))
+    let look = || {
+        let (total, is_estimated) = count(source, &searched.table.all_rows());
+        let (embedded, is_also) = count(companion, &searched.table.all_embedded_rows());
+        let next = searched.next.as_ref();
+        let next_embedded = next.map(|next| count(next.companion, &next.table.all_embedded_rows()).0);
+        Counts { total, embedded, is_estimated: is_estimated || is_also, next_embedded }
+    };
+    Ok(look_as_owner(&searched.table.source, searched.owner, look))
 }
 
 /// What is known of a searched table whose rows the caller may all read. Whoever only looks at a list
