@@ -41,9 +41,9 @@ fn rows_are_queued_embedded_and_found() {
 fn a_trigger_of_the_companion_embeds_while_its_batch_is_embedded() {
     let (_database, mut session) = enabled("pipeline_nested");
     session.run(
-        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             PERFORM public.embed('another text ' || NEW.row_id);
-             IF NEW.row_id = 150 AND to_regclass('public.broken') IS NOT NULL THEN RAISE 'not this one'; END IF;
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
+             PERFORM embed('another text ' || NEW.row_id);
+             IF NEW.row_id = 150 AND to_regclass('broken') IS NOT NULL THEN RAISE 'not this one'; END IF;
              RETURN NEW; END $$;
          CREATE TRIGGER look BEFORE INSERT ON docs_search FOR EACH ROW EXECUTE FUNCTION look();
          CREATE TABLE broken ();
