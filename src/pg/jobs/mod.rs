@@ -70,17 +70,33 @@ impl Source {
         Ok(searched_tables::find(relation)?.map(Source::Rows))
     }
 
-    /// Whether a table has such entries; not so where somebody has it for himself.
-    fn is_known_now(relation: &PgRelation) -> bool {
-        match documents::is_job_list(relation) {
-            Some(false) => searched_tables::find(relation).is_ok_and(|found| found.is_some()),
-            is_job_list => is_job_list.is_some(),
+    /// When its entries are embedded.
+    fn mode(&self) -> Mode {
+        match self {
+            Source::Rows(searched) => searched.table.options.mode,
+            Source::Documents(_) => Mode::Async,
         }
     }
+}
 
-    /// Whether workers leave it alone.
-    fn is_manual(&self) -> bool {
-        matches!(self, Source::Rows(searched) if is_manual(searched))
+/// What can be seen of a table without waiting.
+enum Seen {
+    /// Its entries are embedded in this mode.
+    Source(Mode),
+    /// It is neither.
+    Other,
+    /// Nothing, since somebody has it, or its store, for himself.
+    Locked,
+}
+
+fn look_at(relation: &PgRelation) -> Seen {
+    match documents::is_job_list(relation) {
+        None => Seen::Locked,
+        Some(true) => Seen::Source(Mode::Async),
+        Some(false) => match searched_tables::find(relation) {
+            Ok(Some(searched)) => Seen::Source(searched.table.options.mode),
+            _ => Seen::Other,
+        },
     }
 }
 
@@ -135,16 +151,11 @@ pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
 fn is_for_workers(source: pg_sys::Oid) -> Option<bool> {
     // One that is gone is looked at, so that its entries go too.
     let Ok(relation) = catalog::open_table_now(source) else { return Some(true) };
-    let relation = relation?;
-    if documents::is_job_list(&relation)? {
-        return Some(true);
+    match look_at(&relation?) {
+        Seen::Source(mode) => Some(mode != Mode::Manual),
+        Seen::Other => Some(false),
+        Seen::Locked => None,
     }
-    let searched = searched_tables::find(&relation);
-    Some(searched.is_ok_and(|found| found.is_some_and(|searched| !is_manual(&searched))))
-}
-
-fn is_manual(searched: &Searched) -> bool {
-    searched.table.options.mode == Mode::Manual
 }
 
 /// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
@@ -158,9 +169,7 @@ pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<Batc
         return Ok(None);
     };
     let Some(relation) = relation.filter(rights::is_owner) else { return Ok(None) };
-    if !Source::is_known_now(&relation) {
-        return Ok(None);
-    }
+    let Seen::Source(_) = look_at(&relation) else { return Ok(None) };
     let (entries, most_rows) = lease_entries(source, most_rows);
     if entries.is_empty() {
         return Ok(None);
@@ -182,7 +191,9 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     let report = report(source, &outcomes);
     let found = Source::find(relation)?;
     // What is left is tried again later, by whoever is there then.
-    if report.postponed + report.failed > 0 && !found.as_ref().is_some_and(Source::is_manual) {
+    if report.postponed + report.failed > 0
+        && found.as_ref().is_none_or(|source| source.mode() != Mode::Manual)
+    {
         worker::note_queued();
     }
     let (source, done) = (source.to_u32(), report.embedded.0 as usize);
@@ -208,7 +219,7 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
             continue;
         }
         let Ok(Some(relation)) = catalog::open_table_now(table) else { continue };
-        if rights::is_owner(&relation) && Source::is_known_now(&relation) {
+        if rights::is_owner(&relation) && matches!(look_at(&relation), Seen::Source(_)) {
             drop(relation);
             wait_a_while(OTHERS_WAIT);
             return Ok(true);
