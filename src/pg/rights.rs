@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::{PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
+use super::spi;
 
 /// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
 /// run with those of the table's owner.
@@ -24,6 +25,12 @@ pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // SAFETY: the values read above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
     result
+}
+
+/// Like [`with_rights_of`], where triggers and functions of that role's run too: with names that nobody can
+/// shadow.
+pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    spi::with_pinned_path(|| with_rights_of(role, work))
 }
 
 /// Runs fixed statements over a table of the extension's state with the rights of its owner.

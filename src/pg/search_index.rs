@@ -48,8 +48,7 @@ pub fn create(table: &SearchedTable) -> Result<()> {
         _ => vec![],
     };
     let sql = table.index_sql(embeddings.into_iter().flatten().next().unwrap_or(0));
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    spi::with_settings(&settings, || spi::execute(&sql));
+    spi::with_pinned_path(|| spi::execute(&sql));
     Ok(())
 }
 

@@ -255,8 +255,7 @@ pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
          WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisprimary ORDER BY a.attnum"
     ));
     // With this path types of pg_catalog alone have no schema, as in the statements they are for.
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    let found = spi::with_settings(&settings, || {
+    let found = spi::with_pinned_path(|| {
         spi::query(&statement, |row| [1, 2, 3, 4].map(|column| row.get::<String>(column).unwrap_or_default()))
     });
     let names = found.iter().map(|[name, ..]| Identifier::new(name)).collect::<Result<Vec<_>>>()?;

@@ -299,6 +299,12 @@ pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) 
     result
 }
 
+/// Runs statements whose names and operators without a schema are those of pg_catalog, whatever the session's
+/// search_path says.
+pub fn with_pinned_path<T>(work: impl FnOnce() -> T) -> T {
+    with_settings(&[(c"search_path", "pg_catalog, pg_temp".to_owned())], work)
+}
+
 fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
     let bound = parameters.iter().map(|parameter| match parameter {
         Parameter::Text(text) => (pg_sys::TEXTOID, text.as_str().into_datum()),

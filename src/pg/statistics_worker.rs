@@ -9,7 +9,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags
 use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
 
-use super::rights::{owner_of, with_rights_of};
+use super::rights::{acting_as, owner_of};
 use super::statistics::{SearchedColumn, needs_refresh, refresh};
 use super::{catalog, spi};
 use crate::search::{Parameter, Statement};
@@ -47,11 +47,8 @@ pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
         if !is_only_worker(table, column) {
             return;
         }
-        let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
         // As autovacuum does: what the table's owner wrote runs with no more than its owner's rights.
-        spi::with_settings(&settings, || {
-            with_rights_of(owner_of(table), || renew(&relation, column as usize))
-        })
+        acting_as(owner_of(table), || renew(&relation, column as usize));
     }));
 }
 

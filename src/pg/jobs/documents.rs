@@ -122,9 +122,8 @@ impl DocumentSteps<'_> {
         let writer = rights::find_role(role).ok_or_else(|| Error::RoleNotFound { role: role.clone() })?;
         let owner = self.0.store_owner;
         let writer = if rights::has_rights_of(writer, owner) { owner } else { writer };
-        let settings =
-            [(c"search_path", "pg_catalog, pg_temp".to_owned()), (NAMESPACE, session_namespace.clone())];
-        Ok(spi::with_settings(&settings, || rights::with_rights_of(writer, work)))
+        let settings = [(NAMESPACE, session_namespace.clone())];
+        Ok(spi::with_settings(&settings, || rights::acting_as(writer, work)))
     }
 
     /// The chunks of documents that the model has to embed, with whose rights each may be compared with
@@ -285,12 +284,10 @@ pub fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], se
     });
     // A store whose jobs cannot be written is no reason to embed its documents again and again.
     let written = attempt(|| {
-        spi::with_settings(&[(c"search_path", "pg_catalog, pg_temp".to_owned())], || {
-            rights::with_rights_of(found.owner, || {
-                for progress in counted {
-                    spi::change(&progress.add(&found.name));
-                }
-            })
+        rights::acting_as(found.owner, || {
+            for progress in counted {
+                spi::change(&progress.add(&found.name));
+            }
         })
     });
     if let Err(failure) = written {

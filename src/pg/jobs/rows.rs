@@ -222,12 +222,7 @@ impl<'a> TableSteps<'a> {
 
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
     fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
-        let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-        attempt(|| {
-            spi::with_settings(&settings, || {
-                rights::with_rights_of(self.owner, || spi::query_latest(statement, read))
-            })
-        })
+        attempt(|| rights::acting_as(self.owner, || spi::query_latest(statement, read)))
     }
 }
 

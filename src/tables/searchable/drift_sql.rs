@@ -161,8 +161,7 @@ pub(super) fn look_as_owner<T>(
     owner: pg_sys::Oid,
     look: impl FnOnce() -> T,
 ) -> Option<T> {
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    let counted = attempt(|| spi::with_settings(&settings, || rights::with_rights_of(owner, look)));
+    let counted = attempt(|| rights::acting_as(owner, look));
     counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
 }
 

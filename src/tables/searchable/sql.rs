@@ -300,8 +300,7 @@ fn read_configuration(relation: &PgRelation, name: Option<String>) -> Result<Con
 
 /// Runs DDL whose conditions mean the operators of pg_catalog, whatever search_path says.
 pub(super) fn execute(sql: &str) {
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    spi::with_settings(&settings, || spi::execute(sql));
+    spi::with_pinned_path(|| spi::execute(sql));
 }
 
 pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
@@ -464,10 +463,7 @@ pub(super) fn query_as_owner<T>(
     statement: &Statement,
     read: impl FnMut(&spi::Row) -> T,
 ) -> Vec<T> {
-    let settings = [(c"search_path", "pg_catalog, pg_temp".to_owned())];
-    spi::with_settings(&settings, || {
-        rights::with_rights_of(searched.owner, || spi::query_latest(statement, read))
-    })
+    rights::acting_as(searched.owner, || spi::query_latest(statement, read))
 }
 
 fn disable(source: pg_sys::Oid) -> Result<bool> {
