@@ -44,12 +44,14 @@ pub fn with_rights_of_state<T>(table: &CStr, work: impl FnOnce() -> T) -> T {
 
 /// The owner of a table.
 pub fn owner_of(table: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: the table was just looked up, and PostgreSQL raises an error if it is gone; while
-    // the relation is open its pg_class row is there.
-    unsafe {
-        let relation = PgRelation::with_lock(table, pg_sys::AccessShareLock as i32);
-        (*relation.rd_rel).relowner
-    }
+    // SAFETY: the table was just looked up, and PostgreSQL raises an error if it is gone.
+    owner(&unsafe { PgRelation::with_lock(table, pg_sys::AccessShareLock as i32) })
+}
+
+/// The owner of a table that is open.
+pub fn owner(table: &PgRelation) -> pg_sys::Oid {
+    // SAFETY: while the relation is open its pg_class row is there.
+    unsafe { (*table.rd_rel).relowner }
 }
 
 /// Whether the caller has the rights of a table's owner.

@@ -139,8 +139,7 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
     let mut keys = key_columns(relation)?;
     let source_keys = keys.clone();
     let companion = find_companion(relation, Role::Live, &mut keys)?;
-    // SAFETY: the relation is open, so its pg_class row is there.
-    let owner = unsafe { (*relation.rd_rel).relowner };
+    let owner = rights::owner(relation);
     let source = catalog::qualified_name(relation)?;
     let dimensions = companion.as_ref().map_or(0, |(.., dimensions)| *dimensions);
     let table = SearchedTable {

@@ -6,7 +6,7 @@ use pgrx::{PgRelation, pg_sys};
 
 use super::regclass::Regclass;
 use super::vector::pgvector_schema;
-use super::{catalog, spi};
+use super::{catalog, rights, spi};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::model::name::nearest_name;
@@ -216,17 +216,10 @@ pub fn count(table: &QualifiedName) -> f64 {
 /// # Errors
 /// Never in practice: names in the catalogue are valid.
 pub fn other_owner(relation: &PgRelation) -> Result<Option<Identifier>> {
-    // SAFETY: the relation is open; look-ups of roles that exist, whose names are fresh copies.
-    let (owner, name) = unsafe {
-        let owner = (*relation.rd_rel).relowner;
-        (
-            owner,
-            std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(owner, false)).to_string_lossy().into_owned(),
-        )
-    };
+    let owner = rights::owner(relation);
     // SAFETY: a variable of this process.
     let is_other = owner != unsafe { pg_sys::GetUserId() };
-    if is_other { Identifier::new(name).map(Some) } else { Ok(None) }
+    if is_other { Identifier::new(rights::role_name(owner)).map(Some) } else { Ok(None) }
 }
 
 /// A collection.

@@ -78,8 +78,7 @@ pub fn open_log_for(log: pg_sys::Oid, table: &PgRelation) -> Result<()> {
         sqlstate: "42501",
         reason: reason.to_owned(),
     };
-    // SAFETY: the table is open, so its pg_class row is there.
-    let owner = unsafe { (*table.rd_rel).relowner };
+    let owner = rights::owner(table);
     if !is_owned_for(&relation, owner) {
         return Err(unusable("it belongs to a role that has not the rights of the table's owner"));
     }

@@ -86,9 +86,7 @@ pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
     let Some(change) = changes.list.first() else { return Ok(()) };
     let log = rights::with_rights_of(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
-    // SAFETY: the log is open, so its pg_class row is there.
-    let owner = unsafe { (*log.rd_rel).relowner };
-    rights::with_rights_of(owner, || {
+    rights::with_rights_of(rights::owner(&log), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, pg_sys::JSONBOID];
         spi::change_with(&join_sql(&table.options.log), &types, || {
@@ -149,8 +147,7 @@ pub fn check_opened(
 
 /// Whether a log belongs to a role that may do whatever the owner of an audited table may.
 pub fn is_owned_for(log: &PgRelation, owner: pg_sys::Oid) -> bool {
-    // SAFETY: the log is open, so its pg_class row is there; a look-up of memberships.
-    unsafe { pg_sys::has_privs_of_role((*log.rd_rel).relowner, owner) }
+    rights::has_rights_of(rights::owner(log), owner)
 }
 
 fn session_user() -> pg_sys::Oid {

@@ -48,8 +48,8 @@ pub fn find(relation: &PgRelation) -> Option<StoreJobs> {
     Some(StoreJobs {
         table: relation.oid(),
         name: store.tables.jobs().ok()?,
-        owner: rights::owner_of(relation.oid()),
-        store_owner: rights::owner_of(embeddings.oid()),
+        owner: rights::owner(relation),
+        store_owner: rights::owner(&embeddings),
         store,
     })
 }

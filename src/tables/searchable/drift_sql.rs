@@ -68,7 +68,7 @@ fn count_embedded_rows(source: Option<pg_sys::Oid>, embedding_column: Option<Str
     }
     let table = catalog::qualified_name(&relation).ok()?;
     let statement = count_embedded(&table, catalog::is_partitioned(&relation), &column);
-    let counts = count_as_owner(&table, owner_of(&relation), &statement, |row| row.get(1));
+    let counts = count_as_owner(&table, rights::owner(&relation), &statement, |row| row.get(1));
     counts?.into_iter().flatten().next()
 }
 
@@ -111,7 +111,7 @@ fn count_store_rows(store: pg_sys::Oid) -> Option<Vec<Counted>> {
     }
     let facts = catalog::read_table(&relation).ok()?;
     let model = facts.default_model.as_ref()?;
-    count_by_model(&facts.table, owner_of(&relation), &count_store(&facts.table), model)
+    count_by_model(&facts.table, rights::owner(&relation), &count_store(&facts.table), model)
 }
 
 /// What a statement with columns (model, rows, chunks) counts; nothing of the model that there should be
@@ -163,9 +163,4 @@ pub(super) fn look_as_owner<T>(
 ) -> Option<T> {
     let counted = attempt(|| rights::acting_as(owner, look));
     counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
-}
-
-fn owner_of(relation: &PgRelation) -> pg_sys::Oid {
-    // SAFETY: the relation is open, so its pg_class row is there.
-    unsafe { (*relation.rd_rel).relowner }
 }

@@ -118,8 +118,7 @@ fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
         return Err(Error::SearchedWithParent { table: catalog::display_name(&relation) });
     }
     let mut table = read_table(&relation, before.as_deref(), arguments)?;
-    // SAFETY: the relation is open, so its pg_class row is there.
-    let owner = unsafe { (*relation.rd_rel).relowner };
+    let owner = rights::owner(&relation);
     let creation = Creation { is_unlogged: is_unlogged(&relation), role: Role::Live };
     // A table that is open here cannot be altered.
     drop(relation);
