@@ -7,6 +7,7 @@
 //! the first; the process reads them even while the client does not read.
 
 use std::ffi::OsStr;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -27,8 +28,9 @@ pub const REQUESTS_IN_FLIGHT: usize = 2;
 pub const WINDOW_BYTES: usize = 1 << 20;
 /// Texts in one request.
 pub const WINDOW_TEXTS: usize = 1024;
-/// Texts in one request where the client has work to do with the answers: about half a second of the model's.
-pub const PART_TEXTS: usize = 64;
+/// Texts in one request, at most and at least, where the client has work to do with the answers: half a second of
+/// the model's, and one of its batches.
+pub const PART_TEXTS: RangeInclusive<usize> = 8..=64;
 /// The longest text in a request: all that a tokenizer reads of one.
 pub const LONGEST_TEXT: usize = crate::model::tokenizer::LARGEST_WINDOW + 8;
 

@@ -229,7 +229,7 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
     }
 
     fn embed(&mut self, texts: &[&str], purpose: Purpose, checkpoint: Checkpoint) -> Result<Embeddings> {
-        let windows = windows(texts, purpose.prefix(&self.record.settings), WINDOW_TEXTS);
+        let windows = windows(texts, purpose.prefix(&self.record.settings), |_| WINDOW_TEXTS);
         self.embed_windows(&windows, purpose, checkpoint, &mut |_, _| Ok(()))
     }
 
@@ -240,7 +240,7 @@ impl<C: Connector> Embedder for SharedEmbedder<'_, C> {
         checkpoint: Checkpoint,
         arrival: Arrival,
     ) -> Result<Embeddings> {
-        let windows = windows(texts, purpose.prefix(&self.record.settings), PART_TEXTS);
+        let windows = windows(texts, purpose.prefix(&self.record.settings), part_texts);
         self.embed_windows(&windows, purpose, checkpoint, arrival)
     }
 
@@ -420,25 +420,32 @@ fn unexpected(response: Response) -> Error {
     }
 }
 
-/// Groups texts into requests of bounded texts and bytes. What no tokenizer reads of a text is left
-/// out.
-fn windows<'a>(texts: &[&'a str], prefix: &str, most_texts: usize) -> Vec<Vec<&'a str>> {
+/// Groups texts into requests of so many texts, by how many are left, and of bounded bytes. What no tokenizer
+/// reads of a text is left out.
+fn windows<'a>(texts: &[&'a str], prefix: &str, most_texts: impl Fn(usize) -> usize) -> Vec<Vec<&'a str>> {
     let mut windows: Vec<Vec<&str>> = Vec::new();
-    let mut bytes = 0;
-    for text in texts {
+    let (mut bytes, mut most) = (0, 0);
+    for (place, text) in texts.iter().enumerate() {
         let text = part_read(text, prefix);
         match windows.last_mut() {
-            Some(window) if window.len() < most_texts && bytes + text.len() <= WINDOW_BYTES => {
+            Some(window) if window.len() < most && bytes + text.len() <= WINDOW_BYTES => {
                 window.push(text);
                 bytes += text.len();
             }
             _ => {
                 windows.push(vec![text]);
                 bytes = text.len();
+                most = most_texts(texts.len() - place);
             }
         }
     }
     windows
+}
+
+/// Texts of the next part where so many are left: ever fewer towards the end, since the model has nothing to do
+/// while the last one is used.
+fn part_texts(left: usize) -> usize {
+    (left / 2).clamp(*PART_TEXTS.start(), *PART_TEXTS.end())
 }
 
 /// The part of a text that decides its vector: white space at both ends is dropped, at the beginning
@@ -458,7 +465,7 @@ mod tests {
         let longest = "é".repeat(LONGEST_TEXT);
         let mut texts = vec!["short"; 2 * WINDOW_TEXTS + 1];
         texts.extend([long.as_str(), &long, "short", &longest, " \n "]);
-        let windows = windows(&texts, "", WINDOW_TEXTS);
+        let windows = windows(&texts, "", |_| WINDOW_TEXTS);
         assert_eq!(windows.iter().map(Vec::len).sum::<usize>(), texts.len());
         for window in &windows {
             let bytes: usize = window.iter().map(|text| text.len()).sum();
@@ -467,6 +474,16 @@ mod tests {
             let texts = window.clone();
             Request::Embed { model: 0, purpose: Purpose::Query, texts }.write(&mut frame).expect("it fits");
         }
+    }
+
+    #[test]
+    fn parts_are_smaller_towards_the_end() {
+        let sizes =
+            |count| windows(&vec!["text"; count], "", part_texts).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(250), [64, 64, 61, 30, 15, 8, 8]);
+        assert_eq!(sizes(9), [8, 1]);
+        assert_eq!(sizes(3), [3]);
+        assert!(sizes(0).is_empty());
     }
 
     #[test]

@@ -97,6 +97,9 @@ pub trait Steps {
     /// What the database says.
     fn read(&self, keys: &[&[String]]) -> Result<Vec<Found<Self::Row>>, Failure>;
 
+    /// How long a row is, in whatever unit: rows of like length are embedded together.
+    fn length(&self, row: &Self::Row) -> usize;
+
     /// Cuts a row.
     ///
     /// # Errors
@@ -180,6 +183,8 @@ pub fn run_batch<S: Steps>(keys: &[&[String]], steps: &S) -> CrateResult<Vec<Out
             }
         });
     }
+    // Texts beside longer ones are padded to their length.
+    new.sort_by_key(|(_, row)| steps.length(row));
     let (mut places, mut chunked): (Vec<usize>, Vec<ChunkedRow<S>>) = (vec![], vec![]);
     for (place, row) in &new {
         steps.checkpoint()?;
@@ -293,6 +298,10 @@ mod tests {
                 return Err(failure(Category::Row));
             }
             Ok(found.collect())
+        }
+
+        fn length(&self, row: &String) -> usize {
+            row.len()
         }
 
         fn chunk(&self, row: &String) -> Result<usize, Failure> {

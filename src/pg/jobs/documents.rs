@@ -204,6 +204,10 @@ impl Steps for DocumentSteps<'_> {
         Ok(keys.iter().zip(found).map(keep).collect())
     }
 
+    fn length(&self, document: &QueuedDocument) -> usize {
+        document.content.len()
+    }
+
     fn chunk(&self, document: &QueuedDocument) -> Result<Vec<Chunk>, Failure> {
         let content = &document.content;
         let Some(strategy) = &document.strategy else {

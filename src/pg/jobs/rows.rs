@@ -1,5 +1,6 @@
 //! The rows of searched tables: the steps of their batches, and rows embedded at once.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -177,6 +178,11 @@ fn blank(row: &SourceRow) -> RowChunks {
     RowChunks { chunks: vec![chunk], embedded: vec![] }
 }
 
+/// A row as one chunk, however long it is: what the model does not read is in its words.
+fn whole(row: &SourceRow) -> RowChunks {
+    RowChunks { embedded: vec![0], ..blank(row) }
+}
+
 /// The chunks of a row. One that has parts is shown, not searched.
 fn in_chunks(row: &SourceRow, found: &[Chunk]) -> RowChunks {
     let chunk = |chunk: &Chunk| NewChunk {
@@ -210,14 +216,17 @@ impl<'a> TableSteps<'a> {
         Ok(TableSteps { table, owner, chunking })
     }
 
-    /// A row as one chunk, however long it is: what the model does not read is in its words.
-    fn whole(&self, row: &SourceRow) -> Result<RowChunks> {
-        let (tokenizer, prefix) = passage_tokenizer(&self.table.options.model)?;
-        let passage = format!("{prefix}{}", row.content);
-        let token_count = number(tokenizer.count(&passage, &mut check_interrupts)?);
-        let mut chunks = blank(row);
-        chunks.chunks[0].token_count = token_count;
-        Ok(RowChunks { embedded: vec![0], ..chunks })
+    /// The chunks of a row with their tokens counted, which those that were cut have already.
+    fn counted<'c>(&self, row: &SourceRow, chunks: &'c [NewChunk]) -> Result<Cow<'c, [NewChunk]>> {
+        match chunks {
+            [whole] if self.chunking.is_none() && whole.embedding.is_some() => {
+                let (tokenizer, prefix) = passage_tokenizer(&self.table.options.model)?;
+                let passage = format!("{prefix}{}", row.content);
+                let token_count = number(tokenizer.count(&passage, &mut check_interrupts)?);
+                Ok(Cow::Owned(vec![NewChunk { token_count, ..whole.clone() }]))
+            }
+            _ => Ok(Cow::Borrowed(chunks)),
+        }
     }
 
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
@@ -246,16 +255,19 @@ impl Steps for TableSteps<'_> {
         })
     }
 
+    fn length(&self, row: &SourceRow) -> usize {
+        row.content.len()
+    }
+
     fn chunk(&self, row: &SourceRow) -> Result<RowChunks, Failure> {
-        let chunks = match &self.chunking {
-            _ if row.content.trim().is_empty() => return Ok(blank(row)),
-            None => self.whole(row),
-            Some(options) => {
-                let model = &self.table.options.model;
-                chunks(&row.content, options, model).map(|found| in_chunks(row, &found))
-            }
+        if row.content.trim().is_empty() {
+            return Ok(blank(row));
+        }
+        let Some(options) = &self.chunking else {
+            return Ok(whole(row));
         };
-        chunks.map_err(|error| Failure::from_error(&error))
+        let found = chunks(&row.content, options, &self.table.options.model);
+        found.map(|found| in_chunks(row, &found)).map_err(|error| Failure::from_error(&error))
     }
 
     fn embed(
@@ -281,8 +293,15 @@ impl Steps for TableSteps<'_> {
     }
 
     fn write(&self, rows: &[(&[String], &SourceRow, &Vec<NewChunk>)]) -> Result<Vec<Option<usize>>, Failure> {
-        let new: Vec<NewRow> =
-            rows.iter().map(|(key, row, chunks)| NewRow { key, hash: &row.hash, chunks }).collect();
+        // Here, so that the model does not wait for it.
+        let counted = rows.iter().map(|(_, row, chunks)| self.counted(row, chunks));
+        let counted: Vec<Cow<[NewChunk]>> =
+            counted.collect::<Result<_>>().map_err(|error| Failure::from_error(&error))?;
+        let new: Vec<NewRow> = rows
+            .iter()
+            .zip(&counted)
+            .map(|((key, row, _), chunks)| NewRow { key, hash: &row.hash, chunks })
+            .collect();
         let written = self.run(&self.table.write_rows(&new), |row| row.get::<i64>(1))?;
         let written: HashSet<i64> = written.into_iter().flatten().collect();
         let chunks = |(place, row): (usize, &NewRow)| {
