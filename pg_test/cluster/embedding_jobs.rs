@@ -277,6 +277,26 @@ fn nobody_overtakes_a_document_that_is_not_his() {
 }
 
 #[test]
+fn who_may_delete_documents_may_delete_those_that_wait() {
+    let (database, mut owner) = with_store("jobs_deleters");
+    let mut deleter = writer(&database, &mut owner, "jobs_deleters_role");
+    owner.run("REVOKE INSERT ON reg.vector_embeddings FROM jobs_deleters_role");
+    database.create_role("jobs_deleters_reader");
+    owner.run("SELECT grant_vector_access('jobs_deleters_reader', 'reader', 'reg.vector_embeddings')");
+    let mut reader = database.connect_as("jobs_deleters_reader");
+    let delete = format!("SELECT delete_document('reg', 'law', {ONE})");
+    owner.run(&queue_one("kept", "eu"));
+    reader.fails("42501", &delete);
+    drain(&mut owner);
+    assert_eq!(owner.rows(STORED), ["eu|kept"]);
+    deleter.run(&delete);
+    owner.run(&queue_one("taken back", "eu"));
+    deleter.run(&delete);
+    drain(&mut owner);
+    assert_eq!(owner.rows(STORED), [""; 0]);
+}
+
+#[test]
 fn who_has_a_table_for_himself_keeps_nobody_elses_waiting() {
     let server = Server::start("test-jobs-locked", &[("vector_tools.max_workers", "0")]);
     make_template(&server);

@@ -42,18 +42,21 @@ pub fn queue(job: &NewJob, documents: &[NewDocument]) {
     worker::note_queued();
 }
 
-/// Has documents forgotten that wait, since the caller has just written or deleted them himself. Under row-level
-/// security somebody may have changed nothing because what he names is not his: then only what he queued
-/// himself is forgotten, unless `is_touched`.
+/// Has documents forgotten that wait, since the caller has just written or deleted them himself, by a statement
+/// that asked for the right to do so. Under row-level security somebody may have changed nothing because
+/// what he names is not his: then only what he queued himself is forgotten, unless `is_touched`.
 ///
 /// # Errors
 /// Never in practice: the name is short.
 pub fn overtake(open: &OpenStore, overtaken: Overtaken, is_touched: bool) -> Result<()> {
-    if !rights::may_insert(&open.relation, current_user()) {
-        return Ok(());
-    }
     let is_sure = is_touched || !catalog::has_hidden_rows(&open.relation);
     overtake_as(&open.store, overtaken, (!is_sure).then(writer).as_ref())
+}
+
+/// Whether the caller may write documents: one who finds his own unchanged has run no statement that asked.
+pub fn may_write(open: &OpenStore) -> bool {
+    // SAFETY: a variable of this process.
+    rights::may_insert(&open.relation, unsafe { pg_sys::GetUserId() })
 }
 
 /// Has documents forgotten that wait, whoever queued them; the caller may drop them all.
@@ -81,9 +84,4 @@ pub fn count(store: &Store, collection: &str) -> Result<i64> {
     let statement = count_of_collection(jobs.0.to_u32(), collection);
     let counts = with_rights_of_documents(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
     Ok(counts.into_iter().flatten().sum())
-}
-
-fn current_user() -> pg_sys::Oid {
-    // SAFETY: a variable of this process.
-    unsafe { pg_sys::GetUserId() }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::chunking::{self, Options, Strategy};
 use crate::error::{Error, Result};
-use crate::pg::queued_documents::overtake;
+use crate::pg::queued_documents::{may_write, overtake};
 use crate::pg::store_document::{StoreDocument, embed_chunks, write_rows};
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, spi};
@@ -92,7 +92,9 @@ impl DocumentCall {
             document.to_embed(&plan).into_iter().map(|chunk| chunk.content.as_str()).collect();
         document.write(&plan, embed_chunks(store, &texts)?.into_iter());
         let is_touched = plan.unchanged + plan.updated() + plan.inserted + plan.deleted.len() > 0;
-        overtake(&open, Overtaken::Document(&document.key()), is_touched)?;
+        if may_write(&open) {
+            overtake(&open, Overtaken::Document(&document.key()), is_touched)?;
+        }
         Ok(plan)
     }
 }
