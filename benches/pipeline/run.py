@@ -4,7 +4,7 @@ What enable_search costs those who write (an INSERT of all documents in async mo
 the queue is embedded beside a plain loop around the same model, how much a statement of many rows gains over one a row in
 sync mode, what a text saves that was embedded before, and how long a batch takes to be leased from a queue of a million rows. The sides that
 are compared take turns; each figure is the median of the turns, each ratio that of the ratios of a turn. `--quick` shows in
-some minutes that all runs; `--all` embeds every document through the queue, by one session into a table with HNSW.
+some minutes that all runs; `--only ingest` embeds every document through the queue, by one session, which takes half an hour.
 """
 
 import argparse
@@ -37,14 +37,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--only", default="", metavar="NAME", help="one of: " + ", ".join(MEASURES))
-    parser.add_argument("--all", action="store_true", help="embed all documents through the queue, once")
     parser.add_argument("--quick", action="store_true", help="few rows and turns")
     options = parser.parse_args()
     documents = read_documents()
     if documents is None:
         print(f"skipped: no {DOCUMENTS} beside the repository")
         return
-    scale = Scale(2 if options.quick else options.turns, options.quick, options.all)
+    scale = Scale(2 if options.quick else options.turns, options.quick)
     # The sides embed the same texts, so the cache is off but where it is measured; and no worker does what is timed.
     server = measured_server.MeasuredServer("bench-pipeline", shared_buffers="2GB",
                                             **{"vector_tools.cache_size": 0, "vector_tools.max_workers": 0})
@@ -52,7 +51,7 @@ def main():
         make_rows(server, documents)
         describe(server, len(documents), scale.turns)
         for name, measure in MEASURES.items():
-            if options.only in ("", name):
+            if options.only == name or not options.only and name not in LONG:
                 measure(server, scale)
     finally:
         server.stop()
@@ -61,10 +60,9 @@ def main():
 class Scale:
     """How much is measured."""
 
-    def __init__(self, turns, is_quick, all_documents):
+    def __init__(self, turns, is_quick):
         self.turns = turns
         self.is_quick = is_quick
-        self.all_documents = all_documents
 
     def rows(self, many):
         """As many rows, or a tenth where it shall be quick."""
@@ -111,8 +109,13 @@ def make_table(server, name, mode=None, index_kind="hnsw"):
         DROP TABLE IF EXISTS {name}_search, {name} CASCADE; DELETE FROM vector_tools.queue;
         CREATE TABLE {name} (id integer PRIMARY KEY, title text, body text, views integer NOT NULL DEFAULT 0)"""
     if mode:
-        sql += f"; SELECT enable_search('{name}', {CONTENT}, '{MODEL}', '{mode}', index_kind => '{index_kind}')"
+        sql += "; " + enable_sql(name, mode, index_kind)
     server.run(sql)
+
+
+def enable_sql(name, mode, index_kind):
+    """SQL that makes a table searchable, or changes how it is."""
+    return f"SELECT enable_search('{name}', {CONTENT}, '{MODEL}', '{mode}', index_kind => '{index_kind}')"
 
 
 def timed(server, prepare, sql):
@@ -179,30 +182,65 @@ def measure_update(server, scale):
 
 def measure_queue(server, scale):
     """The queue, driven by some sessions, beside a plain loop of as many sessions around the same model."""
-    rows = int(server.rows("SELECT count(*) FROM ready")[0][0]) if scale.all_documents else scale.rows(1024)
-    turns = 1 if scale.all_documents else max(2, scale.turns // 2)
-    # All of them take long, so only what a worker does with a usual table.
-    for drivers in (1,) if scale.all_documents else (1, 2):
-        for index_kind in ("hnsw",) if scale.all_documents else ("none", "hnsw"):
+    rows = scale.rows(1024)
+    turns = max(2, scale.turns // 2)
+    for drivers in (1, 2):
+        for index_kind in ("none", "hnsw"):
             found = {"queue": [], "loop": []}
             make_table(server, "docs", "async", index_kind)
             for turn in range(turns):
                 # Each turn has other documents; all begin with the same table.
-                server.run(f"""TRUNCATE docs CASCADE; DELETE FROM vector_tools.queue;
-                    INSERT INTO docs SELECT number, title, body FROM ready WHERE number % {turns} = {turn} LIMIT {rows};
-                    SELECT warm_up('{MODEL}')""")
-                count = int(server.rows("SELECT count(*) FROM docs")[0][0])
+                queue_documents(server, f"number % {turns} = {turn}", rows)
                 for side in ["queue", "loop"] if turn % 2 else ["loop", "queue"]:
                     found[side].append(run_together(server, [
-                        "CALL run_embedding_jobs()" if side == "queue" else loop_sql(number, drivers)
-                        for number in range(drivers)]))
-                left = server.rows("SELECT count(*) FILTER (WHERE embedding IS NULL), count(*) FROM docs_search")[0]
-                assert left == ["0", str(count)], left
+                        DRAIN if side == "queue" else loop_sql(number, drivers) for number in range(drivers)]))
+                check_embedded(server, "docs", rows)
             clock, processor = ratios(found, "loop", "queue")
             index = "with HNSW" if index_kind == "hnsw" else "without a vector index"
-            print_row(f"queue of {count:,} documents, {sessions(drivers)}, {index}", said(found, "queue", count),
-                      f"plain loop {said(found, 'loop', count)}", f"{clock:.0%} (by processor time {processor:.0%})",
+            print_row(f"queue of {rows:,} documents, {sessions(drivers)}, {index}", said(found, "queue", rows),
+                      f"plain loop {said(found, 'loop', rows)}", f"{clock:.0%} (by processor time {processor:.0%})",
                       "at least 90 %")
+
+
+DRAIN = "CALL run_embedding_jobs()"
+
+
+def queue_documents(server, condition, rows):
+    """Puts documents into the table anew, so that all of them wait."""
+    server.run(f"""TRUNCATE docs CASCADE; DELETE FROM vector_tools.queue;
+        INSERT INTO docs SELECT number, title, body FROM ready WHERE {condition} LIMIT {rows};
+        SELECT warm_up('{MODEL}')""")
+
+
+def check_embedded(server, table, rows):
+    """Nothing is measured that was not done."""
+    found = server.rows(f"SELECT count(*) FILTER (WHERE embedding IS NULL), count(*) FROM {table}_search")[0]
+    assert found == ["0", str(rows)], found
+
+
+def measure_ingest(server, scale):
+    """Every document, by one session as a worker does, into tables that grow: one with HNSW from the beginning, and one
+    that gets it when they are embedded. Sides take turns over parts of the documents, since the machine is not always
+    equally fast."""
+    rows = scale.rows(int(server.rows("SELECT count(*) FROM ready")[0][0]))
+    tables = {"from the beginning": ("docs", "hnsw"), "built at the end": ("later", "none")}
+    for table, index_kind in tables.values():
+        make_table(server, table, "async", index_kind)
+    spent = {side: 0 for side in ("loop", *tables)}
+    for part, sides in Scale(8, scale.is_quick).sides(list(spent)):
+        chosen = f"SELECT number AS id, title, body FROM ready WHERE number < {rows} AND number * 8 / {rows} = {part}"
+        for side in sides:
+            if side in tables:
+                server.run(f"INSERT INTO {tables[side][0]} {chosen}")
+            server.run(f"SELECT warm_up('{MODEL}')")
+            clock, _ = run_together(server, [DRAIN if side in tables else loop_sql(0, 1, f"({chosen})")])
+            spent[side] += clock
+    spent["built at the end"] += timed(server, "SELECT count(*) FROM later_search", enable_sql("later", "async", "hnsw"))[0]
+    for side, (table, _) in tables.items():
+        check_embedded(server, table, rows)
+        print_row(f"ingest of {rows:,} documents, 1 session, HNSW {side}", f"{rows / spent[side] * 1000:,.0f} rows/s",
+                  f"plain loop {rows / spent['loop'] * 1000:,.0f} rows/s", f"{spent['loop'] / spent[side]:.0%}",
+                  "at least 90 %")
 
 
 def sessions(count):
@@ -210,13 +248,13 @@ def sessions(count):
     return "1 session" if count == 1 else f"{count} sessions"
 
 
-def loop_sql(number, drivers):
+def loop_sql(number, drivers, documents="docs"):
     """A loop over every so-manieth batch of the same documents in the same order, whose embeddings go nowhere."""
     return f"""DO $$
         DECLARE texts text[]; found vector[];
         BEGIN
             FOR texts IN SELECT array_agg(text ORDER BY place) FROM (
-                SELECT {TEXT} AS text, row_number() OVER (ORDER BY id) - 1 AS place FROM docs) AS d
+                SELECT {TEXT} AS text, row_number() OVER (ORDER BY id) - 1 AS place FROM {documents} AS c) AS d
                 WHERE place / {BATCH} % {drivers} = {number} GROUP BY place / {BATCH} ORDER BY place / {BATCH}
             LOOP
                 found := embed(texts, '{MODEL}');
@@ -315,7 +353,10 @@ def measure_lease(server, scale):
 
 
 MEASURES = {"insert": measure_insert, "update": measure_update, "lease": measure_lease, "cache": measure_cache,
-            "sync": measure_sync, "queue": measure_queue}
+            "sync": measure_sync, "queue": measure_queue, "ingest": measure_ingest}
+
+# Only where they are named.
+LONG = ("ingest",)
 
 
 def print_row(*cells):
