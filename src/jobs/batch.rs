@@ -314,6 +314,7 @@ mod tests {
             hand_over: &mut dyn FnMut(Vec<usize>),
         ) -> Result<(), Failure> {
             self.embeddings.set(self.embeddings.get() + 1);
+            assert!(rows.is_sorted_by_key(|(row, _)| row.len()), "expected rows of like length together");
             for part in rows.chunks(self.part) {
                 if part.iter().any(|(row, _)| *row == "no model") {
                     return Err(failure(Category::Model));
