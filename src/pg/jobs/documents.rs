@@ -229,11 +229,11 @@ impl Steps for DocumentSteps<'_> {
         let failure = |error: Error| Failure::from_error(&error);
         let new = attempt(|| self.to_embed(documents))?.map_err(failure)?;
         let texts: Vec<&str> = new.iter().flatten().map(|chunk| chunk.content.as_str()).collect();
-        let mut assembly = Assembly::new(new.iter().map(Vec::len));
-        let mut waiting = documents.iter().zip(&new);
+        let chunked = documents.iter().zip(&new);
+        let mut assembly = Assembly::new(chunked.map(|((_, chunks), new)| ((chunks, new), new.len())));
         let mut assemble = |vectors| {
-            let complete = assembly.add(vectors).into_iter().zip(waiting.by_ref());
-            let embedded = complete.map(|(vectors, ((_, chunks), new))| EmbeddedDocument {
+            let complete = assembly.add(vectors).into_iter();
+            let embedded = complete.map(|((chunks, new), vectors)| EmbeddedDocument {
                 chunks: chunks.clone(),
                 vectors: new.iter().map(|chunk| chunk.hash.clone()).zip(vectors).collect(),
             });

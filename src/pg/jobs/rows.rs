@@ -279,11 +279,10 @@ impl Steps for TableSteps<'_> {
             .iter()
             .flat_map(|(_, row)| row.embedded.iter().map(|place| row.chunks[*place].content.as_str()))
             .collect();
-        let mut assembly = Assembly::new(rows.iter().map(|(_, row)| row.embedded.len()));
-        let mut waiting = rows.iter();
+        let mut assembly = Assembly::new(rows.iter().map(|(_, row)| (row, row.embedded.len())));
         let mut assemble = |vectors| {
-            let complete = assembly.add(vectors).into_iter().zip(waiting.by_ref());
-            hand_over(complete.map(|(vectors, (_, row))| row.with(vectors)).collect());
+            let complete = assembly.add(vectors).into_iter();
+            hand_over(complete.map(|(row, vectors)| row.with(vectors)).collect());
         };
         let model = &self.table.options.model;
         embed_passages_in_parts(model, &texts, &mut assemble).map_err(|error| Failure::from_error(&error))?;
