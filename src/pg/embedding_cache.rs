@@ -27,20 +27,10 @@ const JOINED_ONCE_IN: f64 = 256.0;
 /// Called with the vectors of texts, those that are there.
 type HandOver<'a> = &'a mut dyn FnMut(&[Option<Vec<f32>>]);
 
-/// The vectors of texts, in their order.
-///
-/// # Errors
-/// Those of the registry, and of loading and running the model.
-pub fn embed_passages(model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-    let mut vectors = Vec::with_capacity(texts.len());
-    embed_passages_in_parts(model, texts, &mut |part| vectors.extend(part))?;
-    Ok(vectors)
-}
-
 /// Hands the vectors of texts over, in their order, while those of the texts behind them are computed.
 ///
 /// # Errors
-/// Those of [`embed_passages`]; what was handed over before is as good as ever.
+/// Those of the registry, and of loading and running the model; what was handed over before is as good as ever.
 pub fn embed_passages_in_parts(
     model: &str,
     texts: &[&str],
