@@ -227,8 +227,9 @@ def measure_ingest(server, scale):
     for table, index_kind in tables.values():
         make_table(server, table, "async", index_kind)
     spent = {side: 0 for side in ("loop", *tables)}
-    for part, sides in Scale(8, scale.is_quick).sides(list(spent)):
-        chosen = f"SELECT number AS id, title, body FROM ready WHERE number < {rows} AND number * 8 / {rows} = {part}"
+    parts = 8
+    for part, sides in Scale(parts, scale.is_quick).sides(list(spent)):
+        chosen = f"SELECT number AS id, title, body FROM ready WHERE number < {rows} AND number * {parts} / {rows} = {part}"
         for side in sides:
             if side in tables:
                 server.run(f"INSERT INTO {tables[side][0]} {chosen}")
