@@ -204,3 +204,32 @@ fn twenty_writers_deletes_and_vacuum_keep_a_store_whole() {
     ));
     assert_eq!(wrong, "0", "expected each chunk with its own embedding");
 }
+
+// trust 15
+#[test]
+fn triggers_that_change_while_a_table_is_looked_at_do_no_harm() {
+    let database = Database::with_extension("concurrency_triggers");
+    let mut session = database.connect();
+    session.run("SELECT create_domain_memories_table('crowd'); SELECT store_memory('the pump leaks', 'crowd', id => 'pump')");
+    let started = session.text("SELECT pg_postmaster_start_time()");
+    // One changes, in each transaction the trigger and its function, and all others look.
+    let changes = |writer: usize| {
+        let change = |round: usize| {
+            let able = ["DISABLE", "ENABLE"][round % 2];
+            format!(
+                "BEGIN; ALTER TABLE crowd_memories {able} TRIGGER touch_updated_at;
+                 ALTER FUNCTION vector_tools.embed_row() COST {}; COMMIT",
+                100 + round
+            )
+        };
+        if writer == 0 { (0..1000).map(change).collect() } else { vec![] }
+    };
+    const LOOK: &str = "SELECT id FROM hybrid_search('crowd_memories', 'pump', query_embedding => \
+         (SELECT embedding FROM crowd_memories))";
+    run_clients(&database, changes, &[LOOK, LOOK, LOOK, LOOK]);
+    assert_eq!(
+        session.text("SELECT pg_postmaster_start_time()"),
+        started,
+        "expected the server not to restart"
+    );
+}

@@ -5,6 +5,7 @@ mod chunking;
 mod drift;
 mod embedding;
 mod filters;
+mod kept;
 mod keyword;
 mod memories;
 mod models;

@@ -1,12 +1,13 @@
 //! What PostgreSQL's catalogue says about a table.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::{PgRelation, Spi, pg_sys};
 
+use super::kept::Kept;
+use super::table_triggers::own_triggers;
 use super::{indexes, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
@@ -58,17 +59,12 @@ fn open_locked(table: pg_sys::Oid, mode: u32) -> Result<PgRelation> {
 
 thread_local! {
     /// What this session knows of tables; dropped when PostgreSQL says that it may be outdated.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<TableFacts>>> = RefCell::default();
+    static TABLES: Kept<Rc<TableFacts>> = Kept::default();
 }
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    TABLES.with_borrow_mut(|tables| match relation {
-        pg_sys::InvalidOid => tables.clear(),
-        relation => {
-            tables.remove(&relation);
-        }
-    });
+    TABLES.with(|tables| tables.forget(relation, |table, _| table == relation));
 }
 
 /// What a search must know about a table, read once in a session until it changes.
@@ -77,14 +73,9 @@ pub fn forget(relation: pg_sys::Oid) {
 /// [`Error::NotSearchable`] (42809) for anything but an ordinary, partitioned or materialized
 /// table: only their rows have a place that one statement can hand to the next.
 pub fn read_table(relation: &PgRelation) -> Result<Rc<TableFacts>> {
-    // No reference into the map is held while PostgreSQL does anything.
-    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
-        return Ok(known);
-    }
     // As new as the look at the catalogue that has opened the table: what is kept must not be older.
-    let facts = Rc::new(spi::with_catalog_snapshot(|| read_facts(relation))?);
-    TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&facts)));
-    Ok(facts)
+    let read = || spi::with_catalog_snapshot(|| read_facts(relation)).map(Rc::new);
+    TABLES.with(|tables| tables.get_or_read(relation.oid(), read))
 }
 
 fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
@@ -323,19 +314,13 @@ pub fn primary_key_numbers(relation: &PgRelation) -> Vec<i32> {
 
 /// The arguments of the first `vector_tools.embed_row` trigger of a table.
 fn embedding_trigger(relation: &PgRelation) -> Option<EmbeddingTrigger> {
-    // SAFETY: the relation is open, so its trigger descriptor stays; arguments are as many C
-    // strings as tgnargs says.
-    unsafe {
-        let descriptor = (*relation.as_ptr()).trigdesc.as_ref()?;
-        let triggers = std::slice::from_raw_parts(descriptor.triggers, descriptor.numtriggers as usize);
-        let embed_row = triggers.iter().find(|trigger| is_state_function(trigger.tgfoid, "embed_row"))?;
-        let arguments = std::slice::from_raw_parts(embed_row.tgargs, embed_row.tgnargs as usize);
-        let text = |index: usize| {
-            let argument = arguments.get(index)?;
-            Some(CStr::from_ptr(*argument).to_string_lossy().into_owned())
-        };
-        Some(EmbeddingTrigger { content: text(0)?, embedding: text(1)?, model: text(2)? })
-    }
+    let trigger = own_triggers(relation, "embed_row").into_iter().next()?;
+    let mut arguments = trigger.arguments.into_iter();
+    Some(EmbeddingTrigger {
+        content: arguments.next()?,
+        embedding: arguments.next()?,
+        model: arguments.next()?,
+    })
 }
 
 /// A table of the extension's state; zero where the extension has not been created.

@@ -1,13 +1,13 @@
 //! The tables made searchable, as the catalogue has them: their triggers say what was asked for, and a
 //! foreign key which table is the companion.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use super::trigger_call::own_triggers;
+use super::kept::Kept;
+use super::table_triggers::own_triggers;
 use super::{catalog, rights, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
@@ -78,14 +78,15 @@ impl Searched {
 
 thread_local! {
     /// By the source; dropped when PostgreSQL says that it may be outdated.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Searched>>> = RefCell::default();
+    static TABLES: Kept<Option<Rc<Searched>>> = Kept::default();
 }
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    TABLES.with_borrow_mut(|tables| match relation {
-        pg_sys::InvalidOid => tables.clear(),
-        relation => tables.retain(|source, table| *source != relation && !table.has_companion(relation)),
+    TABLES.with(|tables| {
+        tables.forget(relation, |source, table| {
+            source == relation || table.as_ref().is_some_and(|table| table.has_companion(relation))
+        });
     });
 }
 
@@ -94,15 +95,8 @@ pub fn forget(relation: pg_sys::Oid) {
 /// # Errors
 /// [`Error::SearchedColumnGone`] (55000) where a column was dropped, with the trigger that watched it.
 pub fn find(relation: &PgRelation) -> Result<Option<Rc<Searched>>> {
-    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&relation.oid()).cloned()) {
-        return Ok(Some(known));
-    }
-    let Some(found) = spi::with_catalog_snapshot(|| read(relation))? else {
-        return Ok(None);
-    };
-    let found = Rc::new(found);
-    TABLES.with_borrow_mut(|tables| tables.insert(relation.oid(), Rc::clone(&found)));
-    Ok(Some(found))
+    let read = || Ok(spi::with_catalog_snapshot(|| read(relation))?.map(Rc::new));
+    TABLES.with(|tables| tables.get_or_read(relation.oid(), read))
 }
 
 fn read(relation: &PgRelation) -> Result<Option<Searched>> {

@@ -2,9 +2,9 @@
 
 use std::ffi::CStr;
 
-use pgrx::{PgRelation, pg_sys};
+use pgrx::pg_sys;
 
-use super::{catalog, spi};
+use super::spi;
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::search::{Parameter, Statement};
@@ -112,48 +112,4 @@ pub fn origin_of(trigger: pg_sys::Oid) -> Result<Option<Origin>> {
         Ok(Origin { table, owner, name })
     };
     found.into_iter().flatten().next().map(origin).transpose()
-}
-
-/// A trigger of a table, copied: what the table's cache entry holds goes away when another session changes
-/// the triggers, which a reader's lock does not keep it from, as soon as the catalogue is looked at.
-pub struct OwnTrigger {
-    /// Its number.
-    pub oid: pg_sys::Oid,
-    /// Its name.
-    pub name: String,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// Whether it fires for rows; else for statements.
-    pub is_for_rows: bool,
-    /// When it fires, by a letter: in ordinary sessions, in replicas, always or never.
-    pub enabled: u8,
-    /// Whether it is the copy of a partition.
-    pub is_copy: bool,
-}
-
-/// The triggers of a table that call a function of the extension's state.
-pub fn own_triggers(table: &PgRelation, function: &str) -> Vec<OwnTrigger> {
-    // SAFETY: the table is open, so its trigger descriptor is there, until the catalogue is looked at,
-    // which happens after all triggers are copied.
-    let triggers = unsafe {
-        match (*table.as_ptr()).trigdesc.as_ref() {
-            Some(found) => std::slice::from_raw_parts(found.triggers, found.numtriggers as usize),
-            None => &[],
-        }
-    };
-    let copied = |trigger: &pg_sys::Trigger| {
-        let name = catalog::owned_text(trigger.tgname).unwrap_or_default();
-        let copy = OwnTrigger {
-            oid: trigger.tgoid,
-            name,
-            arguments: arguments_of(trigger),
-            is_for_rows: trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_ROW != 0,
-            enabled: trigger.tgenabled as u8,
-            is_copy: trigger.tgisclone,
-        };
-        (trigger.tgfoid, copy)
-    };
-    let copies: Vec<_> = triggers.iter().map(copied).collect();
-    let own = copies.into_iter().filter(|(called, _)| catalog::is_state_function(*called, function));
-    own.map(|(_, trigger)| trigger).collect()
 }

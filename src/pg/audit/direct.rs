@@ -4,14 +4,13 @@
 //! owner's. So it is done only for a log that has none of them but the guard, and is as
 //! `enable_audit` made it; all others are written by an INSERT.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use pgrx::{IntoDatum, PgRelation, pg_sys};
 
 use super::buffer::{Change, Changes};
 use super::triggers::is_guard;
+use crate::pg::kept::Kept;
 use crate::pg::rights;
+use crate::pg::table_triggers::triggers_of;
 
 /// The columns of a log, as its template has them; those that may be NULL must not have been forbidden
 /// it.
@@ -43,17 +42,12 @@ unsafe extern "C-unwind" {
 
 thread_local! {
     /// The sequence of each log that can be written directly; `None` for the others.
-    static SEQUENCES: RefCell<HashMap<pg_sys::Oid, Option<pg_sys::Oid>>> = RefCell::default();
+    static SEQUENCES: Kept<Option<pg_sys::Oid>> = Kept::default();
 }
 
 /// Forgets what is known of a log that may have changed, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    SEQUENCES.with_borrow_mut(|known| match relation {
-        pg_sys::InvalidOid => known.clear(),
-        relation => {
-            known.remove(&relation);
-        }
-    });
+    SEQUENCES.with(|known| known.forget(relation, |log, _| log == relation));
 }
 
 /// What all lines share.
@@ -86,13 +80,8 @@ impl DirectLog<'_> {
         if !rights::may_insert(log, unsafe { pg_sys::GetUserId() }) || has_policies() {
             return None;
         }
-        let known = SEQUENCES.with_borrow(|known| known.get(&log.oid()).copied());
-        let sequence = known.unwrap_or_else(|| {
-            let found = sequence_of(log);
-            SEQUENCES.with_borrow_mut(|known| known.insert(log.oid(), found));
-            found
-        });
-        sequence.map(|sequence| DirectLog { log, sequence })
+        let sequence = SEQUENCES.with(|known| known.get_or_read(log.oid(), || Ok(sequence_of(log))));
+        sequence.ok()?.map(|sequence| DirectLog { log, sequence })
     }
 
     /// Writes changes, all of one table by one role.
@@ -258,10 +247,7 @@ fn sequence_of(log: &PgRelation) -> Option<pg_sys::Oid> {
                 && relation.rd_att.as_ref().and_then(|columns| columns.constr.as_ref()).is_none_or(
                     |constraints| constraints.num_check == 0 && !constraints.has_generated_stored,
                 );
-        let is_watched = relation.trigdesc.as_ref().is_some_and(|found| {
-            let triggers = std::slice::from_raw_parts(found.triggers, found.numtriggers as usize);
-            !triggers.iter().all(is_guard)
-        });
+        let is_watched = !triggers_of(log).iter().all(is_guard);
         if !is_as_made || !is_plain || is_watched || has_deferred_index(log) {
             return None;
         }

@@ -1,7 +1,5 @@
 //! What a session knows of an audited table, kept until PostgreSQL says that it may be outdated.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
@@ -11,6 +9,7 @@ use super::row::RowEncoder;
 
 use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
+use crate::pg::kept::Kept;
 use crate::pg::spi;
 use crate::pg::trigger_call::{TriggerCall, arguments_of, origin_of};
 use crate::search::{Parameter, Statement};
@@ -62,33 +61,31 @@ impl AuditedTable {
 }
 
 /// By the trigger. Never torn down: it holds memory of the server's.
-type Tables = ManuallyDrop<HashMap<pg_sys::Oid, Rc<AuditedTable>>>;
+type Tables = ManuallyDrop<Kept<Option<Rc<AuditedTable>>>>;
 
 thread_local! {
-    static TABLES: RefCell<Tables> = RefCell::default();
+    static TABLES: Tables = Tables::default();
 }
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
     super::direct::forget(relation);
-    TABLES.with_borrow_mut(|tables| match relation {
-        pg_sys::InvalidOid => tables.clear(),
-        relation => tables.retain(|_, table| table.relation != relation && table.root != relation),
+    TABLES.with(|tables| {
+        tables.forget(relation, |_, table| {
+            table.as_ref().is_none_or(|table| table.relation == relation || table.root == relation)
+        });
     });
 }
 
 /// The table of a trigger; `None` when the trigger's arguments are not those of an audit.
 pub fn find(call: &TriggerCall) -> Result<Option<Rc<AuditedTable>>> {
-    let trigger = call.trigger().tgoid;
-    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&trigger).cloned()) {
-        return Ok(Some(known));
-    }
-    let Some(options) = AuditOptions::from_arguments(&arguments_of(call.trigger())) else {
-        return Ok(None);
+    let read = || {
+        let Some(options) = AuditOptions::from_arguments(&arguments_of(call.trigger())) else {
+            return Ok(None);
+        };
+        read(call, options).map(|table| Some(Rc::new(table)))
     };
-    let table = Rc::new(read(call, options)?);
-    TABLES.with_borrow_mut(|tables| tables.insert(trigger, Rc::clone(&table)));
-    Ok(Some(table))
+    TABLES.with(|tables| tables.get_or_read(call.trigger().tgoid, read))
 }
 
 fn read(call: &TriggerCall, options: AuditOptions) -> Result<AuditedTable> {

@@ -6,7 +6,8 @@ use super::writer::{check_opened, is_owned_for};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::regclass::Regclass;
-use crate::pg::trigger_call::{Origin, origin_of, own_triggers};
+use crate::pg::table_triggers::{TableTrigger, own_triggers};
+use crate::pg::trigger_call::{Origin, origin_of};
 use crate::pg::{catalog, rights, spi};
 use crate::search::{Parameter, Statement};
 use crate::tables::audit::AuditOptions;
@@ -58,8 +59,8 @@ pub fn is_log(table: &PgRelation) -> bool {
 }
 
 /// Whether a trigger is the guard of a log, which looks at statements only.
-pub fn is_guard(trigger: &pg_sys::Trigger) -> bool {
-    trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_ROW == 0 && catalog::is_state_function(trigger.tgfoid, GUARD)
+pub fn is_guard(trigger: &TableTrigger) -> bool {
+    !trigger.is_for_rows && trigger.calls(GUARD)
 }
 
 /// Checks that a role's triggers can write to a log; a log of the caller's own lets them.

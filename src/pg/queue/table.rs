@@ -1,14 +1,13 @@
 //! What a session knows of a table whose rows it queues, kept until PostgreSQL says that it may be
 //! outdated.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::kept::Kept;
 use crate::pg::lossless::with_lossless_output;
 use crate::pg::searched_tables::{key_columns, read_arguments};
 use crate::pg::trigger_call::{TriggerCall, arguments_of, origin_of};
@@ -28,30 +27,27 @@ pub struct QueuedTable {
 
 thread_local! {
     /// By the trigger.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<QueuedTable>>> = RefCell::default();
+    static TABLES: Kept<Option<Rc<QueuedTable>>> = Kept::default();
 }
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    TABLES.with_borrow_mut(|tables| {
-        tables.retain(|_, table| {
-            relation != pg_sys::InvalidOid && table.relation != relation && table.root != relation
+    TABLES.with(|tables| {
+        tables.forget(relation, |_, table| {
+            table.as_ref().is_none_or(|table| table.relation == relation || table.root == relation)
         });
     });
 }
 
 /// The table of a trigger; `None` when the trigger's arguments are not those of `enable_search`.
 pub fn find(call: &TriggerCall) -> Result<Option<Rc<QueuedTable>>> {
-    let trigger = call.trigger().tgoid;
-    if let Some(known) = TABLES.with_borrow(|tables| tables.get(&trigger).cloned()) {
-        return Ok(Some(known));
-    }
-    let Some((options, _)) = read_arguments(&arguments_of(call.trigger())) else {
-        return Ok(None);
+    let read = || {
+        let Some((options, _)) = read_arguments(&arguments_of(call.trigger())) else {
+            return Ok(None);
+        };
+        spi::with_catalog_snapshot(|| read(call, options.mode)).map(|table| Some(Rc::new(table)))
     };
-    let table = Rc::new(spi::with_catalog_snapshot(|| read(call, options.mode))?);
-    TABLES.with_borrow_mut(|tables| tables.insert(trigger, Rc::clone(&table)));
-    Ok(Some(table))
+    TABLES.with(|tables| tables.get_or_read(call.trigger().tgoid, read))
 }
 
 fn read(call: &TriggerCall, mode: Mode) -> Result<QueuedTable> {
