@@ -170,6 +170,43 @@ fn statement_timeout_leaves_a_transaction_with_a_savepoint_usable() {
     }
 }
 
+/// What waits for locks in a subtransaction must not leave it behind: the session would want a ROLLBACK.
+// trust 8
+#[test]
+fn pg_cancel_backend_leaves_a_session_that_waits_for_locks_usable() {
+    let database = Database::with_extension("cancel_locks");
+    let mut holder = database.connect();
+    holder.run("CREATE TABLE notes (id integer PRIMARY KEY, body text)");
+    holder.run("SELECT enable_search('notes', '{body}')");
+    holder.run("BEGIN; LOCK TABLE notes IN SHARE MODE");
+    let mut observer = database.connect();
+    let mut session = database.connect();
+    for change in [
+        "SELECT set_search_model('notes', 'all-MiniLM-L6-v2')",
+        "DO $$ BEGIN PERFORM set_search_model('notes', 'all-MiniLM-L6-v2'); END $$",
+    ] {
+        session = cancel_waiting(&mut observer, session, change);
+        assert_eq!(session.text("SELECT 1"), "1", "expected no transaction to be left by {change}");
+        session.run("BEGIN; SAVEPOINT before");
+        session = cancel_waiting(&mut observer, session, change);
+        session.run("ROLLBACK TO before; COMMIT");
+    }
+    session.still_embeds();
+}
+
+/// Runs a statement until it waits for a lock, and cancels it.
+fn cancel_waiting(observer: &mut Session, mut session: Session, statement: &'static str) -> Session {
+    let pid = session.pid;
+    let running = std::thread::spawn(move || {
+        session.fails("57014", statement);
+        session
+    });
+    let activity = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+    wait_until("the statement waits for a lock", || observer.text(&activity) == "Lock");
+    observer.run(&format!("SELECT pg_cancel_backend({pid})"));
+    running.join().expect("the statement is cancelled")
+}
+
 // trust 9
 #[test]
 fn pg_terminate_backend_ends_one_session_and_no_other() {
