@@ -7,8 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 
+use super::report::error_code;
 use super::spi;
 use super::subtransaction::attempt;
 use super::waiting::wait_a_while;
@@ -40,12 +41,6 @@ pub fn lock(statements: &str) {
             wait_a_while(PAUSE);
             continue;
         }
-        let code = match failure.sqlstate.as_str() {
-            "55P03" => PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
-            "42501" => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "42P01" => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            _ => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        };
-        pgrx::ereport!(ERROR, code, failure.message);
+        pgrx::ereport!(ERROR, error_code(&failure.sqlstate), failure.message);
     }
 }

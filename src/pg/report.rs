@@ -38,8 +38,7 @@ pub fn tell(notice: &Error) {
 
 fn report(error: &Error, level: PgLogLevel) {
     let facts = error.facts();
-    let code = PgSqlErrorCode::from(encode_sqlstate(facts.sqlstate));
-    let mut report = ErrorReport::new(code, error.to_string(), function_name!());
+    let mut report = ErrorReport::new(error_code(facts.sqlstate), error.to_string(), function_name!());
     if let Some(detail) = facts.detail {
         report = report.set_detail(detail);
     }
@@ -49,10 +48,9 @@ fn report(error: &Error, level: PgLogLevel) {
     report.report(level);
 }
 
-/// PostgreSQL's MAKE_SQLSTATE: six bits for each of the five characters.
-fn encode_sqlstate(sqlstate: &str) -> i32 {
-    sqlstate
-        .bytes()
-        .enumerate()
-        .fold(0, |code, (place, byte)| code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * place))
+/// The code of an SQLSTATE: PostgreSQL's MAKE_SQLSTATE, six bits for each of the five characters.
+pub fn error_code(sqlstate: &str) -> PgSqlErrorCode {
+    let bits = |place, byte: u8| (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * place);
+    let places = sqlstate.bytes().enumerate();
+    PgSqlErrorCode::from(places.fold(0, |code, (place, byte)| code | bits(place, byte)))
 }

@@ -21,7 +21,9 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(kept.0);
         kept
     };
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).execute();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|caught| Err(Box::new(caught)))
+        .execute();
     // SAFETY: as above. For an error that passes, too: PostgreSQL takes a subtransaction that is left for a
     // savepoint of the client's, and would wait for its ROLLBACK.
     unsafe {
