@@ -8,25 +8,21 @@ use pgrx::{PgTryBuilder, pg_sys};
 use crate::jobs::Failure;
 
 /// Runs `work` in a subtransaction, which is rolled back where it raises an error. Requests to cancel
-/// and to end the session pass.
+/// and to end the session pass, when the subtransaction is over: what this session opened outside of it could
+/// not be closed before, and one that is left open would outlive the statement.
 ///
 /// # Errors
 /// What `work` raised.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    // SAFETY: the subtransaction that is begun here ends below, or with the transaction where an error
-    // passes; context and owner are those that were there before.
+    // SAFETY: the subtransaction that is begun here ends below; context and owner are those that were there
+    // before.
     let (context, owner) = unsafe {
         let kept = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(kept.0);
         kept
     };
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|caught| match failure_of(&caught) {
-            Some(failure) => Err(failure),
-            None => caught.rethrow(),
-        })
-        .execute();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).execute();
     // SAFETY: as above.
     unsafe {
         match &result {
@@ -36,7 +32,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    result
+    result.map_err(|caught| failure_of(&caught).unwrap_or_else(|| caught.rethrow()))
 }
 
 /// What an error says of the work; `None` for one that is no answer to it.
