@@ -462,7 +462,8 @@ fn a_cancelled_batch_changes_nothing() {
     assert_eq!(session.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
 }
 
-/// Trust 8: rows are written in a subtransaction, which must not outlive the statement.
+// trust 8
+/// Rows are written in a subtransaction, which must not outlive the statement.
 #[test]
 fn a_session_goes_on_after_a_cancel_in_the_middle_of_writing() {
     let (database, mut session) = enabled("pipeline_cancel_write");
