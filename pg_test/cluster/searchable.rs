@@ -54,7 +54,8 @@ pub fn settled(session: &mut Session) {
 }
 
 /// Has every batch sleep over its first row, as long as there is a table `slow`.
-pub const SLEEP_OVER_ROWS: &str = "CREATE TABLE slow (); CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+pub const SLEEP_OVER_ROWS: &str =
+    "CREATE TABLE slow (); CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
     SET search_path FROM CURRENT AS $$ BEGIN
         IF to_regclass('slow') IS NOT NULL THEN PERFORM pg_sleep(600); END IF;
         RETURN NEW; END $$;

@@ -75,7 +75,8 @@ fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMu
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {
-            let status = pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
+            let status =
+                pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
             if status != pg_sys::SPI_OK_SELECT as i32 {
                 pgrx::error!("statement gave status {status}: {}", statement.text);
             }
@@ -185,7 +186,8 @@ pub fn change(statement: &Statement) -> u64 {
         let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
         let plan = prepared_plan(&statement.text, types, custom as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {}", statement.text);
         }
@@ -225,7 +227,8 @@ pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> V
         let mut values: Vec<pg_sys::Datum> =
             values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {text}");
         }
