@@ -270,8 +270,9 @@ mod tests {
     #[pg_test]
     fn a_policy_may_search_in_many_ways_while_its_table_is_searched() {
         create_corpus(40, 0.7);
-        run("CREATE TABLE others AS TABLE corpus");
-        run("CREATE FUNCTION searches(most integer) RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
+        run("CREATE TABLE others (LIKE corpus INCLUDING ALL)");
+        run("INSERT INTO others TABLE corpus");
+        run(r#"CREATE FUNCTION searches(most integer) RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
              DECLARE filter jsonb = '{"$or": [{"tag": 1}]}';
              BEGIN
                  FOR i IN 1..most LOOP
@@ -279,7 +280,7 @@ mod tests {
                      PERFORM FROM keyword_search('others', 'a', 1, filter => filter, text_configuration => 'simple');
                  END LOOP;
                  RETURN true;
-             END $body$");
+             END $body$"#);
         run("CREATE ROLE keyword_searcher");
         run("GRANT SELECT ON corpus, others TO keyword_searcher");
         run("ALTER TABLE corpus ENABLE ROW LEVEL SECURITY");
