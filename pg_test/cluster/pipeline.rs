@@ -8,7 +8,9 @@ use std::process::Command;
 
 use crate::database::{Database, make_template};
 use crate::process::{processor_ticks, wait_until};
-use crate::searchable::{ENABLE, ENTRIES, QUEUED, UNTRUE, created, drain, embedded, enabled};
+use crate::searchable::{
+    ENABLE, ENTRIES, QUEUED, SLEEP_OVER_ROWS, UNTRUE, cancel_sleeper, created, drain, embedded, enabled,
+};
 use crate::server::Server;
 use crate::session::described;
 
@@ -458,6 +460,26 @@ fn a_cancelled_batch_changes_nothing() {
         = (SELECT count(*) FROM docs)";
     assert_eq!(session.text(left), "t", "expected each row to be embedded or queued, never both");
     assert_eq!(session.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
+}
+
+// trust 8
+/// Rows are written in a subtransaction, which must not outlive the statement.
+#[test]
+fn a_session_goes_on_after_a_cancel_in_the_middle_of_writing() {
+    let (database, mut session) = enabled("pipeline_cancel_write");
+    session.run(SLEEP_OVER_ROWS);
+    let mut driver = database.connect();
+    let pid = driver.pid;
+    let running = thread::spawn(move || {
+        let result = driver.try_rows("SELECT vector_tools.run_embedding_batch('docs')");
+        (driver, result)
+    });
+    cancel_sleeper(&mut session, pid);
+    let (mut driver, result) = running.join().expect("the thread only runs a statement");
+    let error = result.expect_err("it was cancelled");
+    assert!(described(&error).starts_with("57014 "), "{}", described(&error));
+    drain(&mut driver);
+    assert_eq!(driver.text(UNTRUE), "0");
 }
 
 /// Trust 10 and 11: the server goes down with the driver, and comes back.

@@ -7,7 +7,7 @@ use std::{fs, thread};
 use crate::database::{Database, make_template};
 use crate::models::Folder;
 use crate::process::{is_alive, wait_until};
-use crate::searchable::{CREATE, ENABLE, ENTRIES, UNTRUE, settled};
+use crate::searchable::{CREATE, ENABLE, ENTRIES, SLEEP_OVER_ROWS, UNTRUE, cancel_sleeper, settled};
 use crate::server::Server;
 use crate::session::Session;
 use crate::standby::start_standby;
@@ -223,6 +223,20 @@ fn a_failure_that_passes_is_tried_again_by_the_worker_that_waits_for_it() {
     wait_until("it has failed", || session.rows(errors) == ["resource|53100|t"]);
     session.run("DROP TABLE broken");
     settled(&mut session);
+}
+
+// trust 8
+#[test]
+fn a_worker_goes_on_after_a_cancel_in_the_middle_of_writing() {
+    let server = server("test-workers-cancel", &[("vector_tools.worker_linger", "10min")]);
+    let (_database, mut session) = enabled(&server, "work");
+    settled(&mut session);
+    let pid = worker(&mut session);
+    session.run(SLEEP_OVER_ROWS);
+    session.run("INSERT INTO docs VALUES (3, 'c', 'd')");
+    cancel_sleeper(&mut session, pid);
+    settled(&mut session);
+    assert_eq!(worker(&mut session), pid, "expected the worker to be the same process");
 }
 
 #[test]

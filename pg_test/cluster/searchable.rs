@@ -52,3 +52,20 @@ pub fn settled(session: &mut Session) {
     wait_until("the queue is empty", || session.text(ENTRIES) == "0");
     assert_eq!(session.text(UNTRUE), "0", "expected every row to be embedded as it is");
 }
+
+/// Has every batch sleep over its first row, as long as there is a table `slow`.
+pub const SLEEP_OVER_ROWS: &str =
+    "CREATE TABLE slow (); CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+    SET search_path FROM CURRENT AS $$ BEGIN
+        IF to_regclass('slow') IS NOT NULL THEN PERFORM pg_sleep(600); END IF;
+        RETURN NEW; END $$;
+    CREATE TRIGGER dawdle BEFORE INSERT ON docs_search FOR EACH ROW EXECUTE FUNCTION dawdle()";
+
+/// Waits until a process sleeps over a row, and cancels it; the next batch does not sleep.
+pub fn cancel_sleeper(session: &mut Session, pid: i32) {
+    let sleeps =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
+    wait_until("a row is being written", || session.text(&sleeps) == "1");
+    session.run("DROP TABLE slow");
+    session.run(&format!("SELECT pg_cancel_backend({pid})"));
+}

@@ -266,6 +266,31 @@ mod tests {
         );
     }
 
+    /// A session keeps so many plans only, and drops those of other statements; but never one that runs.
+    #[pg_test]
+    fn a_policy_may_search_in_many_ways_while_its_table_is_searched() {
+        create_corpus(40, 0.7);
+        run("CREATE TABLE others (LIKE corpus INCLUDING ALL)");
+        run("INSERT INTO others TABLE corpus");
+        run(r#"CREATE FUNCTION searches(most integer) RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
+             DECLARE filter jsonb = '{"$or": [{"tag": 1}]}';
+             BEGIN
+                 FOR i IN 1..most LOOP
+                     filter = jsonb_insert(filter, '{$or,0}', '{"tag": 1}');
+                     PERFORM FROM keyword_search('others', 'a', 1, filter => filter, text_configuration => 'simple');
+                 END LOOP;
+                 RETURN true;
+             END $body$"#);
+        run("CREATE ROLE keyword_searcher");
+        run("GRANT SELECT ON corpus, others TO keyword_searcher");
+        run("ALTER TABLE corpus ENABLE ROW LEVEL SECURITY");
+        run("CREATE POLICY all_of_them ON corpus FOR SELECT USING (id > 0 OR searches(150))");
+        run("SET LOCAL ROLE keyword_searcher");
+        let search = "SELECT count(*) FROM keyword_search('corpus', 'a', 40, text_configuration => 'simple')";
+        assert_eq!(one::<i64>(search), one::<i64>("SELECT count(*) FROM corpus WHERE l @@ 'a'"));
+        run("RESET ROLE");
+    }
+
     #[pg_test]
     fn functions_of_another_version_are_an_error() {
         run("CREATE FUNCTION old_score(tsvector, text[]) RETURNS float8 LANGUAGE c

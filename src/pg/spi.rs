@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
+use std::rc::Rc;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
@@ -13,14 +14,18 @@ use super::vector::{Vector, vector_array};
 use crate::error::Error;
 use crate::search::{Parameter, Statement};
 
-/// Plans kept for a session; beyond it all are dropped, since ever new texts would fill memory.
+/// Plans kept for a session; beyond it all are dropped that do not run, since ever new texts would fill memory.
 const KEPT_PLANS: usize = 128;
 
 /// SQL text, types of the parameters, cursor options.
 type PlanKey = (String, Vec<pg_sys::Oid>, i32);
 
+/// A plan, shared with the calls that run it: a statement can run functions of users (in policies, triggers,
+/// defaults) that call this extension again, with ever new texts.
+type KeptPlan = Rc<pg_sys::SPIPlanPtr>;
+
 thread_local! {
-    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
+    static PLANS: RefCell<HashMap<PlanKey, KeptPlan>> = RefCell::default();
 }
 
 /// One row of a result.
@@ -70,7 +75,8 @@ fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMu
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {
-            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
+            let status =
+                pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
             if status != pg_sys::SPI_OK_SELECT as i32 {
                 pgrx::error!("statement gave status {status}: {}", statement.text);
             }
@@ -159,7 +165,7 @@ fn with_cursor<T>(
         unsafe {
             let portal = pg_sys::SPI_cursor_open(
                 std::ptr::null(),
-                plan,
+                *plan,
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
                 is_read_only,
@@ -180,7 +186,8 @@ pub fn change(statement: &Statement) -> u64 {
         let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
         let plan = prepared_plan(&statement.text, types, custom as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {}", statement.text);
         }
@@ -220,7 +227,8 @@ pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> V
         let mut values: Vec<pg_sys::Datum> =
             values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(*plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {text}");
         }
@@ -320,11 +328,11 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
     bound.map(|(oid, datum)| (oid, datum.unwrap_or(pg_sys::Datum::from(0)))).unzip()
 }
 
-/// The session's plan for a statement. PostgreSQL itself plans it again when a table, a role or
-/// search_path it depends on has changed.
-fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> pg_sys::SPIPlanPtr {
+/// The session's plan for a statement, which stays as long as the caller has it. PostgreSQL itself plans it
+/// again when a table, a role or search_path it depends on has changed.
+fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> KeptPlan {
     let key = (text.to_owned(), types, options);
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
         return plan;
     }
     let text = to_c_string(text);
@@ -336,18 +344,26 @@ fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> pg_sys::S
             pgrx::error!("statement could not be prepared: {}", text.to_string_lossy());
         }
         pg_sys::SPI_keepplan(plan);
-        plan
+        Rc::new(plan)
     };
     PLANS.with_borrow_mut(|plans| {
         if plans.len() >= KEPT_PLANS {
-            for (_, plan) in plans.drain() {
-                // SAFETY: a kept plan that nobody else holds.
-                unsafe { pg_sys::SPI_freeplan(plan) };
-            }
+            drop_idle(plans);
         }
-        plans.insert(key, plan);
+        plans.insert(key, plan.clone());
     });
     plan
+}
+
+fn drop_idle(plans: &mut HashMap<PlanKey, KeptPlan>) {
+    plans.retain(|_, plan| {
+        let runs = Rc::strong_count(plan) > 1;
+        if !runs {
+            // SAFETY: a kept plan that nobody else holds.
+            unsafe { pg_sys::SPI_freeplan(**plan) };
+        }
+        runs
+    });
 }
 
 fn to_c_string(text: &str) -> CString {

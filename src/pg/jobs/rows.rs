@@ -131,16 +131,24 @@ fn lock_companions(relation: &PgRelation) -> Result<Rc<Searched>> {
         searched_tables::find(relation)?.ok_or_else(not_searched)
     };
     loop {
-        let searched = find()?;
-        let companion = searched.companion()?;
-        let companions = std::iter::once(companion).chain(searched.next.as_ref().map(|next| next.companion));
-        let opened = companions.map(|companion| catalog::open_table_to_write(companion).map(|_| ()));
-        let opened = opened.collect::<Result<()>>();
+        let found = find()?;
+        let companions = written_companions(&found)?;
+        let opened = companions.iter().try_for_each(|companion| {
+            catalog::open_table_to_write(*companion)?;
+            Ok(())
+        });
         // Whoever had one of them for himself has changed what is known by now.
-        if Rc::ptr_eq(&find()?, &searched) {
+        let searched = find()?;
+        if written_companions(&searched)? == companions {
             return opened.map(|()| searched);
         }
     }
+}
+
+/// The companions that a batch writes.
+fn written_companions(searched: &Searched) -> Result<Vec<pg_sys::Oid>> {
+    let next = searched.next.as_ref().map(|next| next.companion);
+    Ok(std::iter::once(searched.companion()?).chain(next).collect())
 }
 
 /// A row of a source.

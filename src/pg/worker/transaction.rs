@@ -52,9 +52,9 @@ pub fn calmly<T>(work: impl FnOnce() -> T) -> Result<T, Raised> {
         .catch_rust_panic(|caught| Err(describe(&caught)))
         .execute();
     if result.is_err() {
-        // SAFETY: the error has been taken over, as in the main loop of any session.
+        // SAFETY: the error has been taken over, as in the main loop of any worker of PostgreSQL's.
         unsafe {
-            pg_sys::AbortCurrentTransaction();
+            pg_sys::AbortOutOfAnyTransaction();
             pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         }
     }
