@@ -13,8 +13,8 @@ use crate::jobs::Failure;
 /// # Errors
 /// What `work` raised.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    // SAFETY: the subtransaction that is begun here ends below, or with the transaction where an error
-    // passes; context and owner are those that were there before.
+    // SAFETY: the subtransaction that is begun here ends below; context and owner are those that were there
+    // before.
     let (context, owner) = unsafe {
         let kept = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -22,11 +22,10 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         kept
     };
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|caught| match failure_of(&caught) {
-            Some(failure) => Err(failure),
-            None => caught.rethrow(),
-        })
+        .catch_others(|caught| Err(Box::new(caught)))
         .execute();
+    // Also where the error passes: PostgreSQL ends one level for an error that reaches it, and what is open
+    // above would be left in the state of a block that nobody has begun.
     // SAFETY: as above.
     unsafe {
         match &result {
@@ -36,7 +35,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    result
+    result.map_err(|caught| failure_of(&caught).unwrap_or_else(|| caught.rethrow()))
 }
 
 /// What an error says of the work; `None` for one that is no answer to it.
