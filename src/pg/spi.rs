@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
@@ -20,7 +22,19 @@ const KEPT_PLANS: usize = 128;
 type PlanKey = (String, Vec<pg_sys::Oid>, i32);
 
 thread_local! {
-    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
+    // Never torn down: the plans are the server's.
+    static PLANS: ManuallyDrop<RefCell<HashMap<PlanKey, Rc<KeptPlan>>>> = ManuallyDrop::default();
+}
+
+/// A plan that is kept until nobody holds it. Whoever runs it does: what it runs can be a function whose own
+/// statements need the room.
+struct KeptPlan(pg_sys::SPIPlanPtr);
+
+impl Drop for KeptPlan {
+    fn drop(&mut self) {
+        // SAFETY: a kept plan that nobody else holds.
+        unsafe { pg_sys::SPI_freeplan(self.0) };
+    }
 }
 
 /// One row of a result.
@@ -70,7 +84,8 @@ fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMu
         // SAFETY: the plan was prepared for exactly these types; SPI is connected, and the result
         // is read before it is disconnected.
         unsafe {
-            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
+            let status =
+                pg_sys::SPI_execute_plan(plan.0, values.as_mut_ptr(), nulls.as_ptr(), is_read_only, 0);
             if status != pg_sys::SPI_OK_SELECT as i32 {
                 pgrx::error!("statement gave status {status}: {}", statement.text);
             }
@@ -159,7 +174,7 @@ fn with_cursor<T>(
         unsafe {
             let portal = pg_sys::SPI_cursor_open(
                 std::ptr::null(),
-                plan,
+                plan.0,
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
                 is_read_only,
@@ -180,7 +195,8 @@ pub fn change(statement: &Statement) -> u64 {
         let custom = if statement.depends_on_values { pg_sys::CURSOR_OPT_CUSTOM_PLAN } else { 0 };
         let plan = prepared_plan(&statement.text, types, custom as i32);
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(plan.0, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {}", statement.text);
         }
@@ -220,7 +236,8 @@ pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> V
         let mut values: Vec<pg_sys::Datum> =
             values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
         // SAFETY: the plan was prepared for exactly these types; SPI is connected.
-        let status = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
+        let status =
+            unsafe { pg_sys::SPI_execute_plan(plan.0, values.as_mut_ptr(), nulls.as_ptr(), false, 0) };
         if status < 0 {
             pgrx::error!("statement gave status {status}: {text}");
         }
@@ -322,9 +339,9 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
 
 /// The session's plan for a statement. PostgreSQL itself plans it again when a table, a role or
 /// search_path it depends on has changed.
-fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> pg_sys::SPIPlanPtr {
+fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> Rc<KeptPlan> {
     let key = (text.to_owned(), types, options);
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+    if let Some(plan) = PLANS.with(|plans| plans.borrow().get(&key).cloned()) {
         return plan;
     }
     let text = to_c_string(text);
@@ -336,16 +353,14 @@ fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> pg_sys::S
             pgrx::error!("statement could not be prepared: {}", text.to_string_lossy());
         }
         pg_sys::SPI_keepplan(plan);
-        plan
+        Rc::new(KeptPlan(plan))
     };
-    PLANS.with_borrow_mut(|plans| {
+    PLANS.with(|plans| {
+        let mut plans = plans.borrow_mut();
         if plans.len() >= KEPT_PLANS {
-            for (_, plan) in plans.drain() {
-                // SAFETY: a kept plan that nobody else holds.
-                unsafe { pg_sys::SPI_freeplan(plan) };
-            }
+            plans.clear();
         }
-        plans.insert(key, plan);
+        plans.insert(key, Rc::clone(&plan));
     });
     plan
 }
