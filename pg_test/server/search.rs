@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_configuration_that_was_renamed_is_found() {
+        run("CREATE TEXT SEARCH CONFIGURATION own (COPY = english);
+             CREATE TABLE notes (id int PRIMARY KEY, content text, \
+                 lexemes tsvector GENERATED ALWAYS AS (to_tsvector('own', content)) STORED);
+             INSERT INTO notes VALUES (1, 'the pump leaks')");
+        let search = "'notes', 'pumps', vector_weight => 0";
+        assert_eq!(ids(search), "1");
+        run("ALTER TEXT SEARCH CONFIGURATION own RENAME TO renamed");
+        assert_eq!(ids(search), "1");
+    }
+
+    #[pg_test]
     fn reciprocal_ranks_add_up() {
         assert_eq!(one::<f64>("SELECT rrf_score(1)"), 1.0 / 61.0);
         assert_eq!(one::<f64>("SELECT rrf_score(2, k => 10, weight => 3)"), 3.0 / 12.0);
