@@ -26,6 +26,41 @@ fn with_writer(prefix: &str) -> (Database<'static>, Session, Session, Session) {
 
 const COUNT: &str = "SELECT count(*) FROM shared.vector_audit_log";
 
+// trust 6, 22
+#[test]
+fn what_the_owner_hangs_on_a_log_means_the_owners_functions() {
+    let (_database, mut root, mut owner, mut writer) = with_writer("audit_names");
+    root.run("GRANT CREATE ON DATABASE audit_names TO audit_names_bob");
+    owner.run(
+        "CREATE FUNCTION note(entry bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT entry';
+         CREATE FUNCTION note_entry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM note(NEW.id); RETURN NEW;
+         EXCEPTION WHEN undefined_function THEN RETURN NEW;
+         END $$;
+         CREATE FUNCTION note_of(entry bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+             RETURN note(entry);
+         EXCEPTION WHEN undefined_function THEN RETURN entry;
+         END $$",
+    );
+    writer.run(
+        "CREATE SCHEMA own; GRANT USAGE ON SCHEMA own TO PUBLIC;
+         CREATE FUNCTION own.note(entry bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+             'BEGIN RAISE EXCEPTION ''ran as %'', current_user; END';
+         SET search_path = own, shared, public",
+    );
+    for (number, addition) in [
+        "CREATE TRIGGER noted AFTER INSERT ON vector_audit_log FOR EACH ROW EXECUTE FUNCTION note_entry()",
+        "DROP TRIGGER noted ON vector_audit_log; CREATE INDEX ON vector_audit_log (note_of(id))",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        owner.run(addition);
+        writer.run(&format!("INSERT INTO shared.t VALUES ({number}, 'a')"));
+        assert_eq!(owner.text(COUNT), (number + 1).to_string(), "expected the change in the log");
+    }
+}
+
 // trust 4, 22
 #[test]
 fn the_writer_of_a_row_cannot_touch_the_log() {

@@ -146,3 +146,20 @@ fn the_extension_dropped_and_created_again_reaches_a_warm_session() {
     register(&mut one, &second);
     assert_ne!(warm.text(VECTOR), before, "expected the new file after the extension was created again");
 }
+
+#[test]
+fn a_look_at_the_registry_that_is_cancelled_is_done_again() {
+    let database = Database::with_extension("registry_cancelled");
+    let folder = Folder::new();
+    let (first, second) = (folder.copy_model(MODEL, "first"), folder.copy_model(OTHER_MODEL, "second"));
+    let (mut one, mut warm) = (database.connect(), database.connect());
+    register(&mut one, &first);
+    let before = warm.text(VECTOR);
+    one.run("SELECT drop_model('m')");
+    register(&mut one, &second);
+    one.run("BEGIN; LOCK TABLE vector_tools.model_registry IN ACCESS EXCLUSIVE MODE");
+    warm.run("SET lock_timeout = '100ms'");
+    warm.fails("55P03", VECTOR);
+    one.run("ROLLBACK");
+    assert_ne!(warm.text(VECTOR), before, "expected the vector of the newly registered file");
+}

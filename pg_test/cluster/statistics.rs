@@ -140,3 +140,21 @@ fn a_table_dropped_while_it_is_searched_is_an_error() {
     assert!(message.contains("does not exist"), "expected a clear message, not {message}");
     assert_eq!(alive, "alive", "expected the session to go on");
 }
+
+// trust 9
+#[test]
+fn a_worker_that_counts_ends_when_it_is_told_to() {
+    let database = Database::with_extension("statistics_told");
+    let mut owner = database.connect();
+    owner.run(WORDS);
+    flush(&mut owner);
+    // Searches read the counts meanwhile, and nobody can write them.
+    owner.run("BEGIN; LOCK TABLE vector_tools.statistics_snapshots IN SHARE MODE");
+    let mut session = database.connect();
+    assert_eq!(session.text(SEARCH), "5", "expected rows before anything was counted");
+    let worker = "FROM pg_stat_activity WHERE backend_type = 'vector_tools statistics' \
+         AND datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until("a worker waits to write", || session.text(&format!("SELECT count(*) {worker}")) == "1");
+    let ended = session.text(&format!("SELECT pg_terminate_backend(pid, 30000) {worker}"));
+    assert_eq!(ended, "t", "expected the worker to end");
+}

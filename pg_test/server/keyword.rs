@@ -168,6 +168,27 @@ mod tests {
     }
 
     #[pg_test]
+    fn scores_follow_the_variables_of_a_function() {
+        create_corpus(100, 0.4);
+        run("CREATE FUNCTION scores_of(words text[]) RETURNS float8[] LANGUAGE plpgsql AS $$
+             DECLARE word text; score float8; scores float8[]; document tsvector := to_tsvector('simple', 'a b');
+             BEGIN
+                 FOREACH word IN ARRAY words LOOP
+                     score := bm25_rank(document, word, 'corpus', text_configuration => 'simple');
+                     scores := scores || score;
+                     score := vector_tools.bm25_score(document, string_to_array(word, ' '), '{1}', 10, 1.2, 0.75, 0);
+                     scores := scores || score;
+                 END LOOP;
+                 RETURN scores;
+             END $$");
+        let zeros = one::<String>(
+            "SELECT string_agg((score = 0)::text, ' ' ORDER BY n) \
+             FROM unnest(scores_of('{a,nowhere,b}')) WITH ORDINALITY AS s(score, n)",
+        );
+        assert_eq!(zeros, "false false true true false false");
+    }
+
+    #[pg_test]
     fn parameters_change_the_scores() {
         create_corpus(300, 0.6);
         let score = |arguments: &str| {

@@ -45,6 +45,21 @@ mod tests {
     }
 
     #[pg_test]
+    fn an_index_that_was_renamed_answers() {
+        create_stand_in();
+        // As there, where it must be the name of an index.
+        run("CREATE OR REPLACE FUNCTION standin.to_bm25query(text, text) RETURNS standin.bm25query
+             LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                 PERFORM $2::regclass;
+                 RETURN ROW($1, $2)::standin.bm25query;
+             END $$");
+        let count = || one::<i64>("SELECT count(*) FROM keyword_search('pages', 'seven', 10)");
+        assert_eq!(count(), 1);
+        run("ALTER INDEX pages_bm25 RENAME TO renamed");
+        assert_eq!(count(), 1);
+    }
+
+    #[pg_test]
     fn the_tsvector_answers_where_it_cannot() {
         create_stand_in();
         assert_eq!(method("'even third', match => 'all'"), "gin");

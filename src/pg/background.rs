@@ -1,4 +1,5 @@
-//! The configuration of the extension's background workers, which nobody but they themselves reads again.
+//! What the extension's background workers listen to: the configuration, which nobody but they themselves reads again,
+//! and the end of a worker that has one piece of work.
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::pg_sys;
@@ -8,6 +9,22 @@ use pgrx::pg_sys;
 pub fn listen(signals: SignalWakeFlags) {
     BackgroundWorker::attach_signal_handlers(signals);
     reload();
+}
+
+/// Has this process end like a session when it is told to: where it looks for interrupts or waits for a lock.
+pub fn end_when_told() {
+    unsafe extern "C-unwind" {
+        /// PostgreSQL's own handler (tcopprot.h), of which pgrx has a wrapper, which is none.
+        fn die(signal: i32);
+    }
+    // SAFETY: the handler of all sessions, and signals are blocked until the next line.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(libc::SIGTERM, Some(die));
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(libc::SIGTERM, Some(die));
+    }
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::empty());
 }
 
 /// Reads the configuration files again where they have changed; tells whether it did.

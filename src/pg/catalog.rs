@@ -11,6 +11,7 @@ use super::table_triggers::own_triggers;
 use super::{indexes, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::search::bm25_index::Bm25Index;
 use crate::search::source::{
     Column, ColumnKind, EmbeddingTrigger, TableFacts, configuration_in, constant_in,
 };
@@ -64,7 +65,13 @@ thread_local! {
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    TABLES.with(|tables| tables.forget(relation, |table, _| table == relation));
+    TABLES.with(|tables| {
+        tables.forget(relation, |table, facts| {
+            // Nobody tells of a table when its index gets another name or other options.
+            let is_index = |index: &Bm25Index| index.number == relation.to_u32();
+            table == relation || facts.bm25_indexes.iter().any(is_index)
+        });
+    });
 }
 
 /// What a search must know about a table, read once in a session until it changes.

@@ -40,6 +40,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 thread_local! {
     static KNOWN: RefCell<HashMap<String, Rc<Known>>> = RefCell::default();
+    /// The changes of the registry that what is known has been compared with.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
     // Never dropped when the backend exits: PostgreSQL's memory may be gone before.
     static CLIENT: ManuallyDrop<RefCell<Client<SessionConnector>>> =
         ManuallyDrop::new(RefCell::new(Client::new(SessionConnector::Starting)));
@@ -140,8 +142,11 @@ pub fn check_interrupts() -> Result<()> {
 /// What the registry says of a model. It is read when this session has not used the model yet, and
 /// when the registry has changed.
 fn known(name: &str) -> Result<Rc<Known>> {
-    if registry::take_change() {
+    let changes = registry::changes();
+    if SEEN.get() != changes {
         forget_changed_models();
+        // Not before: a look that is cancelled has forgotten nothing.
+        SEEN.set(changes);
     }
     if let Some(known) = KNOWN.with_borrow(|known| known.get(name).cloned()) {
         return Ok(known);

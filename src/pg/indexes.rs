@@ -1,6 +1,6 @@
 //! The indexes of a table that serve the legs of a search.
 
-use pgrx::PgRelation;
+use pgrx::{PgRelation, pg_sys};
 
 use super::spi;
 use crate::error::Result;
@@ -77,7 +77,7 @@ pub fn bm25_indexes(table: &PgRelation) -> Result<Vec<Bm25Index>> {
     // Other extensions have an access method of that name, but not the function.
     statement.push(format_args!(
         "SELECT n.nspname::pg_catalog.text, x.relname::pg_catalog.text, c.attname::pg_catalog.text, \
-                f.nspname::pg_catalog.text, x.reloptions \
+                f.nspname::pg_catalog.text, x.reloptions, x.oid \
          FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) x.relnamespace \
@@ -102,8 +102,10 @@ pub fn bm25_indexes(table: &PgRelation) -> Result<Vec<Bm25Index>> {
         let default = Bm25::default();
         let bm25 = Bm25 { k1: option("k1", default.k1), b: option("b", default.b) };
         let (schema, name, column, functions) = (schema?, name?, column?, functions?);
+        let number: pg_sys::Oid = row.get(6)?;
         let index = || -> Result<Bm25Index> {
             Ok(Bm25Index {
+                number: number.to_u32(),
                 name: QualifiedName { schema: schema?, name: name? },
                 column: column?,
                 bm25,

@@ -7,6 +7,13 @@ use super::{audit, catalog, queue, registry, searched_tables};
 /// What forgets a relation in each place that keeps something of tables, or all with InvalidOid.
 const FORGET: [fn(pg_sys::Oid); 4] = [catalog::forget, searched_tables::forget, queue::forget, audit::forget];
 
+/// The catalogues whose names stand in what is kept: schemas, types and text search configurations.
+const NAMED: [pg_sys::SysCacheIdentifier::Type; 3] = [
+    pg_sys::SysCacheIdentifier::NAMESPACEOID,
+    pg_sys::SysCacheIdentifier::TYPEOID,
+    pg_sys::SysCacheIdentifier::TSCONFIGOID,
+];
+
 /// Asks PostgreSQL to say when a table, or something that its description depends on, has changed.
 pub fn watch() {
     let nothing = pg_sys::Datum::from(0);
@@ -14,7 +21,7 @@ pub fn watch() {
     // kept.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(forget_table), nothing);
-        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
+        for cache in NAMED {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), nothing);
         }
     }

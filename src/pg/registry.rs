@@ -14,20 +14,20 @@ use crate::model::{ModelRecord, Pooling};
 use crate::search::{Parameter, Statement};
 
 thread_local! {
-    static CHANGED: Cell<bool> = const { Cell::new(false) };
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// Notes that the registry may have changed, if the relation is the registry or stands for all.
 pub fn note_change(relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || relation == REGISTRY.get() {
-        CHANGED.set(true);
+        CHANGES.set(CHANGES.get() + 1);
     }
 }
 
-/// Whether the registry may have changed since the last call.
-pub fn take_change() -> bool {
-    CHANGED.replace(false)
+/// How often the registry may have changed.
+pub fn changes() -> u64 {
+    CHANGES.get()
 }
 
 /// Tells every session, when the transaction commits, that the registry has changed.

@@ -5,13 +5,13 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
 
 use super::rights::{acting_as, owner_of};
 use super::statistics::{SearchedColumn, needs_refresh, refresh};
-use super::{catalog, spi};
+use super::{background, catalog, spi};
 use crate::search::{Parameter, Statement};
 
 /// Starts a worker for a table and its tsvector column, if one can start.
@@ -36,7 +36,7 @@ pub fn start(table: pg_sys::Oid, column: i16) {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGTERM);
+    background::end_when_told();
     let task: Vec<u32> =
         BackgroundWorker::get_extra().split(' ').filter_map(|number| number.parse().ok()).collect();
     let [database, table, column] = task[..] else { return };

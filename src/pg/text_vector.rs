@@ -46,17 +46,39 @@ impl ScoreCall {
         unsafe {
             let flinfo = (*self.0).flinfo;
             let mut kept: *mut Option<Scorer> = (*flinfo).fn_extra.cast();
-            let is_stable =
-                || (1..i32::from((*self.0).nargs)).all(|place| pg_sys::get_fn_expr_arg_stable(flinfo, place));
             if kept.is_null() {
                 let built = build()?;
-                if !is_stable() {
+                if !self.has_fixed_arguments() {
                     return Ok(built.and_then(|scorer| self.score_with(&scorer)));
                 }
                 kept = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(built);
                 (*flinfo).fn_extra = kept.cast();
             }
             Ok((*kept).as_ref().and_then(|scorer| self.score_with(scorer)))
+        }
+    }
+
+    /// Whether all arguments but the first stay the same as long as the call's place in its expression is kept:
+    /// constants, and parameters in a statement. PL/pgSQL keeps an expression that reads no table for a
+    /// whole transaction, and its variables, which change, are parameters too.
+    fn has_fixed_arguments(self) -> bool {
+        // SAFETY: flinfo belongs to the call, whose expression, if it has one, lives as long; a call of a
+        // function has a list of arguments.
+        unsafe {
+            let flinfo = (*self.0).flinfo;
+            let call = (*flinfo).fn_expr;
+            if call.is_null() || (*call).type_ != pg_sys::NodeTag::T_FuncExpr {
+                return false;
+            }
+            let arguments = pgrx::PgList::<pg_sys::Node>::from_pg((*call.cast::<pg_sys::FuncExpr>()).args);
+            let reads_rows = pg_sys::contain_var_clause(call);
+            (1..i32::from((*self.0).nargs)).all(|place| match reads_rows {
+                true => pg_sys::get_fn_expr_arg_stable(flinfo, place),
+                false => {
+                    let argument = arguments.get_ptr(place as usize);
+                    argument.is_some_and(|argument| (*argument).type_ == pg_sys::NodeTag::T_Const)
+                }
+            })
         }
     }
 

@@ -6,6 +6,8 @@ use crate::identifier::{Identifier, QualifiedName};
 /// An index made with `USING bm25 (column)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bm25Index {
+    /// Its number.
+    pub number: u32,
     /// The index.
     pub name: QualifiedName,
     /// The text column.
@@ -43,6 +45,7 @@ mod tests {
     #[test]
     fn names_are_quoted_twice() {
         let index = Bm25Index {
+            number: 1,
             name: QualifiedName { schema: identifier("public"), name: identifier("it's") },
             column: identifier("body"),
             bm25: Bm25::default(),

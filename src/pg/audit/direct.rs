@@ -248,7 +248,7 @@ fn sequence_of(log: &PgRelation) -> Option<pg_sys::Oid> {
                     |constraints| constraints.num_check == 0 && !constraints.has_generated_stored,
                 );
         let is_watched = !triggers_of(log).iter().all(is_guard);
-        if !is_as_made || !is_plain || is_watched || has_deferred_index(log) {
+        if !is_as_made || !is_plain || is_watched || has_special_index(log) {
             return None;
         }
         #[cfg(feature = "pg16")]
@@ -259,10 +259,18 @@ fn sequence_of(log: &PgRelation) -> Option<pg_sys::Oid> {
     }
 }
 
-/// Whether a unique constraint waits for the end of the transaction, which triggers then check.
-fn has_deferred_index(log: &PgRelation) -> bool {
+/// Whether an index wants more than the values of columns: that of a constraint which waits for the end of the
+/// transaction, when triggers check it, or one with an expression or a condition, which may run functions.
+fn has_special_index(log: &PgRelation) -> bool {
     log.indices(pg_sys::AccessShareLock as i32).any(|index| {
-        // SAFETY: the index is open, so its description is there.
-        unsafe { !(*index.rd_index).indimmediate }
+        // SAFETY: the index is open, so its description and its row of the catalogue are there.
+        unsafe {
+            let has = |column: u32| {
+                !pg_sys::heap_attisnull(index.rd_indextuple, column as i32, std::ptr::null_mut())
+            };
+            !(*index.rd_index).indimmediate
+                || has(pg_sys::Anum_pg_index_indexprs)
+                || has(pg_sys::Anum_pg_index_indpred)
+        }
     })
 }
