@@ -210,30 +210,6 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_policy_may_search_many_other_tables() {
-        // More statements than a session keeps plans of, while the one that asks the policy runs.
-        run("CREATE FUNCTION look_around() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-                 FOR i IN 1..60 LOOP
-                     PERFORM count(*) FROM hybrid_search(format('many_%s', i)::regclass, 'pump', vector_weight => 0);
-                 END LOOP;
-                 RETURN true;
-             END $$");
-        const COLUMNS: &str = "(id int PRIMARY KEY, content text, \
-             lexemes tsvector GENERATED ALWAYS AS (to_tsvector('english', content)) STORED)";
-        for name in (1..=60).map(|number| format!("many_{number}")).chain(["guarded".to_owned()]) {
-            run(&format!("CREATE TABLE {name} {COLUMNS}; GRANT SELECT ON {name} TO PUBLIC"));
-        }
-        run("INSERT INTO guarded VALUES (1, 'the pump leaks'), (2, 'a valve');
-             ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY looks ON guarded USING (look_around());
-             CREATE ROLE looker; GRANT USAGE ON SCHEMA public TO looker; SET ROLE looker");
-        for _ in 0..3 {
-            assert_eq!(ids("'guarded', 'pump', vector_weight => 0"), "1");
-        }
-        run("RESET ROLE");
-    }
-
-    #[pg_test]
     fn a_configuration_that_was_renamed_is_found() {
         run("CREATE TEXT SEARCH CONFIGURATION own (COPY = english);
              CREATE TABLE notes (id int PRIMARY KEY, content text, \
