@@ -22,7 +22,9 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(kept.0);
         kept
     };
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).execute();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|caught| Err(Box::new(caught)))
+        .execute();
     // SAFETY: as above.
     unsafe {
         match &result {
