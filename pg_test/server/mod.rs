@@ -9,6 +9,7 @@ mod kept;
 mod keyword;
 mod memories;
 mod models;
+mod plans;
 mod search;
 mod store;
 mod textsearch;

@@ -355,6 +355,12 @@ fn prepared_plan(text: &str, types: Vec<pg_sys::Oid>, options: i32) -> KeptPlan 
     plan
 }
 
+/// Whether the session keeps a plan for a statement.
+#[cfg(feature = "pg_test")]
+pub fn has_plan(text: &str) -> bool {
+    PLANS.with_borrow(|plans| plans.keys().any(|(known, ..)| known == text))
+}
+
 fn drop_idle(plans: &mut HashMap<PlanKey, KeptPlan>) {
     plans.retain(|_, plan| {
         let runs = Rc::strong_count(plan) > 1;
