@@ -262,28 +262,3 @@ fn the_process_drops_work_that_nobody_waits_for() {
     });
     assert_eq!(observer.text("SELECT pg_postmaster_start_time()"), started);
 }
-
-// trust 8
-#[test]
-fn a_batch_that_is_cancelled_while_it_writes_leaves_no_transaction_behind() {
-    let database = Database::with_extension("cancel_batch");
-    let mut session = database.connect();
-    session.run(
-        "CREATE TABLE notes (id int PRIMARY KEY, body text);
-         SELECT enable_search('notes', '{body}', mode => 'manual', index_kind => 'none');
-         INSERT INTO notes VALUES (1, 'the pump leaks');
-         CREATE SEQUENCE written;
-         CREATE FUNCTION cancel_the_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF nextval('public.written') = 1 THEN
-                 PERFORM pg_cancel_backend(pg_backend_pid());
-                 PERFORM pg_sleep(60);
-             END IF;
-             RETURN NEW;
-         END $$;
-         CREATE TRIGGER cancelled BEFORE INSERT ON notes_search FOR EACH ROW EXECUTE FUNCTION cancel_the_first()",
-    );
-    session.fails("57014", "SELECT * FROM vector_tools.run_embedding_batch('notes')");
-    assert_eq!(session.text("SELECT 'goes on'"), "goes on");
-    let embedded = session.text("SELECT embedded FROM vector_tools.run_embedding_batch('notes')");
-    assert_eq!(embedded, "1", "expected the next batch to embed the row");
-}
