@@ -60,9 +60,9 @@ pub fn remove_waiting(source: u32) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+        "DELETE FROM vector_tools.queue AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
-             AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED)"
+             AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED))"
     ));
     statement
 }
@@ -199,9 +199,9 @@ pub fn remove_source(source: u32) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS d WHERE d.id IN ( \
+        "DELETE FROM vector_tools.queue AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT q.id FROM vector_tools.queue AS q \
-             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid FOR UPDATE SKIP LOCKED)"
+             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid FOR UPDATE SKIP LOCKED))"
     ));
     statement
 }
@@ -234,10 +234,10 @@ pub fn note_batch(source: u32, rows: usize, seconds: f64) -> Statement {
     let seconds = statement.bind(Parameter::Number(seconds));
     // Old lines that another worker is deleting are skipped, so that nobody waits for anybody.
     statement.push(format_args!(
-        "WITH old AS (DELETE FROM vector_tools.batches AS b WHERE b.id IN ( \
+        "WITH old AS (DELETE FROM vector_tools.batches AS b WHERE b.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT o.id FROM vector_tools.batches AS o WHERE o.finished_at OPERATOR(pg_catalog.<) \
              (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '5 minutes'::pg_catalog.interval) \
-             FOR UPDATE SKIP LOCKED)) \
+             FOR UPDATE SKIP LOCKED))) \
          INSERT INTO vector_tools.batches (source, rows, seconds) \
          VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {rows}, {seconds})"
     ));

@@ -106,6 +106,8 @@ fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
         columns.push(Column {
             name: Identifier::new(attribute.name())?,
             type_name: qualified_type_name(type_oid),
+            // SAFETY: a syscache look-up of a column's type.
+            compared_as: qualified_type_name(unsafe { pg_sys::getBaseType(type_oid) }),
             kind,
             type_oid: type_oid.to_u32(),
             configuration: configurations.get(attribute.name()).cloned(),

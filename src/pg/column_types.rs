@@ -1,11 +1,13 @@
 //! What PostgreSQL says of the types of columns.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 
 use pgrx::pg_sys;
 
+use super::spi;
 use crate::search::filter::{ColumnTypes, Comparisons};
 use crate::search::source::Column;
+use crate::search::{Parameter, Statement};
 
 /// The types of this server.
 pub struct ServerTypes;
@@ -51,6 +53,55 @@ impl ColumnTypes for ServerTypes {
             order: entry.lt_opr != pg_sys::InvalidOid,
         }
     }
+}
+
+/// Whether values of a type are read, compared and written by functions of the server or of a superuser alone. Others
+/// run code of the type's author, as a cast of an enum does, which a search must run with the rights of the caller:
+/// never as the owner of a table who happens to use the type.
+///
+/// Checks of a domain run when a value becomes one of the domain, which no search does with other rights.
+pub fn is_trusted(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups, which give zero for a type that is gone.
+    unsafe {
+        let base = pg_sys::getBaseType(type_oid);
+        let element = pg_sys::get_element_type(base);
+        if element != pg_sys::InvalidOid {
+            return is_trusted(element);
+        }
+        match pg_sys::get_typtype(base) {
+            _ if base.to_u32() < pg_sys::FirstNormalObjectId => true,
+            // Only superusers make such types, though they may give them away.
+            kind if kind == pg_sys::TYPTYPE_BASE as c_char => is_owned_by_superuser(base),
+            kind if kind == pg_sys::TYPTYPE_ENUM as c_char => !has_cast_functions(base),
+            _ => false,
+        }
+    }
+}
+
+fn is_owned_by_superuser(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up; the tuple is read before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, type_oid.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typowner;
+        pg_sys::ReleaseSysCache(tuple);
+        pg_sys::superuser_arg(owner)
+    }
+}
+
+/// Whether a cast of the type calls a function.
+fn has_cast_functions(type_oid: pg_sys::Oid) -> bool {
+    let mut statement = Statement::default();
+    let number = statement.bind(Parameter::Integer(i64::from(type_oid.to_u32())));
+    statement.push(format_args!(
+        "SELECT FROM pg_catalog.pg_cast AS c \
+         WHERE (c.castsource OPERATOR(pg_catalog.=) {number}::pg_catalog.oid \
+             OR c.casttarget OPERATOR(pg_catalog.=) {number}::pg_catalog.oid) \
+         AND c.castfunc OPERATOR(pg_catalog.<>) 0::pg_catalog.oid LIMIT 1"
+    ));
+    !spi::query_latest(&statement, |_| ()).is_empty()
 }
 
 /// The SQLSTATEs with which types refuse a text; anything else counts as bad syntax.

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::rights::with_pinned_path;
 use super::spi::with_settings;
 
 /// Runs `work` so that numbers, dates and intervals are written whole, whatever the session has
@@ -23,4 +24,10 @@ pub fn with_lossless_output<T>(work: impl FnOnce() -> T) -> T {
         (c"IntervalStyle", "postgres".to_owned()),
     ];
     with_settings(&settings, work)
+}
+
+/// Runs `work` so that functions that types call mean names of pg_catalog, and money is written in one currency: a log
+/// must not have what its writer makes of a value.
+pub fn with_pinned_output<T>(work: impl FnOnce() -> T) -> T {
+    with_pinned_path(|| with_settings(&[(c"lc_monetary", "C".to_owned())], work))
 }

@@ -99,7 +99,7 @@ fn with_rights_of_owner<T>(work: impl FnOnce() -> T) -> T {
     REGISTRY.set(registry);
     // The registry is read as it is now: a constant call of embed is computed while the statement
     // is planned, under an older snapshot.
-    rights::with_rights_of(rights::owner_of(registry), || spi::with_catalog_snapshot(work))
+    rights::acting_as(rights::owner_of(registry), || spi::with_catalog_snapshot(work))
 }
 
 fn registry_table() -> pg_sys::Oid {

@@ -6,31 +6,72 @@ use pgrx::{PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
 use super::spi;
+use super::subtransaction::attempt;
+use crate::identifier::QualifiedName;
 
-/// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
-/// run with those of the table's owner.
-pub fn with_rights_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
-    let mut user = pg_sys::InvalidOid;
-    let mut context = 0;
-    // SAFETY: user and context are put back below; on an error the abort of the (sub)transaction
-    // puts them back.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE
-            | pg_sys::SECURITY_RESTRICTED_OPERATION
-            | pg_sys::SECURITY_NOFORCE_RLS;
-        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
-    }
-    let result = work();
-    // SAFETY: the values read above.
-    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
-    result
+/// The search_path of whatever runs with other rights than the caller's: names without a schema are those of the
+/// server, and what a session has made for itself comes last.
+const PINNED_PATH: &str = "pg_catalog, pg_temp";
+
+/// The user and the settings to go back to, on every way out: PostgreSQL's own abort puts them back where a
+/// (sub)transaction ends with the error, and this value where the error is caught before that.
+struct Caller {
+    user: pg_sys::Oid,
+    context: i32,
 }
 
-/// Like [`with_rights_of`], where triggers and functions of that role's run too: with names that nobody can
-/// shadow.
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // SAFETY: the values that were in force when this one was made.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+    }
+}
+
+/// Runs `work` as another role: the only place where the current user changes.
+///
+/// As foreign-key checks run with the rights of a table's owner. While `work` runs,
+/// - search_path is `pg_catalog, pg_temp`, so that neither an operator nor a function, type or table without a
+///   schema is one that the caller has made. What is meant by the caller's names (a text search configuration, a
+///   table, a value of a type with a check) must be looked up before;
+/// - the operation is restricted (`SECURITY_RESTRICTED_OPERATION`): nothing in it can change the role, the
+///   session's temporary objects or its prepared statements;
+/// - what functions of that role set with SET ends with it.
+///
+/// Statements run so must still call nothing of the caller's by name, and no code of a third role: see
+/// [`super::column_types::is_trusted`] for the types of columns.
 pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
-    spi::with_pinned_path(|| with_rights_of(role, work))
+    with_pinned_path(|| {
+        let mut caller = Caller { user: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: user and context are put back when the value is dropped.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut caller.user, &mut caller.context);
+            let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE
+                | pg_sys::SECURITY_RESTRICTED_OPERATION
+                | pg_sys::SECURITY_NOFORCE_RLS;
+            pg_sys::SetUserIdAndSecContext(role, caller.context | flags as i32);
+        }
+        work()
+    })
+}
+
+/// Runs statements with the caller's own rights, whose names and operators without a schema are those of
+/// pg_catalog, whatever the session's search_path says.
+pub fn with_pinned_path<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the value of a setting of this process, which is a C string once settings are read.
+    let is_pinned = unsafe {
+        let path = pg_sys::namespace_search_path;
+        !path.is_null() && CStr::from_ptr(path).to_bytes() == PINNED_PATH.as_bytes()
+    };
+    let path = (c"search_path", PINNED_PATH.to_owned());
+    spi::with_settings(if is_pinned { &[] } else { std::slice::from_ref(&path) }, work)
+}
+
+/// Looks at a table with the rights of its owner, for a list that anybody may read. The planner runs functions of
+/// the owner's, as those in the condition of an index: a reader of the list must not run them with rights of his
+/// own, nor stumble over what they raise, or over a table that is broken. `None`, with a warning, where it fails.
+pub fn look_as_owner<T>(table: &QualifiedName, owner: pg_sys::Oid, look: impl FnOnce() -> T) -> Option<T> {
+    let counted = attempt(|| acting_as(owner, look));
+    counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
 }
 
 /// Runs fixed statements over a table of the extension's state with the rights of its owner.
@@ -39,7 +80,7 @@ pub fn with_rights_of_state<T>(table: &CStr, work: impl FnOnce() -> T) -> T {
     if table == pg_sys::InvalidOid {
         pgrx::error!("the extension vector_tools has not been created in this database");
     }
-    with_rights_of(owner_of(table), work)
+    acting_as(owner_of(table), work)
 }
 
 /// The owner of a table.

@@ -4,10 +4,10 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::catalog;
 use super::spi::{self, Row};
 use super::text_vector;
 use super::vector::Vector;
+use super::{catalog, rights};
 use crate::error::Result;
 use crate::search::candidate::{Candidate, Location};
 use crate::search::hybrid::{Database, Estimate, FetchedRow, IndexScan, MeasuredRow};
@@ -46,9 +46,19 @@ pub struct SessionDatabase {
     pub ef_search: usize,
     /// The least number of lists that an IVFFlat scan begins with.
     pub probes: usize,
+    /// With whose rights the legs run; `None` for the caller's. What is shown of a row is read by the caller in any
+    /// case, since it calls whatever functions the types of its columns have.
+    pub owner: Option<pg_sys::Oid>,
 }
 
 impl SessionDatabase {
+    fn with_rights<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self.owner {
+            Some(owner) => rights::acting_as(owner, work),
+            None => work(),
+        }
+    }
+
     fn settings(&self, scan: IndexScan) -> Vec<(&'static CStr, String)> {
         // Compiling a statement that runs for milliseconds takes longer than it.
         let mut settings = vec![(c"jit", "off".to_owned())];
@@ -87,21 +97,20 @@ impl SessionDatabase {
 
 impl Database for SessionDatabase {
     fn candidates(&mut self, statement: &Statement, scan: IndexScan) -> Result<Vec<Candidate>> {
-        let rows = spi::with_settings(&self.settings(scan), || {
-            spi::query(statement, |row| {
-                Some(Candidate { location: location(row)?, key: row.get(3)?, score: row.get(4)? })
-            })
-        });
+        let read =
+            |row: &Row| Some(Candidate { location: location(row)?, key: row.get(3)?, score: row.get(4)? });
+        let rows =
+            spi::with_settings(&self.settings(scan), || self.with_rights(|| spi::query(statement, read)));
         Ok(rows.into_iter().flatten().collect())
     }
 
     fn measures(&mut self, statement: &Statement) -> Result<Vec<MeasuredRow>> {
-        Ok(spi::query(statement, measured).into_iter().flatten().collect())
+        Ok(self.with_rights(|| spi::query(statement, measured)).into_iter().flatten().collect())
     }
 
     fn embeddings(&mut self, statement: &Statement) -> Result<Vec<(Location, Option<Vec<f32>>)>> {
-        let rows =
-            spi::query(statement, |row| Some((location(row)?, row.get::<Vector>(3).map(|vector| vector.0))));
+        let read = |row: &Row| Some((location(row)?, row.get::<Vector>(3).map(|vector| vector.0)));
+        let rows = self.with_rights(|| spi::query(statement, read));
         Ok(rows.into_iter().flatten().collect())
     }
 
@@ -118,7 +127,7 @@ impl Database for SessionDatabase {
     }
 
     fn estimate(&mut self, statement: &Statement) -> Result<Estimate> {
-        let (rows, cost, partitions) = spi::estimate(statement);
+        let (rows, cost, partitions) = self.with_rights(|| spi::estimate(statement));
         Ok(Estimate { rows, cost, partition_rows: catalog::rows_of_partitions(&partitions) })
     }
 

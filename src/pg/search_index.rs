@@ -35,20 +35,23 @@ pub fn of(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
     names.into_iter().flatten().map(name).collect()
 }
 
-/// Creates the index by distance of a companion that has none, where there is to be one and it can be.
+/// Creates the index by distance of a companion that has none, where there is to be one and it can be. Its rows
+/// are counted with the rights of their owner, whose code the planner may run.
 ///
 /// # Errors
 /// Never in practice: names are short enough.
-pub fn create(table: &SearchedTable) -> Result<()> {
+pub fn create(table: &SearchedTable, owner: pg_sys::Oid) -> Result<()> {
     if table.options.index_kind == IndexKind::None || !of(&table.companion)?.is_empty() {
         return Ok(());
     }
     let embeddings = match table.options.index_kind {
-        IndexKind::Ivfflat => spi::query_latest(&table.count_embeddings(), |row| row.get::<i64>(1)),
+        IndexKind::Ivfflat => {
+            rights::acting_as(owner, || spi::query_latest(&table.count_embeddings(), |row| row.get::<i64>(1)))
+        }
         _ => vec![],
     };
     let sql = table.index_sql(embeddings.into_iter().flatten().next().unwrap_or(0));
-    spi::with_pinned_path(|| spi::execute(&sql));
+    rights::with_pinned_path(|| spi::execute(&sql));
     Ok(())
 }
 
@@ -69,9 +72,9 @@ pub fn create_when_filled(searched: &Searched) -> Result<()> {
     }
     let lock = format!("LOCK TABLE {} IN SHARE MODE NOWAIT", table.companion);
     let created = attempt(|| {
-        rights::with_rights_of(searched.owner, || {
+        rights::acting_as(searched.owner, || {
             spi::execute(&lock);
-            create(table)
+            create(table, searched.owner)
         })
     });
     match created {

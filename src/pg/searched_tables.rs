@@ -248,7 +248,7 @@ pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
          WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisprimary ORDER BY a.attnum"
     ));
     // With this path types of pg_catalog alone have no schema, as in the statements they are for.
-    let found = spi::with_pinned_path(|| {
+    let found = rights::with_pinned_path(|| {
         spi::query(&statement, |row| [1, 2, 3, 4].map(|column| row.get::<String>(column).unwrap_or_default()))
     });
     let names = found.iter().map(|[name, ..]| Identifier::new(name)).collect::<Result<Vec<_>>>()?;

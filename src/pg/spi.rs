@@ -278,13 +278,23 @@ pub fn work_mem_kilobytes() -> i32 {
     unsafe { pg_sys::work_mem }
 }
 
+/// Closes a nest level of settings, on every way out.
+struct SettingsLevel(i32);
+
+impl Drop for SettingsLevel {
+    fn drop(&mut self) {
+        // SAFETY: closes a level that is open, with all that were opened in it; where an abort has closed it
+        // already, nothing is left to put back.
+        unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
+    }
+}
+
 /// Runs `work` with settings changed as a function's SET clause would change them: for this call
 /// only, whatever way it ends. What a function of some table's owner sets meanwhile goes with it, so that
 /// it does not stay for the tables of others.
 pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) -> T {
-    // SAFETY: the nest level is closed below; on an error the abort of the (sub)transaction
-    // closes it and puts the old values back.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    // SAFETY: the level is closed when the value is dropped.
+    let _level = SettingsLevel(unsafe { pg_sys::NewGUCNestLevel() });
     for (name, value) in settings {
         let value = to_c_string(value);
         // SAFETY: valid C strings, which PostgreSQL copies.
@@ -301,16 +311,7 @@ pub fn with_settings<T>(settings: &[(&CStr, String)], work: impl FnOnce() -> T) 
             );
         }
     }
-    let result = work();
-    // SAFETY: closes the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(false, level) };
-    result
-}
-
-/// Runs statements whose names and operators without a schema are those of pg_catalog, whatever the session's
-/// search_path says.
-pub fn with_pinned_path<T>(work: impl FnOnce() -> T) -> T {
-    with_settings(&[(c"search_path", "pg_catalog, pg_temp".to_owned())], work)
+    work()
 }
 
 fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {

@@ -403,7 +403,8 @@ pub fn refresh(source: &SearchedColumn) -> Result<i64> {
 /// Makes the row of a snapshot, or locks it: of two that refresh it at once, one waits. Snapshots of
 /// tables that are gone are removed by the way.
 fn claim_snapshot(source: &SearchedColumn) {
-    let gone = "source NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)";
+    let gone =
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.source)";
     let mut statement = Statement::default();
     let (table, column) = source.key(&mut statement);
     statement.push(format_args!(
@@ -413,7 +414,7 @@ fn claim_snapshot(source: &SearchedColumn) {
     with_rights_of_state(SNAPSHOTS, || {
         spi::change(&statement);
         for table in ["document_frequencies", "statistics_snapshots"] {
-            let text = format!("DELETE FROM vector_tools.{table} WHERE {gone}");
+            let text = format!("DELETE FROM vector_tools.{table} AS s WHERE {gone}");
             spi::change(&Statement { text, ..Statement::default() });
         }
     });

@@ -309,7 +309,7 @@ fn joined(
 }
 
 fn column_test(column: &Column, test: &Test, row: &str, statement: &mut Statement) -> String {
-    let (name, type_name) = (&column.name, &column.type_name);
+    let (name, type_name) = (&column.name, &column.compared_as);
     let text_of = |value: &Value| text_of(column, value);
     match test {
         Test::Equal(value) if column.kind == ColumnKind::Json && value.is_object() => {

@@ -30,6 +30,9 @@ pub struct Column {
     pub name: Identifier,
     /// Its type as `format_type` writes it, modifiers left out; safe as SQL text.
     pub type_name: String,
+    /// The type that its values are compared as: its own, or that which its domain is over, whose checks would
+    /// run again for every question. Safe as SQL text.
+    pub compared_as: String,
     /// Which of the types that matter here it has.
     pub kind: ColumnKind,
     /// Its type's number in the catalogue.
@@ -314,20 +317,23 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn facts_with(columns: &[(&str, ColumnKind)]) -> TableFacts {
-        let column = |(name, kind): &(&str, ColumnKind)| Column {
-            name: identifier(name),
-            type_name: match kind {
+        let column = |(name, kind): &(&str, ColumnKind)| {
+            let type_name = match kind {
                 ColumnKind::Vector => "public.vector",
                 ColumnKind::Lexemes => "tsvector",
                 ColumnKind::Json => "jsonb",
                 ColumnKind::Text => "text",
                 ColumnKind::Other => "integer",
+            };
+            Column {
+                name: identifier(name),
+                type_name: type_name.to_owned(),
+                compared_as: type_name.to_owned(),
+                kind: *kind,
+                type_oid: 0,
+                dimensions: None,
+                configuration: None,
             }
-            .to_owned(),
-            kind: *kind,
-            type_oid: 0,
-            dimensions: None,
-            configuration: None,
         };
         TableFacts {
             table: QualifiedName { schema: identifier("public"), name: identifier("docs") },

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use pgrx::{PgRelation, direct_function_call, pg_sys};
 
-use crate::pg::lossless::with_lossless_output;
+use crate::pg::lossless::{with_lossless_output, with_pinned_output};
 use crate::pg::text_vector::with_detoasted;
 use crate::pg::vector;
 use crate::tables::audit::binary_json::{Layout, Object};
@@ -28,6 +28,8 @@ pub struct RowEncoder {
     row_type: pg_sys::TupleDesc,
     row_to_json: *mut pg_sys::FmgrInfo,
     key: Vec<KeyColumn>,
+    /// Whether a function that is not the server's may be called, or one that asks for the session's currency.
+    depends_on_session: bool,
     /// Where the functions and the row type lie.
     context: pg_sys::MemoryContext,
     /// The values of the row before, whose memory the next one uses.
@@ -96,6 +98,7 @@ impl RowEncoder {
             }
             let row_type = pg_sys::BlessTupleDesc(row_type);
             let row_to_json = json_function(pg_sys::RECORDOID);
+            let depends_on_session = written.iter().any(|column| depends_on_session(column.atttypid));
             let written = written
                 .iter()
                 .map(|column| Column::new(column.attnum as usize - 1, column.atttypid))
@@ -109,7 +112,17 @@ impl RowEncoder {
                 .collect();
             pg_sys::MemoryContextSwitchTo(outer);
             let (values, nulls) = (Cell::default(), Cell::default());
-            RowEncoder { written, layout, row_type, row_to_json, key, context, values, nulls }
+            RowEncoder {
+                written,
+                layout,
+                row_type,
+                row_to_json,
+                key,
+                depends_on_session,
+                context,
+                values,
+                nulls,
+            }
         }
     }
 
@@ -124,7 +137,21 @@ impl RowEncoder {
         buffer: &mut Vec<u8>,
     ) -> EncodedRow {
         // SAFETY: the caller's promise.
-        with_lossless_output(|| unsafe {
+        let encode = || unsafe { self.encode_pinned(row, descriptor, buffer) };
+        match self.depends_on_session {
+            true => with_pinned_output(|| with_lossless_output(encode)),
+            false => with_lossless_output(encode),
+        }
+    }
+
+    unsafe fn encode_pinned(
+        &self,
+        row: pg_sys::HeapTuple,
+        descriptor: pg_sys::TupleDesc,
+        buffer: &mut Vec<u8>,
+    ) -> EncodedRow {
+        // SAFETY: as in encode.
+        unsafe {
             let count = (*descriptor).natts as usize;
             // A function of a user's may write rows of the same table; those find nothing here.
             let (mut values, mut nulls) = (self.values.take(), self.nulls.take());
@@ -149,7 +176,7 @@ impl RowEncoder {
             self.values.set(values);
             self.nulls.set(nulls);
             EncodedRow { data: begin, key }
-        })
+        }
     }
 
     unsafe fn encode_slowly(&self, values: &mut [pg_sys::Datum], nulls: &mut [bool], buffer: &mut Vec<u8>) {
@@ -317,6 +344,18 @@ fn is_embedding(type_oid: pg_sys::Oid) -> bool {
         if element == pg_sys::InvalidOid { base } else { pg_sys::getBaseType(element) }
     };
     known.contains(&plain) || vector::embedding_types().contains(&plain)
+}
+
+/// Whether the text of a type's values may depend on more of the session than how it writes numbers and times: on
+/// functions found through search_path, which casts of types of users call, or on the currency.
+fn depends_on_session(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups of a column's type.
+    let plain = unsafe {
+        let base = pg_sys::getBaseType(type_oid);
+        let element = pg_sys::get_element_type(base);
+        if element == pg_sys::InvalidOid { base } else { pg_sys::getBaseType(element) }
+    };
+    plain == pg_sys::MONEYOID || plain.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
 /// The places and types of the primary key's columns, in the order of the table's, as searches

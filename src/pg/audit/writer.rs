@@ -45,7 +45,7 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
     if changes.list.is_empty() {
         return Ok(());
     }
-    rights::with_rights_of(table.owner, || {
+    rights::acting_as(table.owner, || {
         let log = open_log(table)?;
         let names = Names {
             schema: table.name.schema.as_str(),
@@ -74,7 +74,7 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
             ]
         };
         // The log may have triggers, whose names the writer could shadow.
-        spi::with_pinned_path(|| spi::change_with(&insert_sql(&table.options.log), &types, values));
+        rights::with_pinned_path(|| spi::change_with(&insert_sql(&table.options.log), &types, values));
         Ok(())
     })
 }
@@ -86,7 +86,7 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
 pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
     const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
     let Some(change) = changes.list.first() else { return Ok(()) };
-    let log = rights::with_rights_of(table.owner, || open_log(table))?;
+    let log = rights::acting_as(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
     rights::acting_as(rights::owner(&log), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));

@@ -193,7 +193,7 @@ impl Steps for DocumentSteps<'_> {
         })?;
         let jobs: HashSet<String> = keys.iter().filter_map(|key| key.first().cloned()).collect();
         let wanted = attempt(|| {
-            rights::with_rights_of(self.0.owner, || {
+            rights::acting_as(self.0.owner, || {
                 let statement = wanted_jobs(&self.0.name, jobs.into_iter().collect());
                 spi::query_latest(&statement, |row| row.get::<String>(1))
             })

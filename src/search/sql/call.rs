@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::identifier::Identifier;
 use crate::pg::arguments::Arguments;
 use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
-use crate::pg::column_types::ServerTypes;
+use crate::pg::column_types::{ServerTypes, is_trusted};
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
-use crate::pg::rights;
+use crate::pg::rights::acting_as;
 use crate::pg::search_companion::{self, OpenCompanion};
 use crate::pg::search_database::{SessionDatabase, query_lexemes};
 use crate::pg::searched_tables;
@@ -53,6 +53,17 @@ pub struct SearchCall {
     ef_search: usize,
     probes: usize,
     chunks: ChunkChoice,
+}
+
+/// With whose rights the rows of a table are found; `None` for the caller's.
+#[derive(Clone, Copy)]
+struct LegRights {
+    /// Whose count its words.
+    counting: Option<pg_sys::Oid>,
+    /// Whose look for its rows.
+    searching: Option<pg_sys::Oid>,
+    /// Whether rows may be hidden from whoever looks.
+    has_hidden_rows: bool,
 }
 
 impl SearchCall {
@@ -154,14 +165,16 @@ impl SearchCall {
                 let source = SearchSource::resolve((*facts).clone(), &self.choice, legs)?;
                 let filter = self.read_filter(&source)?;
                 let has_hidden_rows = has_hidden_rows(&self.relation);
-                self.run_on(&self.relation, source, &filter, legs, has_hidden_rows, trace)
+                let rights = LegRights { counting: None, searching: None, has_hidden_rows };
+                self.run_on(&self.relation, source, &filter, legs, rights, trace)
             }
         }
     }
 
     /// Answers from the chunks of a table. Policies would keep PostgreSQL from using the index of
-    /// words, so that whoever may read all rows is answered with the rights of the companion's owner;
-    /// all others with their own, and each chunk counts only where they may read its row.
+    /// words, so that the legs of one who may read all rows look at the companion with the rights of its owner,
+    /// where that calls no code but the server's. All else runs with the caller's own rights, and each chunk
+    /// counts only where he may read its row.
     fn run_on_companion(
         &self,
         opened: &OpenCompanion,
@@ -175,8 +188,20 @@ impl SearchCall {
         let filter = self.read_filter(&origin)?;
         let table = opened.table();
         let is_readable = |column: &Identifier| searched_tables::may_read(&self.relation, column);
-        let may_read_all = searched_tables::may_read_all(&self.relation, table)
-            && filter.columns().into_iter().all(is_readable);
+        let may_read_all = searched_tables::may_read_all(&self.relation, table);
+        let compared: Vec<&Identifier> =
+            filter.columns().into_iter().chain(table.keys.iter().map(|key| &key.name)).collect();
+        let has_trusted_type = |column: &Identifier| {
+            let found = source_facts.find(column.as_str());
+            found.is_some_and(|column| is_trusted(pg_sys::Oid::from(column.type_oid)))
+        };
+        let owner = opened.searched.owner;
+        let is_safe = compared.into_iter().all(|column| is_readable(column) && has_trusted_type(column));
+        let rights = LegRights {
+            counting: may_read_all.then_some(owner),
+            searching: (may_read_all && is_safe).then_some(owner),
+            has_hidden_rows: !(may_read_all && is_safe),
+        };
         let facts = read_table(companion)?;
         let mut source = SearchSource::resolve((*facts).clone(), &ColumnChoice::default(), legs)?;
         source.model = Some(table.options.model.clone());
@@ -186,11 +211,10 @@ impl SearchCall {
         source.origin = Some(Origin {
             table: table.clone(),
             shown: source_facts.shown_columns().filter(|column| is_readable(column)).cloned().collect(),
-            is_checked: !may_read_all,
+            is_checked: rights.has_hidden_rows,
             chunks: self.chunks,
         });
-        let run = || self.run_on(companion, source, &filter, legs, !may_read_all, trace);
-        if may_read_all { rights::with_rights_of(opened.searched.owner, run) } else { run() }
+        self.run_on(companion, source, &filter, legs, rights, trace)
     }
 
     fn read_filter(&self, source: &SearchSource) -> Result<Filter> {
@@ -205,9 +229,10 @@ impl SearchCall {
         source: SearchSource,
         filter: &Filter,
         legs: Legs,
-        has_hidden_rows: bool,
+        rights: LegRights,
         trace: &mut Trace,
     ) -> Result<Vec<SearchHit>> {
+        let has_hidden_rows = rights.has_hidden_rows;
         let text = match legs.keyword {
             true => QueryText::parse(&self.query),
             // The syntax of conditions belongs to words.
@@ -215,7 +240,7 @@ impl SearchCall {
         };
         let embedding = trace.time("embedding", |_| self.embedding(&source, &text, legs))?;
         let (keywords, condition) =
-            trace.time("statistics", |trace| self.keywords(relation, &source, &text, legs, trace))?;
+            trace.time("statistics", |trace| self.keywords(relation, &source, &text, legs, rights, trace))?;
         let documents = match &keywords {
             Some(keywords) => keywords.collection.documents,
             None => f64::from(relation.reltuples().unwrap_or(0.0)),
@@ -251,7 +276,8 @@ impl SearchCall {
             source.origin.as_ref().and(source.vectors.as_ref()).and_then(|space| space.index.as_ref());
         let lists = lists.filter(|index| !index.is_hnsw).map_or(0, |index| ivfflat_probes(&index.options));
         let (ef_search, probes) = (self.ef_search, self.probes.max(lists));
-        search.run(&mut SessionDatabase { is_counting, ef_search, probes }, trace)
+        let owner = rights.searching;
+        search.run(&mut SessionDatabase { is_counting, ef_search, probes, owner }, trace)
     }
 
     fn configuration<'a>(&'a self, source: &'a SearchSource) -> Option<&'a str> {
@@ -296,6 +322,7 @@ impl SearchCall {
         source: &SearchSource,
         text: &QueryText,
         legs: Legs,
+        rights: LegRights,
         trace: &mut Trace,
     ) -> Result<(Option<KeywordQuestion>, Option<String>)> {
         let Some(column) = source.lexemes.as_ref().filter(|_| legs.keyword) else {
@@ -308,7 +335,10 @@ impl SearchCall {
         }
         let column = SearchedColumn { relation, facts: &source.facts, column };
         let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
-        let statistics = word_statistics(&column, &lexemes)?;
+        let statistics = match rights.counting {
+            Some(owner) => acting_as(owner, || word_statistics(&column, &lexemes))?,
+            None => word_statistics(&column, &lexemes)?,
+        };
         let collection = statistics.collection;
         let mut words: Vec<(QueryWord, f64)> = lexemes
             .into_iter()

@@ -22,11 +22,11 @@ use crate::pg::report::OrReport;
 use crate::pg::settings::{default_domain, default_model};
 use crate::pg::vector::pgvector_schema;
 use crate::pg::{registry, rights, session, spi};
-use crate::search::TableFacts;
 use crate::search::hybrid::SearchHit;
 use crate::search::source::ColumnKind;
 use crate::search::sql::call::SearchCall;
 use crate::search::trace::Trace;
+use crate::search::{Statement, TableFacts};
 use crate::tables::lock::lock;
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -123,17 +123,25 @@ fn drop_domain(domain: Option<String>) -> Option<bool> {
 /// (source, embedded)
 #[pg_extern(sql = false)]
 fn count_memories(source: Option<pg_sys::Oid>, embedded: Option<bool>) -> Option<i64> {
-    let domain = Domain::for_counting(source?)?;
-    let counts = spi::query(&count::count(&domain.facts.table, embedded?), |row| row.get(1));
-    counts.into_iter().flatten().next()
+    let embedded = embedded?;
+    read_as_owner(source?, |table| count::count(table, embedded))
 }
 
 /// (source)
 #[pg_extern(sql = false)]
 fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZone> {
-    let domain = Domain::for_counting(source?)?;
-    let times = spi::query(&count::last_update(&domain.facts.table), |row| row.get(1));
-    times.into_iter().flatten().next()
+    read_as_owner(source?, count::last_update)
+}
+
+/// The one value of a statement over the table of a domain; NULL where the caller may not count its memories.
+fn read_as_owner<T: FromDatum>(
+    source: pg_sys::Oid,
+    statement: impl FnOnce(&QualifiedName) -> Statement,
+) -> Option<T> {
+    let domain = Domain::for_counting(source)?;
+    let (table, owner) = (&domain.facts.table, rights::owner(&domain.relation));
+    let look = || spi::query(&statement(table), |row| row.get(1));
+    rights::look_as_owner(table, owner, look)?.into_iter().flatten().next()
 }
 
 /// The arguments source, importance and metadata, from the place of the first on.
@@ -190,8 +198,8 @@ impl Domain {
         Ok(Some(Domain { name: name.to_owned(), relation, facts }))
     }
 
-    /// A table whose memories the caller may count. A policy is code of the table's owner that would
-    /// run with the rights of whoever only looks at the list of domains.
+    /// A table whose memories the caller may count. One from whom policies hide some is told nothing: counts
+    /// are made with the owner's rights, and would tell of hidden rows.
     fn for_counting(table: pg_sys::Oid) -> Option<Domain> {
         let relation = open_table(table).ok()?;
         let facts = read_table(&relation).ok()?;

@@ -9,7 +9,6 @@ use super::sql::find_readable;
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::catalog::{self, open_table};
 use crate::pg::searched_tables::{Shadow, may_read};
-use crate::pg::subtransaction::attempt;
 use crate::pg::{rights, spi};
 use crate::search::Statement;
 
@@ -150,17 +149,5 @@ fn count_as_owner<T>(
     statement: &Statement,
     read: impl FnMut(&spi::Row) -> T,
 ) -> Option<Vec<T>> {
-    look_as_owner(table, owner, || spi::query(statement, read))
-}
-
-/// Looks at a table with the rights of its owner. The planner runs functions of the owner's, as those in the
-/// condition of an index: whoever only looks at a list must not run them with rights of his own, nor
-/// stumble over what they raise, or over a table that is broken.
-pub(super) fn look_as_owner<T>(
-    table: &QualifiedName,
-    owner: pg_sys::Oid,
-    look: impl FnOnce() -> T,
-) -> Option<T> {
-    let counted = attempt(|| rights::acting_as(owner, look));
-    counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
+    rights::look_as_owner(table, owner, || spi::query(statement, read))
 }

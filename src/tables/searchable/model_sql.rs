@@ -110,7 +110,7 @@ fn finish(source: pg_sys::Oid, force: bool) -> Result<Regclass> {
         }
     }
     // Before the locks, since it takes its time.
-    search_index::create(&next.table)?;
+    search_index::create(&next.table, searched.owner)?;
     execute(&format!("ANALYZE {}", next.table.companion));
     lock_both(table, &next.table);
     exchange(table, &next.table, Role::Next)?;

@@ -7,7 +7,6 @@ use pgrx::{Array, PgRelation, Spi};
 
 use super::companion::{Creation, POLICY_NAME, companion_name};
 use super::drift::{COUNTED_ROWS, count_of};
-use super::drift_sql::look_as_owner;
 use super::options::{Changes, Chunking};
 use super::{Configuration, IndexKind, Mode, Role, SearchOptions, SearchedTable, Storage, model_sql};
 use crate::chunking::sql::{chunks, read_options};
@@ -91,7 +90,7 @@ fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
         let next_embedded = next.map(|next| count(next.companion, &next.table.all_embedded_rows()).0);
         Counts { total, embedded, is_estimated: is_estimated || is_also, next_embedded }
     };
-    Ok(look_as_owner(&searched.table.source, searched.owner, look))
+    Ok(rights::look_as_owner(&searched.table.source, searched.owner, look))
 }
 
 /// What is known of a searched table whose rows the caller may all read. Whoever only looks at a list
@@ -142,7 +141,7 @@ fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
     let searched = searched.ok_or_else(|| Error::NotSearched { table: catalog::display_name(&relation) })?;
     drop(relation);
     fill(&searched, all)?;
-    search_index::create(&searched.table)?;
+    search_index::create(&searched.table, searched.owner)?;
     searched.companion().map(Regclass)
 }
 
@@ -299,7 +298,7 @@ fn read_configuration(relation: &PgRelation, name: Option<String>) -> Result<Con
 
 /// Runs DDL whose conditions mean the operators of pg_catalog, whatever search_path says.
 pub(super) fn execute(sql: &str) {
-    spi::with_pinned_path(|| spi::execute(sql));
+    rights::with_pinned_path(|| spi::execute(sql));
 }
 
 pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
@@ -344,7 +343,7 @@ fn take_up_companion(source: pg_sys::Oid, table: &mut SearchedTable, owner: pg_s
         || !storage.ends_with(&format!(".{}", table.options.storage.type_name()));
     drop(relation);
     table.companion = name;
-    apply(table, &Changes { is_for_type, is_for_index: true, ..Changes::default() })?;
+    apply(table, owner, &Changes { is_for_type, is_for_index: true, ..Changes::default() })?;
     renew_policy(table);
     Ok(true)
 }
@@ -389,7 +388,7 @@ fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
         model_sql::drop_shadow(before, Role::Previous)?;
         table.options.previous = None;
     }
-    apply(table, &changes)?;
+    apply(table, before.owner, &changes)?;
     if other_content {
         renew_policy(table);
     }
@@ -398,7 +397,7 @@ fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
     Ok(changes.is_for_rows)
 }
 
-fn apply(table: &SearchedTable, changes: &Changes) -> Result<()> {
+fn apply(table: &SearchedTable, owner: pg_sys::Oid, changes: &Changes) -> Result<()> {
     let companion = &table.companion;
     if changes.is_for_type || changes.is_for_index {
         for index in search_index::of(companion)? {
@@ -411,7 +410,7 @@ fn apply(table: &SearchedTable, changes: &Changes) -> Result<()> {
             table.vector_type()
         ));
     }
-    if changes.is_for_type || changes.is_for_index { search_index::create(table) } else { Ok(()) }
+    if changes.is_for_type || changes.is_for_index { search_index::create(table, owner) } else { Ok(()) }
 }
 
 /// Has the policy of a companion ask for the columns whose content is in it now.

@@ -242,7 +242,7 @@ pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Sta
     let source = statement.bind(Parameter::Integer(i64::from(source)));
     // Everybody locks versions in this order.
     statement.push(format_args!(
-        "UPDATE vector_tools.queued_documents AS o SET content = NULL WHERE o.id IN ( \
+        "UPDATE vector_tools.queued_documents AS o SET content = NULL WHERE o.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT d.id FROM vector_tools.queued_documents AS d \
              WHERE d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND d.content IS NOT NULL"
     ));
@@ -265,7 +265,7 @@ pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Sta
         statement
             .push(format_args!(" AND d.{column} OPERATOR(pg_catalog.=) {value}::pg_catalog.{type_name}"));
     }
-    statement.push(" ORDER BY d.id FOR UPDATE)");
+    statement.push(" ORDER BY d.id FOR UPDATE))");
     statement
 }
 
