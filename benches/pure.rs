@@ -141,9 +141,8 @@ fn fusing(criterion: &mut Criterion) {
             bencher.iter_batched(
                 || (nearest.clone(), matching.clone()),
                 |(nearest, matching)| {
-                    let mut rows = merge(nearest, matching);
-                    fuse(&mut rows, fusion, DEFAULT_RRF_K, weights, DIMENSIONS);
-                    rows
+                    let rows = merge(nearest, matching, &mut || Ok(())).expect("nothing stops it");
+                    fuse(rows, fusion, DEFAULT_RRF_K, weights, DIMENSIONS, &mut || Ok(()))
                 },
                 BatchSize::SmallInput,
             );

@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod error;
 pub mod identifier;
 pub mod jobs;
+pub mod json_depth;
 pub mod model;
 #[cfg(feature = "pg")]
 pub mod pg;

@@ -1,7 +1,10 @@
 //! SQLSTATE, detail and hint of every error, in one table.
 
-use super::Error;
+use super::{Error, shortened};
 use crate::identifier::Literal;
+
+/// The most bytes of a detail and of a hint. Lists of tables and of columns are there.
+const MOST_BYTES: usize = 1200;
 
 /// The parts of an error report beside its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +146,14 @@ impl Error {
             ),
             UnknownColumn { .. } => ("42703", None, Some("See \\d in psql for the columns of the table.".into())),
             WrongColumnType { .. } => ("42804", None, Some("Name a column of the right type.".into())),
+            QueryTooLarge { .. } => (
+                "54000",
+                None,
+                Some("Ask with a shorter text, and put what rows must have into a filter.".into()),
+            ),
+            UnknownConfiguration { .. } => {
+                ("42704", None, Some("See \\dF in psql for the configurations.".into()))
+            }
             InvalidFilter { reason, .. } => (
                 "22023",
                 Some(sentence(reason)),
@@ -442,7 +453,8 @@ impl Error {
                 Some("Reconnect; if it persists, install the extension again, so that its library and its executable are of one build.".into()),
             ),
         };
-        Facts { sqlstate, detail, hint }
+        let short = |text: Option<String>| text.map(|text| shortened(text, MOST_BYTES));
+        Facts { sqlstate, detail: short(detail), hint: short(hint) }
     }
 }
 

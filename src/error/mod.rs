@@ -1,8 +1,10 @@
 //! Every error the extension raises; `facts` has the SQLSTATE, the detail and the hint of each.
 
 mod facts;
+mod shortening;
 
 pub use facts::Facts;
+pub use shortening::shortened;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,6 +78,10 @@ pub enum Error {
     UnknownColumn { table: String, column: String },
     #[error("column \"{column}\" of table {table} has type {found}, not {expected}")]
     WrongColumnType { table: String, column: String, expected: &'static str, found: String },
+    #[error("the query has {found} {unit}, more than {most}")]
+    QueryTooLarge { found: usize, most: usize, unit: &'static str },
+    #[error("text search configuration \"{name}\" does not exist")]
+    UnknownConfiguration { name: String },
     #[error("filter is not valid at {part}")]
     InvalidFilter { part: String, reason: String },
     #[error("filter has a value at {part} that is not of type {type_name}")]
@@ -202,7 +208,15 @@ pub enum Error {
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The most bytes of a message; what is longer repeats a text of the user's.
+pub const MOST_MESSAGE_BYTES: usize = 400;
+
 impl Error {
+    /// The message as it is reported: that of `Display`, shortened where it repeats a long text.
+    pub fn message(&self) -> String {
+        shortened(self.to_string(), MOST_MESSAGE_BYTES)
+    }
+
     /// An error that the embedding process reports.
     pub fn reported(sqlstate: &str, message: String, detail: Option<String>, hint: Option<String>) -> Error {
         let known = REPORTED_STATES.iter().find(|known| **known == sqlstate);

@@ -1,6 +1,6 @@
 //! What goes wrong with a job, and whether it makes sense to try again.
 
-use crate::error::Error;
+use crate::error::{Error, MOST_MESSAGE_BYTES, shortened};
 
 /// SQLSTATE of rows over which a process died: PostgreSQL's own for a session that has to end then.
 pub const DIED: &str = "57P02";
@@ -68,7 +68,8 @@ impl Failure {
             ("23", _) => (Category::Row, Some(MOST_ATTEMPTS)),
             _ => (Category::Row, Some(1)),
         };
-        Failure { category, most_attempts, sqlstate: sqlstate.to_owned(), message: message.to_owned() }
+        let message = shortened(message.to_owned(), MOST_MESSAGE_BYTES);
+        Failure { category, most_attempts, sqlstate: sqlstate.to_owned(), message }
     }
 
     /// What an error of this crate says.
@@ -86,7 +87,7 @@ impl Failure {
             _ => (Category::Model, None),
         };
         let sqlstate = error.facts().sqlstate.to_owned();
-        Failure { category, most_attempts, sqlstate, message: error.to_string() }
+        Failure { category, most_attempts, sqlstate, message: error.message() }
     }
 
     /// What is said of rows over which a process has died, of one that was alone or of several. The one to

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::Pooling;
 use crate::error::{Error, Result};
+
+/// The most bytes of a configuration file. Lists of added tokens make some of them megabytes long.
+const MOST_FILE_BYTES: u64 = 64 << 20;
 
 /// One entry of `modules.json`: a step of the pipeline from text to vector.
 #[derive(Debug, Deserialize)]
@@ -165,14 +168,18 @@ fn read_max_tokens(folder: &Path) -> Result<Option<usize>> {
 
 /// Reads a JSON file, or `None` when there is no such file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    let found = fs::File::open(path).and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match found {
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::from_io(path, "configuration", &error)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Error::InvalidConfiguration { path: path.to_owned(), reason: error.to_string() })
+    }
+    let invalid = |reason| Error::InvalidConfiguration { path: path.to_owned(), reason };
+    if bytes.len() as u64 > MOST_FILE_BYTES {
+        return Err(invalid(format!("it has more than {MOST_FILE_BYTES} bytes")));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Pooling;
 use crate::error::{Error, Result};
 
+/// The most bytes of the options, their prefixes included.
+pub const MOST_BYTES: usize = 65_536;
+
 /// What a person may say about a model beside its folder. Every part is optional.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,9 +39,13 @@ impl ModelOptions {
     /// Reads the options from JSON.
     ///
     /// # Errors
-    /// [`Error::InvalidModelOptions`] (22023) for an unknown option, a wrong type or a value out
-    /// of range.
+    /// [`Error::InvalidModelOptions`] (22023) for an unknown option, a wrong type, a value out
+    /// of range, or more than [`MOST_BYTES`]. No option is an object or an array, so that nothing nests.
     pub fn from_json(json: &str) -> Result<ModelOptions> {
+        if json.len() > MOST_BYTES {
+            let reason = format!("they have {} bytes, and at most {MOST_BYTES} are allowed", json.len());
+            return Err(Error::InvalidModelOptions { reason });
+        }
         let options: ModelOptions = serde_json::from_str(json)
             .map_err(|error| Error::InvalidModelOptions { reason: error.to_string() })?;
         match options.max_tokens {
@@ -66,6 +73,26 @@ mod tests {
     fn unknown_options_and_bad_values_are_refused() {
         for json in [r#"{"poling": "cls"}"#, r#"{"pooling": "sum"}"#, r#"{"max_tokens": 0}"#, "3"] {
             assert!(ModelOptions::from_json(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn their_size_and_depth_are_bounded() {
+        let state = |json: String| ModelOptions::from_json(&json).map_err(|error| error.facts().sqlstate);
+        let prefix = |bytes: usize| format!(r#"{{"query_prefix":"{}"}}"#, "x".repeat(bytes - 19));
+        assert!(state(prefix(MOST_BYTES)).is_ok());
+        for more in [1, 1_000_000] {
+            assert_eq!(state(prefix(MOST_BYTES + more)), Err("22023"));
+        }
+        for depth in [1, 127, 128, 30_000, 1_000_000] {
+            let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(state(format!(r#"{{"file":{deep}}}"#)), Err("22023"));
+            assert_eq!(state(format!(r#"{{"other":{deep}}}"#)), Err("22023"));
+            assert_eq!(state(deep), Err("22023"));
+        }
+        for number in ["1e999", "1e-999", "-1e999", "123456789012345678901234567890"] {
+            assert_eq!(state(format!(r#"{{"id": {number}}}"#)), Err("22023"));
+            assert_eq!(state(format!(r#"{{"max_tokens": {number}}}"#)), Err("22023"));
         }
     }
 }

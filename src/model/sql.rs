@@ -1,15 +1,16 @@
 //! The SQL functions that register and drop models.
 
 use pgrx::prelude::*;
-use pgrx::trigger_support::PgTriggerError;
-use pgrx::{AllocatedByPostgres, JsonB, PgTrigger, Spi};
+use pgrx::{Spi, pg_sys};
 
 use super::name::check_model_name;
 use super::record::ONNX_PROVIDER;
 use super::{Manifest, ModelOptions};
 use crate::embedding::Embedder;
 use crate::error::{Error, Result};
+use crate::pg::jsonb::JsonbText;
 use crate::pg::report::{OrReport, warn};
+use crate::pg::trigger_call::TriggerCall;
 use crate::pg::{embedders, paths, registry, session};
 
 /// The models that come with the extension and are registered by CREATE EXTENSION.
@@ -17,12 +18,19 @@ const BUNDLED: [&str; 2] = ["all-MiniLM-L6-v2", "all-MiniLM-L6-v2-int8"];
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn register_model(
-    name: &str,
+    name: Option<&str>,
     source: default!(Option<&str>, "NULL"),
-    provider: default!(&str, "'onnx'"),
-    options: default!(JsonB, "'{}'"),
+    provider: default!(Option<&str>, "'onnx'"),
+    options: default!(Option<JsonbText>, "'{}'"),
 ) -> i32 {
-    register(name, source.unwrap_or(name), provider, &options.0.to_string(), false).or_report()
+    let register = || {
+        let missing = |argument| Error::MissingArgument { argument };
+        let name = name.ok_or(missing("name"))?;
+        let provider = provider.ok_or(missing("provider"))?;
+        let options = options.ok_or(missing("options"))?;
+        register(name, source.unwrap_or(name), provider, &options.0, false)
+    };
+    register().or_report()
 }
 
 #[pg_extern(volatile, strict, parallel_unsafe)]
@@ -105,11 +113,11 @@ fn drop_registered(name: &str) -> Result<()> {
 }
 
 /// Statement-level trigger of the registry, so that every way of changing it (register_model, a
-/// restore's COPY, an administrator's own SQL) reaches every session.
-#[pg_trigger(sql = false)]
-fn announce_model_change<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, PgTriggerError> {
+/// restore's COPY, an administrator's own SQL) reaches every session. What an AFTER trigger gives back
+/// is ignored, but must not be NULL.
+#[pg_extern(sql = false)]
+fn announce_model_change(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
+    TriggerCall::new(fcinfo, "announce_model_change", "the registry's").or_report();
     registry::announce_change();
-    Ok(trigger.old())
+    0
 }

@@ -14,6 +14,8 @@ pub struct ServerTypes;
 
 impl ColumnTypes for ServerTypes {
     fn check_value(&self, column: &Column, text: &str) -> Result<(), (&'static str, String)> {
+        // A list may have any number of values.
+        pgrx::check_for_interrupts!();
         let Ok(text) = CString::new(text) else {
             return Err(("22021", "a text cannot contain a zero byte".to_owned()));
         };

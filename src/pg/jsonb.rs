@@ -2,8 +2,9 @@
 
 use std::ffi::{CStr, CString};
 
-use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::UnboxDatum;
+use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
@@ -53,6 +54,19 @@ unsafe impl UnboxDatum for JsonbText {
         // SAFETY: the caller says that the datum is a jsonb.
         let value = unsafe { JsonbText::from_datum(datum.sans_lifetime(), false) };
         value.unwrap_or(JsonbText(String::new()))
+    }
+}
+
+// SAFETY: reads an argument that SQL declares as jsonb.
+unsafe impl<'fcx> ArgAbi<'fcx> for JsonbText {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> JsonbText {
+        // SAFETY: the caller says that the argument is a jsonb.
+        unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or(JsonbText(String::new()))
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<JsonbText> {
+        // SAFETY: as above.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
     }
 }
 

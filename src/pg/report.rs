@@ -38,7 +38,7 @@ pub fn tell(notice: &Error) {
 
 fn report(error: &Error, level: PgLogLevel) {
     let facts = error.facts();
-    let mut report = ErrorReport::new(error_code(facts.sqlstate), error.to_string(), function_name!());
+    let mut report = ErrorReport::new(error_code(facts.sqlstate), error.message(), function_name!());
     if let Some(detail) = facts.detail {
         report = report.set_detail(detail);
     }

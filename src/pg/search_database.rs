@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::embedders::check_interrupts;
 use super::spi::{self, Row};
 use super::text_vector;
 use super::vector::Vector;
@@ -134,6 +135,10 @@ impl Database for SessionDatabase {
     fn take_scored(&mut self) -> u64 {
         text_vector::take_scored()
     }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        check_interrupts()
+    }
 }
 
 fn measured(row: &Row) -> Option<MeasuredRow> {
@@ -158,14 +163,18 @@ pub struct QueryLexemes {
 
 /// Reads the words of a query under a text search configuration, the session's own when none is
 /// given.
-pub fn query_lexemes(query: &QueryText, configuration: Option<&str>) -> QueryLexemes {
+///
+/// # Errors
+/// Those of [`lexemes::check_configuration`] and [`lexemes::join_conditions`].
+pub fn query_lexemes(query: &QueryText, configuration: Option<&str>) -> Result<QueryLexemes> {
+    lexemes::check_configuration(configuration)?;
     let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
-    let lexemes =
+    let found =
         spi::query(&lexemes::read_lexemes(query, configuration), read).into_iter().flatten().collect();
     if query.required.is_empty() && query.excluded.is_empty() {
-        return QueryLexemes { lexemes, condition: None };
+        return Ok(QueryLexemes { lexemes: found, condition: None });
     }
     let phrases =
         spi::query(&lexemes::read_phrases(query, configuration), |row| row.get(1).unwrap_or_default());
-    QueryLexemes { lexemes, condition: lexemes::join_conditions(query, phrases) }
+    Ok(QueryLexemes { lexemes: found, condition: lexemes::join_conditions(query, phrases)? })
 }

@@ -84,7 +84,10 @@ fn run_reading<T>(statement: &Statement, is_read_only: bool, mut read: impl FnMu
             let tuples = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
             let rows: Vec<T> = tuples
                 .iter()
-                .map(|tuple| read(&Row { tuple: *tuple, descriptor: (*table).tupdesc }))
+                .map(|tuple| {
+                    pgrx::check_for_interrupts!();
+                    read(&Row { tuple: *tuple, descriptor: (*table).tupdesc })
+                })
                 .collect();
             pg_sys::SPI_freetuptable(table);
             rows

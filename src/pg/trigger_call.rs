@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys;
+use pgrx::{PgTrigger, pg_sys};
 
 use super::spi;
 use crate::error::{Error, Result};
@@ -11,14 +11,19 @@ use crate::search::{Parameter, Statement};
 
 /// The call of a trigger that is under way.
 #[derive(Clone, Copy)]
-pub struct TriggerCall<'a>(&'a pg_sys::TriggerData);
+pub struct TriggerCall<'a> {
+    data: &'a pg_sys::TriggerData,
+    call: &'a pg_sys::FunctionCallInfoBaseData,
+    function: &'static str,
+    expected: &'static str,
+}
 
-impl TriggerCall<'_> {
+impl<'a> TriggerCall<'a> {
     /// Reads the call of a trigger function.
     ///
     /// # Errors
     /// [`Error::NotATrigger`] (39P01) when something else called it.
-    pub(crate) fn new<'a>(
+    pub(crate) fn new(
         call: pg_sys::FunctionCallInfo,
         function: &'static str,
         expected: &'static str,
@@ -30,31 +35,46 @@ impl TriggerCall<'_> {
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
                 return Err(Error::NotATrigger { function, expected });
             }
-            Ok(TriggerCall(&*context.cast::<pg_sys::TriggerData>()))
+            Ok(TriggerCall {
+                data: &*context.cast::<pg_sys::TriggerData>(),
+                call: &*call,
+                function,
+                expected,
+            })
         }
+    }
+
+    /// The rows that it is about, as pgrx reads them.
+    ///
+    /// # Errors
+    /// [`Error::NotATrigger`] (39P01), never in practice.
+    pub fn row_trigger(&self) -> Result<PgTrigger<'a>> {
+        // SAFETY: PostgreSQL has called the function for a trigger, which new has seen; nothing has changed the call.
+        let trigger = unsafe { PgTrigger::from_fcinfo(self.call) };
+        trigger.map_err(|_| Error::NotATrigger { function: self.function, expected: self.expected })
     }
 
     /// The trigger.
     pub fn trigger(&self) -> &pg_sys::Trigger {
         // SAFETY: a trigger's data has its trigger.
-        unsafe { &*self.0.tg_trigger }
+        unsafe { &*self.data.tg_trigger }
     }
 
     /// What PostgreSQL says of the call.
     pub fn data(&self) -> &pg_sys::TriggerData {
-        self.0
+        self.data
     }
 
     /// The table whose change fired it.
     pub fn relation(&self) -> pg_sys::Oid {
         // SAFETY: the table is open while its trigger runs.
-        unsafe { (*self.0.tg_relation).rd_id }
+        unsafe { (*self.data.tg_relation).rd_id }
     }
 
     /// Whether it fires at such a time, for rows or for statements.
     pub fn has_timing(&self, wanted: u32) -> bool {
         let mask = pg_sys::TRIGGER_EVENT_TIMINGMASK | pg_sys::TRIGGER_EVENT_ROW;
-        self.0.tg_event & mask == wanted
+        self.data.tg_event & mask == wanted
     }
 }
 

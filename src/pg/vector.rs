@@ -82,10 +82,16 @@ impl FromDatum for Vector {
         // SAFETY: the caller says that the datum is a vector, whose layout is the header and then
         // as many numbers as it says; detoasting makes it plain and aligned.
         unsafe {
-            let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let given: *mut pg_sys::varlena = datum.cast_mut_ptr();
+            let pointer = pg_sys::pg_detoast_datum(given);
             let dimensions = (*pointer.cast::<Header>()).dimensions as usize;
             let numbers = pointer.cast::<u8>().add(HEADER_BYTES).cast::<f32>();
-            Some(Vector(std::slice::from_raw_parts(numbers, dimensions).to_vec()))
+            let vector = Vector(std::slice::from_raw_parts(numbers, dimensions).to_vec());
+            // A statement may read many.
+            if pointer != given {
+                pg_sys::pfree(pointer.cast());
+            }
+            Some(vector)
         }
     }
 }

@@ -1,6 +1,16 @@
 //! Maximal marginal relevance: rows that are relevant and unlike those already chosen.
+//!
+//! The gain of a row never rises once it has been compared with a chosen one, so a gain that was computed before is a
+//! bound. Only the row with the greatest bound is compared with what was chosen since (Minoux, "Accelerated greedy
+//! algorithms for maximizing submodular set functions", 1978), which chooses the same rows as comparing all each time.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use super::candidate::RankedRow;
+use super::steps::Steps;
+use crate::embedding::Checkpoint;
+use crate::error::Result;
 
 /// Chooses `count` rows one after another, each with the greatest
 /// `(1 − diversity) · relevance − diversity · similarity`, the similarity being the cosine with the
@@ -9,46 +19,117 @@ use super::candidate::RankedRow;
 ///
 /// `rows` are best first; `embeddings` are theirs, `None` where a row has none, which is like no
 /// other row. Equal rows keep their order.
+///
+/// # Errors
+/// Those of `checkpoint`.
 pub fn diversify(
     rows: Vec<RankedRow>,
-    embeddings: &[Option<Vec<f32>>],
+    embeddings: Vec<Option<Vec<f32>>>,
     diversity: f64,
     count: usize,
-) -> Vec<RankedRow> {
+    checkpoint: Checkpoint,
+) -> Result<Vec<RankedRow>> {
+    let mut steps = Steps::new(checkpoint);
     let least = rows.last().map_or(0.0, |row| row.score);
     let span = rows.first().map_or(0.0, |row| row.score) - least;
     let relevance = |row: &RankedRow| if span > 0.0 { (row.score - least) / span } else { 1.0 };
-    let units: Vec<Option<Vec<f32>>> =
-        embeddings.iter().map(|embedding| embedding.as_deref().and_then(unit)).collect();
-    // The similarity of each row with the nearest one chosen.
-    let mut nearest: Vec<Option<f64>> = vec![None; rows.len()];
-    let mut rows: Vec<Option<RankedRow>> = rows.into_iter().map(Some).collect();
-    let mut chosen = Vec::new();
-    while chosen.len() < count {
-        let mut best: Option<(usize, f64)> = None;
-        for (index, row) in rows.iter().enumerate() {
-            let Some(row) = row else { continue };
-            let gain = (1.0 - diversity) * relevance(row) - diversity * nearest[index].unwrap_or(0.0);
-            if best.is_none_or(|(_, greatest)| gain > greatest) {
-                best = Some((index, gain));
-            }
-        }
-        let Some((index, _)) = best else { break };
-        chosen.extend(rows[index].take());
-        for (other, similarity) in nearest.iter_mut().enumerate() {
-            if let (Some(here), Some(there)) = (&units[index], &units[other]) {
-                let cosine = dot(here, there);
-                *similarity = Some(similarity.map_or(cosine, |known| known.max(cosine)));
-            }
-        }
+    let gain = |index: usize, nearest: Option<f64>| {
+        // Adding zero makes one zero of both.
+        (1.0 - diversity) * relevance(&rows[index]) - diversity * nearest.unwrap_or(0.0) + 0.0
+    };
+    let mut waiting = Vec::with_capacity(rows.len());
+    for (index, embedding) in embeddings.into_iter().enumerate().take(rows.len()) {
+        steps.step()?;
+        let unit = embedding.and_then(unit);
+        waiting.push(Waiting { gain: gain(index, None), index, unit, nearest: None, compared: 0 });
     }
-    chosen
+    let mut waiting = BinaryHeap::from(waiting);
+    let mut chosen: Vec<usize> = Vec::new();
+    // The directions of those that were chosen.
+    let mut units: Vec<Vec<f32>> = Vec::new();
+    while chosen.len() < count {
+        let Some(mut best) = waiting.pop() else { break };
+        if best.unit.is_some() && best.compared < units.len() {
+            let next = waiting.peek().map_or(f64::NEG_INFINITY, |next| next.gain);
+            while best.compared < units.len() && best.gain >= next {
+                steps.step()?;
+                best.compare(&units[best.compared]);
+                best.gain = gain(best.index, best.nearest);
+            }
+            waiting.push(best);
+            continue;
+        }
+        chosen.push(best.index);
+        let Some(unit) = best.unit else { continue };
+        if units.is_empty() {
+            // Rows that point away from the first one gain by it, so that their bounds are true from here on.
+            let mut rest = waiting.into_vec();
+            for row in &mut rest {
+                steps.step()?;
+                row.compare(&unit);
+                row.gain = gain(row.index, row.nearest);
+            }
+            waiting = BinaryHeap::from(rest);
+        }
+        units.push(unit);
+    }
+    let mut rows: Vec<Option<RankedRow>> = rows.into_iter().map(Some).collect();
+    Ok(chosen.into_iter().filter_map(|index| rows[index].take()).collect())
 }
 
-fn unit(vector: &[f32]) -> Option<Vec<f32>> {
-    let norm = dot(vector, vector).sqrt();
-    (norm > 0.0 && norm.is_finite())
-        .then(|| vector.iter().map(|number| (f64::from(*number) / norm) as f32).collect())
+/// A row that was not chosen yet; the greatest is the one with the greatest gain, of equal ones the first.
+struct Waiting {
+    /// The gain of the row, or a bound of it.
+    gain: f64,
+    /// Its place among the rows.
+    index: usize,
+    /// Its embedding as a vector of length 1.
+    unit: Option<Vec<f32>>,
+    /// The similarity with the nearest of the chosen rows that it was compared with.
+    nearest: Option<f64>,
+    /// With how many of them it was.
+    compared: usize,
+}
+
+impl Waiting {
+    fn compare(&mut self, chosen: &[f32]) {
+        if let Some(unit) = &self.unit {
+            let cosine = dot(chosen, unit);
+            self.nearest = Some(self.nearest.map_or(cosine, |known| known.max(cosine)));
+            self.compared += 1;
+        }
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        self.gain.total_cmp(&other.gain).then_with(|| other.index.cmp(&self.index))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
+
+fn unit(mut vector: Vec<f32>) -> Option<Vec<f32>> {
+    let norm = dot(&vector, &vector).sqrt();
+    if !(norm > 0.0 && norm.is_finite()) {
+        return None;
+    }
+    for number in &mut vector {
+        *number = (f64::from(*number) / norm) as f32;
+    }
+    Some(vector)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -59,6 +140,8 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use super::super::candidate::Location;
     use super::*;
+    use crate::error::Error;
+    use proptest::prelude::*;
 
     fn rows(scores: &[f64]) -> Vec<RankedRow> {
         let row = |(index, score): (usize, &f64)| RankedRow {
@@ -73,9 +156,54 @@ mod tests {
         scores.iter().enumerate().map(row).collect()
     }
 
+    fn chosen(
+        rows: Vec<RankedRow>,
+        embeddings: &[Option<Vec<f32>>],
+        diversity: f64,
+        count: usize,
+    ) -> Vec<RankedRow> {
+        diversify(rows, embeddings.to_vec(), diversity, count, &mut || Ok(())).expect("nothing stops it")
+    }
+
+    /// The same by its definition: all rows are compared with each that is chosen.
+    fn chosen_naively(
+        rows: Vec<RankedRow>,
+        embeddings: &[Option<Vec<f32>>],
+        diversity: f64,
+        count: usize,
+    ) -> Vec<RankedRow> {
+        let least = rows.last().map_or(0.0, |row| row.score);
+        let span = rows.first().map_or(0.0, |row| row.score) - least;
+        let units: Vec<Option<Vec<f32>>> =
+            embeddings.iter().map(|embedding| embedding.clone().and_then(unit)).collect();
+        let mut nearest: Vec<Option<f64>> = vec![None; rows.len()];
+        let mut rows: Vec<Option<RankedRow>> = rows.into_iter().map(Some).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < count {
+            let mut best: Option<(usize, f64)> = None;
+            for (index, row) in rows.iter().enumerate() {
+                let Some(row) = row else { continue };
+                let relevance = if span > 0.0 { (row.score - least) / span } else { 1.0 };
+                let gain = (1.0 - diversity) * relevance - diversity * nearest[index].unwrap_or(0.0);
+                if best.is_none_or(|(_, greatest)| gain > greatest) {
+                    best = Some((index, gain));
+                }
+            }
+            let Some((index, _)) = best else { break };
+            chosen.extend(rows[index].take());
+            for (other, similarity) in nearest.iter_mut().enumerate() {
+                if let (Some(here), Some(there)) = (&units[index], &units[other]) {
+                    let cosine = dot(here, there);
+                    *similarity = Some(similarity.map_or(cosine, |known| known.max(cosine)));
+                }
+            }
+        }
+        chosen
+    }
+
     fn order(diversity: f64, count: usize) -> String {
         let embeddings = [vec![1.0, 0.0], vec![1.0, 0.01], vec![0.0, 2.0]].map(Some);
-        let chosen = diversify(rows(&[0.9, 0.8, 0.5]), &embeddings, diversity, count);
+        let chosen = chosen(rows(&[0.9, 0.8, 0.5]), &embeddings, diversity, count);
         chosen.iter().map(|row| row.key.as_str()).collect()
     }
 
@@ -92,8 +220,61 @@ mod tests {
 
     #[test]
     fn rows_without_an_embedding_are_kept() {
-        let chosen = diversify(rows(&[0.9, 0.8]), &[None, Some(vec![0.0, 0.0])], 0.7, 5);
-        assert_eq!(chosen.len(), 2);
-        assert!(diversify(vec![], &[], 0.7, 5).is_empty());
+        let found = chosen(rows(&[0.9, 0.8]), &[None, Some(vec![0.0, 0.0])], 0.7, 5);
+        assert_eq!(found.len(), 2);
+        assert!(chosen(vec![], &[], 0.7, 5).is_empty());
+    }
+
+    /// Rows in directions that repeat are the worst: whatever is chosen is near to all others.
+    fn many(count: usize) -> (Vec<RankedRow>, Vec<Option<Vec<f32>>>) {
+        let scores: Vec<f64> = (0..count).map(|index| 1.0 - index as f64 / count as f64).collect();
+        let vector = |index: usize| {
+            let number = |place: usize| ((index * place) % 97) as f32 / 97.0;
+            Some((1..=64).map(number).collect())
+        };
+        (rows(&scores), (0..count).map(vector).collect())
+    }
+
+    #[test]
+    fn it_stops_at_once() {
+        let (rows, embeddings) = many(20_000);
+        let mut calls = 0;
+        let result = diversify(rows, embeddings, 0.5, 10_000, &mut || {
+            calls += 1;
+            if calls < 30 { Ok(()) } else { Err(Error::NoSchema) }
+        });
+        assert_eq!((result, calls), (Err(Error::NoSchema), 30));
+    }
+
+    #[test]
+    fn few_rows_are_compared_where_most_are_worse() {
+        let (rows, embeddings) = many(10_000);
+        let mut calls = 0u64;
+        let found = diversify(rows, embeddings, 0.3, 1000, &mut || {
+            calls += 1;
+            Ok(())
+        });
+        assert_eq!(found.map(|rows| rows.len()), Ok(1000));
+        // Comparing all with each would be ten million steps, 9,700 calls.
+        assert!(calls < 3000, "expected far fewer steps than comparing all rows, not {calls} thousand");
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_rows_are_chosen_as_by_comparing_all(
+            mut scores in prop::collection::vec(prop_oneof![-1.0f64..1.0, Just(0.5)], 0..40),
+            // Few values, so that there are ties, and negative ones, so that gains rise at first.
+            numbers in prop::collection::vec(prop::sample::select(vec![-1.0f32, -0.5, 0.0, 0.5, 1.0]), 120),
+            is_there in prop::collection::vec(prop::bool::weighted(0.9), 40),
+            diversity in prop_oneof![0.0f64..=1.0, Just(0.0), Just(1.0), Just(0.5)],
+            count in 0usize..45,
+        ) {
+            scores.sort_by(|a, b| b.total_cmp(a));
+            let embeddings: Vec<Option<Vec<f32>>> = (0..scores.len())
+                .map(|index| is_there[index].then(|| numbers[3 * index..3 * index + 3].to_vec()))
+                .collect();
+            let expected = chosen_naively(rows(&scores), &embeddings, diversity, count);
+            prop_assert_eq!(chosen(rows(&scores), &embeddings, diversity, count), expected);
+        }
     }
 }

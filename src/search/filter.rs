@@ -4,12 +4,24 @@
 //! is a column, or else a path (parts joined by dots) in the jsonb metadata column; columns become
 //! quoted identifiers and values parameters.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value};
 
 use super::source::{Column, ColumnKind};
 use super::{Parameter, SearchSource, Statement};
 use crate::error::{Error, Result};
 use crate::identifier::Identifier;
+use crate::json_depth::json_depth;
+
+/// The most objects and arrays inside of each other in a filter, its values included.
+pub const MOST_DEPTH: usize = 64;
+
+/// The most parts of a path.
+pub const MOST_PATH_PARTS: usize = 64;
+
+/// The most conditions of a filter. A list of values is one, however long.
+pub const MOST_CONDITIONS: usize = 1000;
 
 /// A parsed filter; the empty one lets every row pass.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -67,13 +79,20 @@ impl Filter {
     /// Reads a filter for the rows of `source`.
     ///
     /// # Errors
-    /// [`Error::InvalidFilter`] (22023) for its shape, [`Error::InvalidFilterValue`] (22P02, 22003,
+    /// [`Error::InvalidFilter`] (22023) for its shape, and beyond [`MOST_DEPTH`], [`MOST_PATH_PARTS`] or
+    /// [`MOST_CONDITIONS`], [`Error::InvalidFilterValue`] (22P02, 22003,
     /// 22007, 22008) for a value that is none of its column's type,
     /// [`Error::InvalidFilterOperator`] (42883) for a comparison that the type does not have, and
     /// [`Error::UnknownColumn`] (42703). Each names the part of the filter.
     pub fn parse(json: &str, source: &SearchSource, types: &dyn ColumnTypes) -> Result<Filter> {
+        let depth = json_depth(json);
+        if depth > MOST_DEPTH {
+            let reason = format!("it nests {depth} objects and arrays, and at most {MOST_DEPTH} are allowed");
+            return Err(invalid("the filter", reason));
+        }
         let value: Value = serde_json::from_str(json).map_err(|error| invalid("the filter", error))?;
-        let conditions = Reader { source, types }.read_object(&value, "the filter")?;
+        let reader = Reader { source, types, conditions: Cell::new(0) };
+        let conditions = reader.read_object(&value, "the filter")?;
         Ok(Filter { conditions })
     }
 
@@ -140,17 +159,36 @@ fn invalid(part: &str, reason: impl ToString) -> Error {
 struct Reader<'a> {
     source: &'a SearchSource,
     types: &'a dyn ColumnTypes,
+    /// How many were read so far.
+    conditions: Cell<usize>,
 }
 
 impl Reader<'_> {
     fn read_object(&self, value: &Value, part: &str) -> Result<Vec<Condition>> {
         let object = value.as_object().ok_or_else(|| invalid(part, "an object is expected"))?;
+        if object.is_empty() {
+            self.count_condition()?;
+        }
         object.iter().map(|(key, value)| self.read_entry(key, value)).collect()
+    }
+
+    /// Counts what becomes a condition by itself: a test, and a list or an object with nothing in it.
+    fn count_condition(&self) -> Result<()> {
+        self.conditions.set(self.conditions.get() + 1);
+        if self.conditions.get() <= MOST_CONDITIONS {
+            return Ok(());
+        }
+        let reason =
+            format!("it has more than {MOST_CONDITIONS} conditions; one with $in takes any number of values");
+        Err(invalid("the filter", reason))
     }
 
     fn read_entry(&self, key: &str, value: &Value) -> Result<Condition> {
         let several = || -> Result<Vec<Condition>> {
             let filters = value.as_array().ok_or_else(|| invalid(key, "an array of filters is expected"))?;
+            if filters.is_empty() {
+                self.count_condition()?;
+            }
             filters.iter().map(|filter| Ok(Condition::All(self.read_object(filter, key)?))).collect()
         };
         match key {
@@ -179,7 +217,10 @@ impl Reader<'_> {
         if let Some(column) = facts.find(key) {
             return Ok(Target::Column(column.clone()));
         }
-        let parts: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let parts: Vec<String> = key.split('.').take(MOST_PATH_PARTS + 1).map(str::to_owned).collect();
+        if parts.len() > MOST_PATH_PARTS {
+            return Err(invalid(key, format!("a path has at most {MOST_PATH_PARTS} parts")));
+        }
         let head = facts.find(&parts[0]).filter(|column| column.kind == ColumnKind::Json);
         match (head, &self.source.metadata) {
             (Some(column), _) => Ok(Target::Path(column.name.clone(), parts[1..].to_vec())),
@@ -191,6 +232,7 @@ impl Reader<'_> {
     }
 
     fn equality(&self, part: &str, target: &Target, value: &Value) -> Result<Condition> {
+        self.count_condition()?;
         if value.is_null() {
             return Ok(Condition::Test(target.clone(), Test::Null));
         }
@@ -221,6 +263,10 @@ impl Reader<'_> {
 
     fn read_test(&self, key: &str, target: &Target, operator: &str, operand: &Value) -> Result<Condition> {
         let part = format!("{key}.{operator}");
+        // Equality counts itself, and a negation what it negates.
+        if !matches!(operator, "$eq" | "$ne" | "$not") {
+            self.count_condition()?;
+        }
         let is = |test| Condition::Test(target.clone(), test);
         let not = |condition| Condition::Not(Box::new(condition));
         let compare = |sign: &'static str| match operand {
@@ -257,6 +303,9 @@ impl Reader<'_> {
             },
             "$not" => {
                 let operators = operand.as_object().ok_or_else(|| invalid(&part, "an object is expected"))?;
+                if operators.is_empty() {
+                    self.count_condition()?;
+                }
                 let inner: Result<Vec<Condition>> = operators
                     .iter()
                     .map(|(operator, operand)| self.read_test(key, target, operator, operand))
@@ -486,6 +535,79 @@ mod tests {
             "filter has an operator at v.$gt that type public.vector does not have"
         );
         assert_eq!(operator.facts().sqlstate, "42883");
+    }
+
+    /// What is refused must be so by this limit, at once, and with a short text.
+    fn check_refused(json: &str, limit: &str) {
+        let error = Filter::parse(json, &source(), &Integers).expect_err("beyond a limit");
+        let facts = error.facts();
+        assert_eq!(facts.sqlstate, "22023", "{}", error.message());
+        let detail = facts.detail.unwrap_or_default();
+        assert!(detail.contains(limit), "expected the limit {limit} in {detail}");
+        assert!(error.message().len() < 500 && detail.len() < 500, "expected a short text, not {detail}");
+    }
+
+    #[test]
+    fn the_parts_of_a_path_are_counted() {
+        let filter = |parts: usize| format!(r#"{{"{}a": 1}}"#, "a.".repeat(parts - 1));
+        let (_, parameters) = sql(&filter(MOST_PATH_PARTS));
+        assert_eq!(parameters.len(), 1);
+        for more in [1, 60_000, 1_000_000] {
+            check_refused(&filter(MOST_PATH_PARTS + more), "at most 64 parts");
+        }
+        // Of a jsonb column, too, and by any operator.
+        check_refused(
+            &format!(r#"{{"metadata.{}": {{"$exists": true}}}}"#, "a.".repeat(1_000_000)),
+            "64 parts",
+        );
+    }
+
+    #[test]
+    fn the_depth_of_a_filter_is_bounded() {
+        type Wrap = fn(usize) -> String;
+        // Each has one more object inside: the filter itself.
+        let shapes: [(Wrap, usize); 5] = [
+            (|depth| format!(r#"{}{{"year": 1}}{}"#, r#"{"$not":"#.repeat(depth), "}".repeat(depth)), 1),
+            (|depth| format!(r#"{}{{"year": 1}}{}"#, r#"{"$and":["#.repeat(depth), "]}".repeat(depth)), 2),
+            (|depth| format!(r#"{}{{"year": 1}}{}"#, r#"{"$or":["#.repeat(depth), "]}".repeat(depth)), 2),
+            (|depth| format!(r#"{{"a": {}1{}}}"#, "[".repeat(depth), "]".repeat(depth)), 1),
+            (|depth| format!(r#"{{"a": {}1{}}}"#, r#"{"b":"#.repeat(depth), "}".repeat(depth)), 1),
+        ];
+        for (shape, nests) in shapes {
+            let most = (MOST_DEPTH - 1) / nests;
+            assert!(sql(&shape(most)).0.starts_with(" AND "));
+            for more in [1, 1_000_000] {
+                check_refused(&shape(most + more), "at most 64 are allowed");
+            }
+        }
+        // As deep as a path and a value can make it together.
+        let path = "a.".repeat(MOST_PATH_PARTS - 1);
+        let value = format!("{}1{}", r#"{"b":"#.repeat(MOST_DEPTH - 1), "}".repeat(MOST_DEPTH - 1));
+        assert_eq!(sql(&format!(r#"{{"{path}a": {value}}}"#)).1.len(), 1);
+    }
+
+    #[test]
+    fn the_conditions_of_a_filter_are_counted() {
+        let list = |count: usize, part: &str| {
+            format!(r#"{{"$or": [{part}{}]}}"#, format!(",{part}").repeat(count - 1))
+        };
+        let parts = [
+            r#"{"year": 1}"#,
+            r#"{"a.b": null}"#,
+            r#"{"year": {"$ne": 1}}"#,
+            r#"{"year": {"$not": {"$gt": 1}}}"#,
+            r#"{"year": {"$not": {}}}"#,
+            r#"{"$and": []}"#,
+            "{}",
+        ];
+        for part in parts {
+            assert!(!sql(&list(MOST_CONDITIONS, part)).0.is_empty());
+            for more in [1, 1_000_000] {
+                check_refused(&list(MOST_CONDITIONS + more, part), "more than 1000 conditions");
+            }
+        }
+        let values = format!(r#"{{"year": {{"$in": [1{}]}}}}"#, ",2".repeat(500_000));
+        assert_eq!(sql(&values).1.len(), 1, "expected a list of values to be one condition");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -12,10 +12,12 @@ use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_ke
 use super::leg::push_word_condition;
 use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows, order_rows};
 use super::request::{ChunkChoice, MOST_DEPTH};
+use super::steps::Steps;
 use super::trace::{Trace, passes_json};
 use super::vector_leg::{Scan, VectorQuestion, vector_leg};
 use super::vector_space::VectorSpace;
 use super::{Filter, SearchRequest, SearchSource, Statement};
+use crate::embedding::Checkpoint;
 use crate::error::Result;
 
 /// A row as [`measure_rows`] reads it.
@@ -99,6 +101,12 @@ pub trait Database {
 
     /// Rows whose BM25 score was computed since the last call.
     fn take_scored(&mut self) -> u64;
+
+    /// Called between pieces of long work; an error ends the search.
+    ///
+    /// # Errors
+    /// Whatever the session was told meanwhile: to cancel, or that time is up.
+    fn checkpoint(&mut self) -> Result<()>;
 }
 
 /// How an index is scanned for a leg.
@@ -163,7 +171,7 @@ impl Search<'_> {
             let worded =
                 trace.time("keyword_leg", |trace| self.find_worded(database, matching, depth, trace))?;
             let is_all = nearest.len() < depth && worded.len() < self.keyword_depth(depth);
-            let mut rows = merge(nearest, worded);
+            let mut rows = merge(nearest, worded, &mut || database.checkpoint())?;
             if self.has_both_legs() && self.request.fusion.needs_scores() {
                 trace.time("completion", |trace| self.complete(database, &mut rows, trace))?;
             }
@@ -250,6 +258,7 @@ impl Search<'_> {
                 scan = Scan::Exact;
                 continue;
             }
+            database.checkpoint()?;
             for row in &mut rows {
                 row.score = space.metric.similarity(row.score);
             }
@@ -324,10 +333,7 @@ impl Search<'_> {
             selectivity,
             leg,
             |rows| order_rows(self.source, rows, self.partitions),
-            |statement| {
-                let rows = database.candidates(statement, IndexScan::Plain)?;
-                Ok((rows, database.take_scored()))
-            },
+            database,
         )?;
         trace.note("keyword_leg", || {
             json!({
@@ -360,9 +366,13 @@ impl Search<'_> {
         }
         let statement = measure_rows(self.source, &missing, &self.measures());
         let measured = database.measures(&statement)?;
+        database.checkpoint()?;
         let measured: HashMap<Location, MeasuredRow> =
             measured.into_iter().map(|row| (row.location, row)).collect();
+        let mut checkpoint = || database.checkpoint();
+        let mut steps = Steps::new(&mut checkpoint);
         for row in rows {
+            steps.step()?;
             if let Some(found) = measured.get(&row.location) {
                 row.similarity = row.similarity.or_else(|| self.similarity(found.distance));
                 row.text_score = row.text_score.or(found.text_score);
@@ -378,23 +388,25 @@ impl Search<'_> {
     }
 
     /// Fuses the rows and cuts out those that are asked for.
-    fn rank(&self, database: &mut dyn Database, mut rows: Vec<RankedRow>) -> Result<Vec<RankedRow>> {
+    fn rank(&self, database: &mut dyn Database, rows: Vec<RankedRow>) -> Result<Vec<RankedRow>> {
         let request = self.request;
         let dimensions = self.question.embedding.as_ref().map_or(0, Vec::len);
-        fuse(&mut rows, request.fusion, request.rrf_k, request.weights, dimensions);
+        let (fusion, rrf_k, weights) = (request.fusion, request.rrf_k, request.weights);
+        let mut rows = fuse(rows, fusion, rrf_k, weights, dimensions, &mut || database.checkpoint())?;
         if self.joins_chunks() {
-            let mut seen = HashSet::new();
-            rows.retain(|row| seen.insert(row.key.clone()));
+            rows = best_of_each_row(rows, &mut || database.checkpoint())?;
         }
         if request.diversity > 0.0 {
             rows.truncate(request.depth.max(request.last_row()));
             let places: Vec<Location> = rows.iter().map(|row| row.location).collect();
             let statement = fetch_embeddings(self.source, &places, self.partitions);
-            let mut embeddings: HashMap<Location, Option<Vec<f32>>> =
+            let mut found: HashMap<Location, Option<Vec<f32>>> =
                 database.embeddings(&statement)?.into_iter().collect();
+            database.checkpoint()?;
             let embeddings: Vec<Option<Vec<f32>>> =
-                places.iter().map(|place| embeddings.remove(place).flatten()).collect();
-            rows = diversify(rows, &embeddings, request.diversity, request.last_row());
+                places.iter().map(|place| found.remove(place).flatten()).collect();
+            let (diversity, last) = (request.diversity, request.last_row());
+            rows = diversify(rows, embeddings, diversity, last, &mut || database.checkpoint())?;
         }
         Ok(rows.into_iter().skip(request.skip).take(request.k).collect())
     }
@@ -419,6 +431,20 @@ impl Search<'_> {
         };
         Ok(ranked.into_iter().filter_map(hit).collect())
     }
+}
+
+/// Of chunks that are best first, the first one of each row.
+fn best_of_each_row(chunks: Vec<RankedRow>, checkpoint: Checkpoint) -> Result<Vec<RankedRow>> {
+    let mut steps = Steps::new(checkpoint);
+    let mut seen = HashSet::new();
+    let mut rows = Vec::new();
+    for chunk in chunks {
+        steps.step()?;
+        if seen.insert(chunk.key.clone()) {
+            rows.push(chunk);
+        }
+    }
+    Ok(rows)
 }
 
 /// The share of so many rows that pass.

@@ -12,11 +12,15 @@ use std::collections::{HashMap, HashSet};
 use super::bm25::{Bm25, Collection, QueryWord};
 use super::bm25_index::Bm25Index;
 use super::candidate::{Candidate, Location};
+use super::hybrid::{Database, IndexScan};
 use super::leg::{RowColumns, push_word_condition};
+use super::lexemes::MOST_TSQUERY_BYTES;
 use super::source::Column;
+use super::steps::{Steps, sorted};
 use super::threshold::{Expectation, Formula, share_looked_at};
 use super::vector_space::VectorSpace;
 use super::{Filter, Parameter, SearchSource, Statement};
+use crate::embedding::Checkpoint;
 use crate::error::Result;
 
 /// What the keyword leg looks for.
@@ -86,15 +90,21 @@ impl KeywordQuestion {
     fn formula(&self, theta: f64, selectivity: f64) -> Formula {
         let documents = (self.collection.documents, self.collection.documents * selectivity);
         let reaching = Formula::worth_reaching(&self.bounds(), &self.shares, documents, theta);
-        match self.minimum {
+        let formula = match self.minimum {
             0 | 1 => reaching,
             minimum => Formula::All(vec![Formula::at_least(minimum, self.words.len()), reaching]),
-        }
+        };
+        // A formula may have a word several times, and words of two kilobytes are words, too.
+        let is_small = formula.bytes(&self.lexemes()) <= MOST_TSQUERY_BYTES;
+        if is_small { formula } else { Formula::any_of(self.words.len()) }
+    }
+
+    fn lexemes(&self) -> Vec<&str> {
+        self.words.iter().map(|word| word.lexeme.as_str()).collect()
     }
 
     fn to_tsquery(&self, formula: &Formula) -> String {
-        let lexemes: Vec<&str> = self.words.iter().map(|word| word.lexeme.as_str()).collect();
-        formula.to_tsquery(&lexemes).unwrap_or_default()
+        formula.to_tsquery(&self.lexemes()).unwrap_or_default()
     }
 }
 
@@ -118,20 +128,20 @@ impl KeywordQuestion {
     }
 }
 
-/// Finds the `depth` rows with the highest scores, best first, equal ones by key. `run` gives the rows,
-/// and the number of rows scored, of a statement with columns (tableoid, ctid, key as text, score), that of `statement` for a `tsquery`
-/// or that of `in_key_order` for rows that are to be put in the order of their keys; `selectivity`
+/// Finds the `depth` rows with the highest scores, best first, equal ones by key. The statements have
+/// columns (tableoid, ctid, key as text, score): that of `statement` for a `tsquery`, and that of
+/// `in_key_order` for rows that are to be put in the order of their keys; `selectivity`
 /// is the share of rows that the filter keeps, as far as it is known.
 ///
 /// # Errors
-/// Those of `run`.
+/// Those of `database`.
 pub fn best_rows(
     question: &KeywordQuestion,
     depth: usize,
     selectivity: f64,
     statement: impl Fn(&str) -> Statement,
     in_key_order: impl Fn(&[Location]) -> Statement,
-    mut run: impl FnMut(&Statement) -> Result<(Vec<Candidate>, u64)>,
+    database: &mut dyn Database,
 ) -> Result<(Vec<Candidate>, Vec<Pass>)> {
     let documents = question.collection.documents * selectivity;
     let expected = Expectation::new(&question.bounds(), &question.shares, documents);
@@ -147,13 +157,17 @@ pub fn best_rows(
         let beyond = formula.beyond(&scored);
         if beyond != Formula::Never {
             let text = question.to_tsquery(&beyond);
-            let (mut found, scored_rows) = run(&statement(&text))?;
-            passes.push(Pass { theta, formula: text, scored: scored_rows, rows: found.len() });
-            found.retain(|row| rows.iter().all(|known: &Candidate| known.location != row.location));
+            let found = database.candidates(&statement(&text), IndexScan::Plain)?;
+            passes.push(Pass { theta, formula: text, scored: database.take_scored(), rows: found.len() });
+            let found = rows_beside(&rows, found, &mut || database.checkpoint())?;
             let tied = rows_that_tie(&rows, &found);
+            database.checkpoint()?;
             // Only the database knows the order of keys.
-            let order = if tied.is_empty() { vec![] } else { run(&in_key_order(&tied))?.0 };
-            rows = merge_best(rows, found, &order, depth);
+            let order = match tied.is_empty() {
+                true => vec![],
+                false => database.candidates(&in_key_order(&tied), IndexScan::Plain)?,
+            };
+            rows = merge_best(rows, found, &order, depth, &mut || database.checkpoint())?;
         }
         scored = formula.clone();
         let least_score = rows.last().filter(|_| rows.len() == depth).map(|row| row.score);
@@ -178,6 +192,23 @@ pub fn best_rows(
     }
 }
 
+/// The rows of `found` that are not among the known ones.
+fn rows_beside(known: &[Candidate], found: Vec<Candidate>, checkpoint: Checkpoint) -> Result<Vec<Candidate>> {
+    if known.is_empty() {
+        return Ok(found);
+    }
+    let mut steps = Steps::new(checkpoint);
+    let known: HashSet<Location> = known.iter().map(|row| row.location).collect();
+    let mut rows = Vec::with_capacity(found.len());
+    for row in found {
+        steps.step()?;
+        if !known.contains(&row.location) {
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
 /// The rows of both lists whose score a row of the other list has, too.
 fn rows_that_tie(known: &[Candidate], found: &[Candidate]) -> Vec<Location> {
     let scores = |rows: &[Candidate]| rows.iter().map(|row| row.score.to_bits()).collect::<HashSet<u64>>();
@@ -192,15 +223,16 @@ fn merge_best(
     found: Vec<Candidate>,
     order: &[Candidate],
     depth: usize,
-) -> Vec<Candidate> {
+    checkpoint: Checkpoint,
+) -> Result<Vec<Candidate>> {
     let order: HashMap<Location, usize> =
         order.iter().enumerate().map(|(place, row)| (row.location, place)).collect();
-    let mut rows: Vec<Candidate> = known.into_iter().chain(found).collect();
-    rows.sort_by(|a, b| {
+    let best_first = |a: &Candidate, b: &Candidate| {
         b.score.total_cmp(&a.score).then_with(|| order.get(&a.location).cmp(&order.get(&b.location)))
-    });
+    };
+    let mut rows = sorted(known.into_iter().chain(found).collect(), best_first, checkpoint)?;
     rows.truncate(depth);
-    rows
+    Ok(rows)
 }
 
 /// The statement that scores the rows which match `formula`, best first; without one, all rows that

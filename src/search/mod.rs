@@ -17,6 +17,7 @@ pub mod source;
 #[cfg(feature = "pg")]
 pub mod sql;
 pub mod statement;
+pub mod steps;
 pub mod text_vector;
 pub mod threshold;
 pub mod trace;

@@ -6,6 +6,17 @@
 //! `-word` or `-"phrase"`, and one of `these OR those`. `OR` is an operator only in capitals, since
 //! "or" is an ordinary word of questions.
 
+use crate::error::{Error, Result};
+
+/// The most bytes of a query of which words are searched. PostgreSQL keeps no more words of a text.
+pub const MOST_QUERY_BYTES: usize = 1_000_000;
+
+/// The most phrases, alternatives and excluded words of a query, together.
+pub const MOST_CONDITIONS: usize = 1000;
+
+/// The most bytes of them, together.
+pub const MOST_CONDITION_BYTES: usize = 100_000;
+
 /// A query, taken apart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QueryText {
@@ -26,8 +37,22 @@ enum Token {
 }
 
 impl QueryText {
-    /// Takes a query apart. Nothing is an error: a sign that stands for no operator is text.
-    pub fn parse(query: &str) -> QueryText {
+    /// Takes a query apart. No sign is an error: one that stands for no operator is text.
+    ///
+    /// # Errors
+    /// [`Error::QueryTooLarge`] (54000) beyond [`MOST_QUERY_BYTES`], [`MOST_CONDITIONS`] or
+    /// [`MOST_CONDITION_BYTES`].
+    pub fn parse(query: &str) -> Result<QueryText> {
+        check(query.len(), MOST_QUERY_BYTES, "bytes")?;
+        let parsed = QueryText::take_apart(query);
+        let conditions = || parsed.required.iter().flatten().chain(&parsed.excluded);
+        check(conditions().count(), MOST_CONDITIONS, "phrases, alternatives and excluded words")?;
+        let bytes = conditions().map(String::len).sum();
+        check(bytes, MOST_CONDITION_BYTES, "bytes in phrases, alternatives and excluded words")?;
+        Ok(parsed)
+    }
+
+    fn take_apart(query: &str) -> QueryText {
         let mut parsed = QueryText::default();
         let mut tokens = tokens(query).into_iter().peekable();
         // The operand before an OR, and whether it began a list of alternatives already.
@@ -64,6 +89,10 @@ impl QueryText {
         }
         parsed
     }
+}
+
+fn check(found: usize, most: usize, unit: &'static str) -> Result<()> {
+    if found <= most { Ok(()) } else { Err(Error::QueryTooLarge { found, most, unit }) }
 }
 
 fn tokens(query: &str) -> Vec<Token> {
@@ -106,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parsed(query: &str) -> (String, Vec<Vec<String>>, Vec<String>) {
-        let QueryText { wanted, required, excluded } = QueryText::parse(query);
+        let QueryText { wanted, required, excluded } = QueryText::parse(query).expect("small");
         (wanted, required, excluded)
     }
 
@@ -146,10 +175,40 @@ mod tests {
         assert_eq!(parsed("\"\" \"  \" - -- \"").2, Vec::<String>::new());
     }
 
+    /// The SQLSTATE and the limit of a query that is refused.
+    fn refused(query: &str) -> (&'static str, usize) {
+        match QueryText::parse(query).expect_err("too large") {
+            error @ Error::QueryTooLarge { most, .. } => (error.facts().sqlstate, most),
+            other => panic!("expected another error than {other}"),
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_query_are_counted() {
+        for part in ["\"a b\" ", "-a ", "-\"a b\" ", "a OR "] {
+            let allowed = QueryText::parse(&part.repeat(MOST_CONDITIONS)).expect("at the limit");
+            assert_eq!(allowed.required.iter().flatten().chain(&allowed.excluded).count(), MOST_CONDITIONS);
+            assert_eq!(refused(&part.repeat(MOST_CONDITIONS + 1)), ("54000", MOST_CONDITIONS));
+            assert_eq!(refused(&part.repeat(MOST_CONDITIONS + 1_000_000)), ("54000", MOST_QUERY_BYTES));
+        }
+        assert!(QueryText::parse(&"a ".repeat(MOST_QUERY_BYTES / 2)).is_ok(), "expected words to be free");
+    }
+
+    #[test]
+    fn the_bytes_of_a_query_are_counted() {
+        let phrase = |bytes: usize| format!("\"{}\"", "é ".repeat(bytes / 3 + 1).split_at(bytes).0);
+        assert!(QueryText::parse(&phrase(MOST_CONDITION_BYTES - 1)).is_ok());
+        assert_eq!(refused(&phrase(MOST_CONDITION_BYTES + 2)), ("54000", MOST_CONDITION_BYTES));
+        assert!(QueryText::parse(&"x".repeat(MOST_QUERY_BYTES)).is_ok());
+        for more in [1, 1_000_000] {
+            assert_eq!(refused(&"x".repeat(MOST_QUERY_BYTES + more)), ("54000", MOST_QUERY_BYTES));
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_can_be_taken_apart(query in "[-\" OROa-zé🙂\\s]{0,40}") {
-            let parsed = QueryText::parse(&query);
+            let parsed = QueryText::parse(&query).expect("small");
             prop_assert!(parsed.wanted.len() <= query.len() + 1);
             prop_assert!(parsed.required.iter().all(|phrases| !phrases.is_empty()));
         }

@@ -115,6 +115,15 @@ impl Formula {
         }
     }
 
+    /// The bytes of all words in it, as often as it has them, as a `tsquery` stores them.
+    pub fn bytes(&self, lexemes: &[&str]) -> usize {
+        match self {
+            Formula::Always | Formula::Never => 0,
+            Formula::Word(word) => lexemes[*word].len() + 1,
+            Formula::All(parts) | Formula::Any(parts) => parts.iter().map(|part| part.bytes(lexemes)).sum(),
+        }
+    }
+
     /// The formula as a `tsquery` in text form; `None` where it is constant.
     pub fn to_tsquery(&self, lexemes: &[&str]) -> Option<String> {
         let joined = |parts: &[Formula], sign: &str| {

@@ -3,23 +3,24 @@
 use pgrx::datum::UnboxDatum;
 use pgrx::datum::datetime_support::transaction_timestamp;
 use pgrx::prelude::*;
-use pgrx::trigger_support::PgTriggerError;
-use pgrx::{AllocatedByRust, PgTrigger, WhoAllocated};
+use pgrx::{AllocatedByRust, PgTrigger, WhoAllocated, pg_sys};
 
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
 use crate::pg::report::{OrReport, raise};
+use crate::pg::trigger_call::{TriggerCall, arguments_of};
 use crate::pg::vector::Vector;
 
-type TriggerResult<'a> = Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError>;
+const EXPECTED: &str = "BEFORE INSERT OR UPDATE … FOR EACH ROW";
 
 /// Row trigger (content column, embedding column, model): embeds new and changed content, unless
 /// the statement gives an embedding of its own.
-#[pg_trigger(sql = false)]
-fn embed_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
-    let arguments = trigger.extra_args()?;
-    let ([content, embedding, model], Some(mut new)) = (arguments.as_slice(), row_to_store(trigger)) else {
+#[pg_extern(sql = false)]
+fn embed_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
+    let call = TriggerCall::new(fcinfo, "embed_row", EXPECTED).or_report();
+    let (arguments, trigger) = (arguments_of(call.trigger()), call.row_trigger().or_report());
+    let ([content, embedding, model], Some(mut new)) = (arguments.as_slice(), row_to_store(&trigger)) else {
         raise(&wrong_trigger("embed_row"));
     };
     let text: Option<String> = value_of(&new, content);
@@ -30,17 +31,21 @@ fn embed_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
         });
     if !is_true {
         let vector = text.map(|text| embed_one(&text, model, Purpose::Passage).or_report());
+        if let Some(vector) = &vector {
+            check_dimensions(&new, embedding, vector, model).or_report();
+        }
         set_value(&mut new, embedding, vector);
     }
-    Ok(Some(new))
+    stored(new)
 }
 
 /// Row trigger (column): sets the column to the time of the transaction, unless the statement
 /// sets it itself.
-#[pg_trigger(sql = false)]
-fn touch_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
-    let arguments = trigger.extra_args()?;
-    let ([column], Some(mut new), Some(old)) = (arguments.as_slice(), row_to_store(trigger), trigger.old())
+#[pg_extern(sql = false)]
+fn touch_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
+    let call = TriggerCall::new(fcinfo, "touch_row", EXPECTED).or_report();
+    let (arguments, trigger) = (arguments_of(call.trigger()), call.row_trigger().or_report());
+    let ([column], Some(mut new), Some(old)) = (arguments.as_slice(), row_to_store(&trigger), trigger.old())
     else {
         raise(&wrong_trigger("touch_row"));
     };
@@ -48,7 +53,31 @@ fn touch_row<'a>(trigger: &'a PgTrigger<'a>) -> TriggerResult<'a> {
     if time == value_of(&old, column) {
         set_value(&mut new, column, Some(transaction_timestamp()));
     }
-    Ok(Some(new))
+    stored(new)
+}
+
+/// A row as a trigger gives it back: its pointer.
+fn stored(row: PgHeapTuple<'_, AllocatedByRust>) -> i64 {
+    row.into_trigger_datum().map_or(0, |datum| datum.value() as i64)
+}
+
+/// Checks that a vector has the dimensions of its column, which PostgreSQL checks only of values that a statement
+/// gives.
+fn check_dimensions(
+    row: &PgHeapTuple<'_, AllocatedByRust>,
+    column: &str,
+    vector: &Vector,
+    model: &str,
+) -> Result<()> {
+    let modifier = row.get_attribute_by_name(column).map_or(-1, |(_, attribute)| attribute.atttypmod);
+    match usize::try_from(modifier) {
+        Ok(expected) if expected != vector.0.len() => Err(Error::WrongDimensions {
+            expected,
+            found: vector.0.len(),
+            subject: format!("column {column} holds other vectors than model \"{model}\" gives"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The row that a BEFORE INSERT OR UPDATE trigger may still change.
@@ -74,5 +103,5 @@ fn column_error(column: &str, error: &dyn std::error::Error) -> ! {
 }
 
 fn wrong_trigger(function: &'static str) -> Error {
-    Error::NotATrigger { function, expected: "BEFORE INSERT OR UPDATE … FOR EACH ROW" }
+    Error::NotATrigger { function, expected: EXPECTED }
 }

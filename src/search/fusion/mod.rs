@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub use rank::{DEFAULT_RRF_K, rrf_score};
 
 use super::candidate::{Candidate, Location, RankedRow};
+use super::steps::{Steps, sorted};
+use crate::embedding::Checkpoint;
 use crate::error::{Error, Result};
 
 /// A way to make one score out of two.
@@ -69,7 +71,15 @@ pub struct Weights {
 }
 
 /// The candidates of both legs, each once, with its ranks and the scores known so far.
-pub fn merge(nearest: Vec<Candidate>, matching: Vec<Candidate>) -> Vec<RankedRow> {
+///
+/// # Errors
+/// Those of `checkpoint`.
+pub fn merge(
+    nearest: Vec<Candidate>,
+    matching: Vec<Candidate>,
+    checkpoint: Checkpoint,
+) -> Result<Vec<RankedRow>> {
+    let mut steps = Steps::new(checkpoint);
     let mut rows: Vec<RankedRow> = Vec::with_capacity(nearest.len() + matching.len());
     let mut places: HashMap<Location, usize> = HashMap::with_capacity(rows.capacity());
     let mut place_of = |rows: &mut Vec<RankedRow>, location: Location, key: String| {
@@ -87,35 +97,48 @@ pub fn merge(nearest: Vec<Candidate>, matching: Vec<Candidate>) -> Vec<RankedRow
         })
     };
     for (index, candidate) in nearest.into_iter().enumerate() {
+        steps.step()?;
         let place = place_of(&mut rows, candidate.location, candidate.key);
         rows[place].vector_rank = Some(index + 1);
         rows[place].similarity = Some(candidate.score);
     }
     for (index, candidate) in matching.into_iter().enumerate() {
+        steps.step()?;
         let place = place_of(&mut rows, candidate.location, candidate.key);
         rows[place].text_rank = Some(index + 1);
         rows[place].text_score = Some(candidate.score);
     }
-    rows
+    Ok(rows)
 }
 
 /// Gives each row its fused score and sorts the rows, best first. The order is total: by score,
 /// then by the better of the two ranks, then by key. `dimensions` are those of the query's
 /// embedding.
-pub fn fuse(rows: &mut [RankedRow], fusion: Fusion, rrf_k: i32, weights: Weights, dimensions: usize) {
+///
+/// # Errors
+/// Those of `checkpoint`.
+pub fn fuse(
+    mut rows: Vec<RankedRow>,
+    fusion: Fusion,
+    rrf_k: i32,
+    weights: Weights,
+    dimensions: usize,
+    checkpoint: Checkpoint,
+) -> Result<Vec<RankedRow>> {
     match fusion {
-        Fusion::ReciprocalRank => rank::fuse_by_rank(rows, rrf_k, weights),
-        Fusion::DistributionBased => score::fuse_by_distribution(rows, weights),
-        Fusion::Relative => score::fuse_by_range(rows, weights),
-        Fusion::Linear => score::fuse_linearly(rows, weights),
-        Fusion::Adaptive => score::fuse_adaptively(rows, weights, dimensions),
+        Fusion::ReciprocalRank => rank::fuse_by_rank(&mut rows, rrf_k, weights),
+        Fusion::DistributionBased => score::fuse_by_distribution(&mut rows, weights),
+        Fusion::Relative => score::fuse_by_range(&mut rows, weights),
+        Fusion::Linear => score::fuse_linearly(&mut rows, weights),
+        Fusion::Adaptive => score::fuse_adaptively(&mut rows, weights, dimensions),
     }
-    rows.sort_by(|a, b| {
+    let best_first = |a: &RankedRow, b: &RankedRow| {
         b.score
             .total_cmp(&a.score)
             .then_with(|| a.best_rank().cmp(&b.best_rank()))
             .then_with(|| a.key.cmp(&b.key))
-    });
+    };
+    sorted(rows, best_first, checkpoint)
 }
 
 #[cfg(test)]
@@ -138,8 +161,8 @@ mod tests {
         matching: &[(u8, f64)],
         weights: Weights,
     ) -> Vec<RankedRow> {
-        let mut rows = merge(list(nearest), list(matching));
-        fuse(&mut rows, fusion, 60, weights, 8);
+        let rows = merge(list(nearest), list(matching), &mut || Ok(())).expect("nothing stops it");
+        let rows = fuse(rows, fusion, 60, weights, 8, &mut || Ok(())).expect("nothing stops it");
         rows
     }
 

@@ -1,6 +1,6 @@
 //! One call of a search function: its arguments, and the question that they make.
 
-use pgrx::{PgRelation, pg_sys};
+use pgrx::{FromDatum, PgRelation, pg_sys};
 use serde_json::json;
 
 use crate::embedding::Purpose;
@@ -234,7 +234,7 @@ impl SearchCall {
     ) -> Result<Vec<SearchHit>> {
         let has_hidden_rows = rights.has_hidden_rows;
         let text = match legs.keyword {
-            true => QueryText::parse(&self.query),
+            true => QueryText::parse(&self.query)?,
             // The syntax of conditions belongs to words.
             false => QueryText { wanted: self.query.clone(), ..QueryText::default() },
         };
@@ -328,7 +328,7 @@ impl SearchCall {
         let Some(column) = source.lexemes.as_ref().filter(|_| legs.keyword) else {
             return Ok((None, None));
         };
-        let found = query_lexemes(text, self.configuration(source));
+        let found = query_lexemes(text, self.configuration(source))?;
         trace.note("condition", || json!(found.condition));
         if found.lexemes.is_empty() {
             return Ok((None, found.condition));
@@ -449,7 +449,7 @@ pub fn scorer(
     bm25: Bm25,
 ) -> Result<Scorer> {
     let own = column.column.configuration.as_deref();
-    let found = query_lexemes(&QueryText::parse(query), configuration.or(own));
+    let found = query_lexemes(&QueryText::parse(query)?, configuration.or(own))?;
     let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
     let statistics = word_statistics(column, &lexemes)?;
     let words = lexemes.into_iter().zip(occurrences).zip(&statistics.frequencies);
@@ -463,14 +463,34 @@ pub fn scorer(
 }
 
 /// What scores documents for words that the caller weighs; `None` when an argument is NULL.
-pub fn given_scorer(arguments: Arguments) -> Option<Scorer> {
-    let lexemes: Vec<String> = arguments.get(1)?;
-    let weights: Vec<f64> = arguments.get(2)?;
+///
+/// # Errors
+/// [`Error::NullElement`] (22004).
+pub fn given_scorer(arguments: Arguments) -> Result<Option<Scorer>> {
+    let words = (elements::<String>(arguments, 1, "lexemes")?, elements::<f64>(arguments, 2, "weights")?);
+    let numbers = (arguments.get(3), arguments.get(4), arguments.get(5), arguments.get::<i64>(6));
+    let ((Some(lexemes), Some(weights)), (Some(average_length), Some(k1), Some(b), Some(minimum))) =
+        (words, numbers)
+    else {
+        return Ok(None);
+    };
     let words = lexemes.into_iter().zip(weights).map(|(lexeme, weight)| QueryWord { lexeme, weight });
-    Some(Scorer {
+    Ok(Some(Scorer {
         words: words.collect(),
-        average_length: arguments.get(3)?,
-        bm25: Bm25 { k1: arguments.get(4)?, b: arguments.get(5)? },
-        minimum: usize::try_from(arguments.get::<i64>(6)?).unwrap_or(0),
-    })
+        average_length,
+        bm25: Bm25 { k1, b },
+        minimum: usize::try_from(minimum).unwrap_or(0),
+    }))
+}
+
+/// The elements of an array, none of which may be NULL; `None` for no array.
+fn elements<T>(arguments: Arguments, place: usize, argument: &'static str) -> Result<Option<Vec<T>>>
+where
+    Vec<Option<T>>: FromDatum,
+{
+    let Some(elements) = arguments.get::<Vec<Option<T>>>(place) else { return Ok(None) };
+    let element = |(index, element): (usize, Option<T>)| {
+        element.ok_or(Error::NullElement { argument, place: index + 1 })
+    };
+    elements.into_iter().enumerate().map(element).collect::<Result<Vec<T>>>().map(Some)
 }

@@ -101,7 +101,7 @@ fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
 #[pg_extern(sql = false)]
 fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
     let arguments = Arguments(fcinfo).checked(7).or_report();
-    ScoreCall(fcinfo).score(|| Ok(call::given_scorer(arguments))).or_report()
+    ScoreCall(fcinfo).score(|| call::given_scorer(arguments)).or_report()
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]

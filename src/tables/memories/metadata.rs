@@ -1,6 +1,7 @@
 //! The metadata of a memory: a JSON object, of which a few keys are known.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -21,8 +22,10 @@ pub struct Described {
 
 /// The known key that has a range. Numbers of other keys are passed over, however large.
 #[derive(Deserialize)]
-struct Known {
-    importance: Option<Value>,
+struct Known<'a> {
+    // As it is written: a value of any depth is read without recursion.
+    #[serde(borrow)]
+    importance: Option<&'a RawValue>,
 }
 
 impl Described {
@@ -45,16 +48,14 @@ impl Described {
                 found: kind_of(metadata).to_owned(),
             });
         }
-        match serde_json::from_str::<Known>(metadata).map(|known| known.importance) {
-            Ok(None | Some(Value::Null)) => Ok(()),
-            Ok(Some(Value::Number(number))) => {
-                check_importance("importance in metadata", number.as_f64().unwrap_or(f64::NAN))
-            }
-            Ok(Some(other)) => {
-                Err(importance_error("importance in metadata", kind_of(&other.to_string()).to_owned()))
-            }
-            // What PostgreSQL has read is JSON; a number beyond all floating-point numbers is left.
-            Err(_) => Err(importance_error("importance in metadata", "a greater number".to_owned())),
+        let known = serde_json::from_str::<Known>(metadata).map(|known| known.importance);
+        let Ok(Some(importance)) = known.map(|found| found.map(RawValue::get)) else {
+            return Ok(());
+        };
+        match (kind_of(importance), importance.parse()) {
+            ("null", _) => Ok(()),
+            ("a number", Ok(number)) => check_importance("importance in metadata", number),
+            (kind, _) => Err(importance_error("importance in metadata", kind.to_owned())),
         }
     }
 
@@ -127,7 +128,8 @@ mod tests {
         for importance in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert_eq!(given(importance).check().map_err(|error| error.facts().sqlstate), Err("22023"));
         }
-        for importance in ["-1", "1.5", "\"high\"", "true", "1e999", "{}"] {
+        let deep = format!("{}1{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        for importance in ["-1", "1.5", "\"high\"", "true", "1e999", "{}", &deep] {
             let error = with_metadata(&format!(r#"{{"importance": {importance}}}"#)).check();
             assert_eq!(error.map_err(|error| error.facts().sqlstate), Err("22023"), "{importance}");
         }
