@@ -41,6 +41,7 @@ mod embedding_jobs;
 mod examples;
 mod install;
 mod lifecycle;
+mod lock_order;
 mod memories;
 mod names;
 mod names_access;

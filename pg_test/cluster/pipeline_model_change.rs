@@ -10,7 +10,7 @@ use crate::dump;
 use crate::models::Folder;
 use crate::names::{hostile_names, quoted};
 use crate::process::{Ending, wait_until};
-use crate::searchable::{CREATE, ENABLE, created, drain};
+use crate::searchable::{CREATE, ENABLE, ENTRIES, created, drain};
 use crate::server::Server;
 use crate::session::Session;
 
@@ -502,7 +502,11 @@ fn a_crash_in_the_middle_loses_nothing() {
     assert_eq!(session.text(MODELS), format!("{OLD}|{NEW}|∅"));
     assert_eq!(session.rows("SELECT id FROM hybrid_search('docs', 'row 77', 3)").len(), 3);
     session.fails("55000", FINISH);
-    drain(&mut session);
+    // The rows that the driver died over are put off for some seconds.
+    wait_until("everything is embedded", || {
+        drain(&mut session);
+        session.text(ENTRIES) == "0"
+    });
     // A session that ends before its finish is committed has done nothing.
     let mut ending = database.connect();
     ending.run("BEGIN");

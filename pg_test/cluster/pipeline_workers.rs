@@ -431,6 +431,89 @@ fn a_batch_that_takes_too_long_is_given_up_and_its_rows_are_tried_in_smaller_one
     server.stop("fast");
 }
 
+/// A trigger on a companion that sleeps and does not listen when it is cancelled.
+const SNOOZE: &str = "CREATE FUNCTION snooze() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN LOOP
+         BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END;
+     END LOOP; END $$";
+
+// trust 9
+#[test]
+fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
+    let settings = [("vector_tools.worker_batch_timeout", "2s"), ("vector_tools.worker_linger", "10min")];
+    let server = server("test-workers-hog", &settings);
+    let database = Database::with_extension_on(&server, "work");
+    for role in ["hog", "alice"] {
+        database.create_role(role);
+    }
+    database.connect().run("GRANT CREATE ON SCHEMA public TO hog, alice");
+    // The first turn would be those of the lower numbers.
+    let mut hog = database.connect_as("hog");
+    hog.run(SNOOZE);
+    for table in 1..=3 {
+        hog.run(&format!(
+            "CREATE TABLE hog{table} (id int PRIMARY KEY, body text);
+             SELECT enable_search('hog{table}', '{{body}}', mode => 'async', index_kind => 'none');
+             CREATE TRIGGER s BEFORE INSERT ON hog{table}_search FOR EACH ROW EXECUTE FUNCTION snooze()"
+        ));
+    }
+    let mut alice = database.connect_as("alice");
+    alice.run("CREATE TABLE vict (id int PRIMARY KEY, body text); SELECT enable_search('vict', '{body}')");
+    hog.run("INSERT INTO hog1 VALUES (1, 'hog'); INSERT INTO hog2 VALUES (1, 'hog'); INSERT INTO hog3 VALUES (1, 'hog')");
+    let mut watcher = database.connect();
+    let at_hog = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'embedding rows of %hog%'";
+    wait_until("a worker is at the hog", || watcher.text(at_hog) == "1");
+    // Nobody else commits anything that would start a worker, or wake one.
+    for id in 501..=503 {
+        alice.run(&format!("INSERT INTO vict VALUES ({id}, 'victim row')"));
+        let done = format!("SELECT count(*) FROM vict_search WHERE row_id = {id}");
+        wait_until("the row of the other is embedded", || watcher.text(&done) == "1");
+    }
+    // The hog's rows are found to be to blame, each of its tables is left alone for longer than a batch, and what it is
+    // given is ever less.
+    let ended = "terminating background worker \"vector_tools worker\"";
+    wait_until("every table of the hog has had its turn", || server.log().matches(ended).count() >= 3);
+    let blamed =
+        "SELECT count(*) FROM vector_tools.queue WHERE source::text LIKE 'hog%' AND sqlstate = '57P02'";
+    wait_until("the rows of the hog are under suspicion", || watcher.text(blamed) == "3");
+    server.stop("fast");
+}
+
+// trust 9
+#[test]
+fn whoever_ends_a_worker_has_the_next_one_start_where_rows_are_due() {
+    let server = server("test-workers-ended", &[("vector_tools.worker_linger", "10min")]);
+    let (database, mut session) = enabled(&server, "work");
+    settled(&mut session);
+    // Nothing is due: none stays.
+    let pid = worker(&mut session);
+    session.run(&format!("SELECT pg_terminate_backend({pid}, 10000)"));
+    wait_until("no worker is left", || workers(&mut session).is_empty());
+    // Something is: it is done without another commit.
+    session.run(SLEEP_OVER_ROWS);
+    session.run("INSERT INTO docs VALUES (3, 'c', 'd')");
+    let sleeps = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'vector_tools worker' AND wait_event = 'PgSleep'";
+    let mut sleeper = String::new();
+    wait_until("a row is being written", || {
+        sleeper = session.rows(sleeps).concat();
+        !sleeper.is_empty()
+    });
+    session.run(&format!("BEGIN; DROP TABLE slow; SELECT pg_terminate_backend({sleeper}); COMMIT"));
+    settled(&mut session);
+    assert_ne!(worker(&mut session).to_string(), sleeper);
+    let errors = session.rows("SELECT * FROM vector_tools.embedding_errors");
+    assert_eq!(errors, [""; 0], "expected no attempt to count");
+    // Whoever drops the database is not held up by one that follows.
+    session.run(SNOOZE);
+    session.run("CREATE TRIGGER s BEFORE INSERT ON docs_search FOR EACH ROW EXECUTE FUNCTION snooze()");
+    session.run("INSERT INTO docs VALUES (4, 'c', 'd')");
+    wait_until("the worker is at work", || !session.rows(sleeps).is_empty());
+    drop((session, database));
+    let mut other = Session::open(&server, "postgres", "postgres");
+    other.run("DROP DATABASE work WITH (FORCE)");
+    wait_until("no worker is left", || workers(&mut other).is_empty());
+    server.stop("fast");
+}
+
 // trust 18
 #[test]
 fn workers_sleep_on_a_standby_and_wake_when_it_is_promoted() {

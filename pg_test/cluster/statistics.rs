@@ -3,8 +3,9 @@
 
 use std::thread;
 
-use crate::database::Database;
+use crate::database::{Database, make_template};
 use crate::process::wait_until;
+use crate::server::Server;
 use crate::session::Session;
 
 /// A table of 3,000 rows of which one in ten has the word "rare".
@@ -157,4 +158,56 @@ fn a_worker_that_counts_ends_when_it_is_told_to() {
     wait_until("a worker waits to write", || session.text(&format!("SELECT count(*) {worker}")) == "1");
     let ended = session.text(&format!("SELECT pg_terminate_backend(pid, 30000) {worker}"));
     assert_eq!(ended, "t", "expected the worker to end");
+}
+
+// trust 9
+#[test]
+fn counting_takes_no_more_than_one_worker_and_no_more_than_its_time() {
+    let settings = [("max_worker_processes", "6"), ("vector_tools.statistics_timeout", "2s")];
+    let server = Server::start("test-statistics-hog", &settings);
+    make_template(&server);
+    let database = Database::with_extension_on(&server, "work");
+    for role in ["mallory", "alice"] {
+        database.create_role(role);
+    }
+    let mut watcher = database.connect();
+    watcher.run("CREATE SCHEMA mal AUTHORIZATION mallory; GRANT CREATE ON SCHEMA public TO alice");
+    // It says that it is immutable, and sleeps wherever no client waits for it, whatever it is told.
+    let mut mallory = database.connect_as("mallory");
+    mallory.run(
+        "CREATE FUNCTION mal.ss(int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+             WHILE (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) <> 'client backend' LOOP
+                 BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END;
+             END LOOP;
+             RETURN true; END $$",
+    );
+    for table in 1..=10 {
+        mallory.run(&format!(
+            "CREATE TABLE mal.st{table} (id int PRIMARY KEY, l tsvector);
+             INSERT INTO mal.st{table} SELECT i, to_tsvector('simple', 'w' || i % 50) FROM generate_series(1, 1500) AS i;
+             CREATE INDEX ON mal.st{table} (id) WHERE mal.ss(1); ANALYZE mal.st{table}"
+        ));
+    }
+    let searches = "SELECT count(*) FROM generate_series(1, 10) AS k, LATERAL keyword_search(('mal.st' || k)::regclass, 'w5')";
+    mallory.run(searches);
+    let counting = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'vector_tools statistics' AND datname IS NOT NULL";
+    wait_until("a worker counts", || watcher.text(counting) == "1");
+    mallory.run(searches);
+    drop(mallory);
+    // Rows of others are embedded meanwhile.
+    let mut alice = database.connect_as("alice");
+    alice.run("CREATE TABLE docs (id int PRIMARY KEY, body text); SELECT enable_search('docs', '{body}')");
+    alice.run("INSERT INTO docs VALUES (1, 'a row')");
+    wait_until("the row is embedded", || {
+        assert!(["0", "1"].contains(&watcher.text(counting).as_str()), "expected one worker at a time");
+        watcher.text("SELECT count(*) FROM docs_search") == "1"
+    });
+    // And their words are counted, once the time of the other is over.
+    alice.run(WORDS);
+    wait_until("the words of the other table are counted", || {
+        assert!(["0", "1"].contains(&watcher.text(counting).as_str()), "expected one worker at a time");
+        alice.run(SEARCH);
+        counted(&mut alice) == ["3000"]
+    });
+    server.stop("fast");
 }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use vector_tools::embedding::batch::plan_batches;
 use vector_tools::embedding::{Embedder, Purpose};
@@ -20,6 +21,8 @@ use crate::process;
 /// Tokens of a batch, padding included. Batches of four times as many took as long for a text and
 /// twice the memory, and a query beside them waits for less of the caches.
 const BATCH_TOKENS: usize = 512;
+/// So long a worker that has nothing to do keeps the memory of its last piece.
+const KEPT: Duration = Duration::from_secs(1);
 /// Texts that are tokenized in one piece of work.
 const TOKENIZED_TEXTS: usize = 64;
 
@@ -136,12 +139,21 @@ impl BulkLane {
 
     /// Waits for the next piece: connections take turns, and a connection's jobs follow each other.
     fn next_piece(&self) -> (Arc<Job>, Piece) {
+        // What the last piece worked in stays for the next one, where that comes soon and memory is not short.
+        let mut keeps_memory = true;
         let mut state = lock(&self.state);
         loop {
             let turns = state.turns.len();
             let rests = turns > 0 && state.running >= self.pace.at_once();
-            let waits = rests || state.running > 0 && turns > 0 && self.is_short_of_memory();
-            for _ in 0..if waits { 0 } else { turns } {
+            let is_short = state.running > 0 && turns > 0 && self.is_short_of_memory();
+            if is_short && keeps_memory {
+                drop(state);
+                process::trim_memory_of_thread();
+                keeps_memory = false;
+                state = lock(&self.state);
+                continue;
+            }
+            for _ in 0..if rests || is_short { 0 } else { turns } {
                 let Some((connection, mut jobs)) = state.turns.pop_front() else { break };
                 jobs.retain(|job| !job.is_given_out());
                 let found = jobs.iter().find_map(|job| Some((Arc::clone(job), job.next_piece()?)));
@@ -153,12 +165,20 @@ impl BulkLane {
                     return found;
                 }
             }
-            state = if rests {
-                // Nobody rings when queries come no more.
-                self.work.wait_timeout(state, RECENT).unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
+            // Nobody rings when queries come no more, nor when nothing comes.
+            let most = if rests { Some(RECENT) } else { keeps_memory.then_some(KEPT) };
+            let Some(most) = most else {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
+            let (after, end) = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if end.timed_out() && !rests {
+                drop(state);
+                process::trim_memory_of_thread();
+                keeps_memory = false;
+                state = lock(&self.state);
+            }
         }
     }
 }

@@ -64,6 +64,23 @@ pub fn next_size(rows: usize, took: Duration) -> usize {
     fitting.clamp(FEWEST_ROWS, MOST_ROWS)
 }
 
+/// A table whose batch was ended by its limit is left alone for so many times as long as that batch took: it has a fifth of
+/// the worker's time at most.
+const PAUSE_AFTER_LIMIT: u32 = 4;
+
+/// The limit of a batch is halved so often at most.
+const MOST_HALVINGS: u32 = 3;
+
+/// The time that a batch may take, of a table whose last batches were ended by their limit so many times in a row.
+pub fn limit_after(limit: Duration, times: u32) -> Duration {
+    limit / (1 << times.min(MOST_HALVINGS))
+}
+
+/// How long a table is left alone after one of its batches was ended by its limit.
+pub fn pause_after(took: Duration) -> Duration {
+    took * PAUSE_AFTER_LIMIT
+}
+
 /// Rows that are tried at once after they were in so many batches that brought the process down or
 /// did not come to an end: ever fewer, so that the one to blame is alone in the end.
 pub fn size_under_suspicion(most: usize, times: u32) -> usize {
@@ -121,6 +138,13 @@ mod tests {
         assert_eq!(next_size(256, seconds(8)), 64);
         assert_eq!(next_size(16, seconds(60)), 16);
         assert_eq!(next_size(0, Duration::ZERO), 16);
+    }
+
+    #[test]
+    fn what_does_not_end_gets_less_time() {
+        let limits = [0, 1, 2, 3, 99].map(|times| limit_after(seconds(40), times));
+        assert_eq!(limits, [40, 20, 10, 5, 5].map(seconds));
+        assert_eq!(pause_after(seconds(20)), seconds(80));
     }
 
     #[test]

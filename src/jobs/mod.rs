@@ -15,6 +15,7 @@ pub mod due_files;
 pub mod embedding_cache;
 pub mod failure;
 pub mod flight;
+pub mod overruns;
 pub mod settlement;
 #[cfg(feature = "pg")]
 pub mod sql;

@@ -1,7 +1,7 @@
 //! What the extension's background workers listen to: the configuration, which nobody but they themselves reads again,
 //! and the end of a worker that has one piece of work.
 
-use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, DynamicBackgroundWorker, SignalWakeFlags};
 use pgrx::pg_sys;
 
 /// Listens to these signals from now on, and takes over what changed before: a worker that is starting is told of a
@@ -25,6 +25,18 @@ pub fn end_when_told() {
         pg_sys::pqsignal(libc::SIGTERM, Some(die));
     }
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::empty());
+}
+
+/// Registers a worker that this session wants to know of as long as it lives; nothing when no process is free for it.
+pub fn register_for_session(worker: BackgroundWorkerBuilder) -> Option<DynamicBackgroundWorker> {
+    // PostgreSQL makes the handle in the memory that is current, which is the transaction's.
+    // SAFETY: the context is put back at once.
+    unsafe {
+        let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let worker = worker.load_dynamic();
+        pg_sys::MemoryContextSwitchTo(context);
+        worker.ok()
+    }
 }
 
 /// Reads the configuration files again where they have changed; tells whether it did.

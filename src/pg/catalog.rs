@@ -8,7 +8,7 @@ use pgrx::{PgRelation, Spi, pg_sys};
 
 use super::kept::Kept;
 use super::table_triggers::own_triggers;
-use super::{indexes, spi, vector};
+use super::{indexes, rights, spi, vector};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::search::bm25_index::Bm25Index;
@@ -16,6 +16,7 @@ use crate::search::source::{
     Column, ColumnKind, EmbeddingTrigger, TableFacts, configuration_in, constant_in,
 };
 use crate::search::{Parameter, Statement};
+use crate::tables::lock::definition_lock;
 
 /// The schema that holds the extension's state.
 const STATE_SCHEMA: &CStr = c"vector_tools";
@@ -42,9 +43,35 @@ pub fn open_table_to_write(table: pg_sys::Oid) -> Result<PgRelation> {
 /// # Errors
 /// [`Error::TableGone`] (42P01).
 pub fn open_table_now(table: pg_sys::Oid) -> Result<Option<PgRelation>> {
+    if lock_now(table, pg_sys::AccessShareLock) { open_table(table).map(Some) } else { Ok(None) }
+}
+
+/// Like [`open_table_to_write`], but does not wait where somebody keeps writers away: `None`.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01).
+pub fn open_table_to_write_now(table: pg_sys::Oid) -> Result<Option<PgRelation>> {
+    if lock_now(table, pg_sys::RowExclusiveLock) { open_table_to_write(table).map(Some) } else { Ok(None) }
+}
+
+fn lock_now(table: pg_sys::Oid, mode: u32) -> bool {
     // SAFETY: any number may be locked, that of a table that is gone too; the lock ends with the transaction.
-    let has_lock = unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock as i32) };
-    if has_lock { open_table(table).map(Some) } else { Ok(None) }
+    unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
+}
+
+/// Lets one call of the owner's at a time change what a table is governed by, with the lock that the change will take: of
+/// two that have opened the table and ask for it then, neither would get it. Whoever is not the owner gets no lock, and so
+/// has nobody wait; the call will refuse him.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
+pub fn lock_definition(table: pg_sys::Oid, mode: u32) -> Result<()> {
+    if rights::owns(table)? {
+        definition_lock(table.to_u32()).wait();
+        // SAFETY: any number may be locked, that of a table that is gone too; the lock ends with the transaction.
+        unsafe { pg_sys::LockRelationOid(table, mode as i32) };
+    }
+    Ok(())
 }
 
 fn open_locked(table: pg_sys::Oid, mode: u32) -> Result<PgRelation> {

@@ -117,8 +117,8 @@ fn create() -> Option<FlightFile> {
 /// Called when the process ends in order, or by a FATAL error.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn remove(_code: i32, _argument: pg_sys::Datum) {
-    // A worker that was ended because its batch did not listen leaves its rows to be found.
-    if !worker::is_overdue() {
+    // A worker whose batch did not listen when its time was over, or ended the process itself, leaves its rows to be found.
+    if !worker::is_lost_in_batch() {
         with_file(FlightFile::remove);
     }
 }

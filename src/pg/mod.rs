@@ -7,6 +7,7 @@ pub mod audit;
 mod background;
 pub mod catalog;
 pub mod chance;
+pub mod cluster_lock;
 pub mod column_types;
 pub mod embedder;
 pub mod embedders;

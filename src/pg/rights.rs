@@ -7,6 +7,7 @@ use pgrx::{PgRelation, pg_sys};
 use super::catalog::{owned_text, state_table};
 use super::spi;
 use super::subtransaction::attempt;
+use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
 
 /// The search_path of whatever runs with other rights than the caller's: names without a schema are those of the
@@ -99,6 +100,41 @@ pub fn owner(table: &PgRelation) -> pg_sys::Oid {
 pub fn is_owner(table: &PgRelation) -> bool {
     // SAFETY: a look-up for the current user.
     unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table.oid(), pg_sys::GetUserId()) }
+}
+
+/// Raises PostgreSQL's own error (42501) where the caller does not have the rights of a table's owner, before it is
+/// opened or locked, so that a stranger has nobody wait.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
+pub fn require_owner(table: pg_sys::Oid) -> Result<()> {
+    if owns(table)? {
+        return Ok(());
+    }
+    // SAFETY: the name is a fresh copy or NULL, which stands for a relation that has just gone.
+    unsafe {
+        let name = pg_sys::get_rel_name(table);
+        if name.is_null() {
+            return Err(Error::TableGone { table: table.to_u32() });
+        }
+        let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(table));
+        pg_sys::aclcheck_error(pg_sys::AclResult::ACLCHECK_NOT_OWNER, kind, name);
+    }
+    Ok(())
+}
+
+/// Whether the caller has the rights of the owner of a table that is not open.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
+pub fn owns(table: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: look-ups for the current user; the second finds nothing where the first does not.
+    unsafe {
+        if pg_sys::get_rel_relkind(table) == 0 {
+            return Err(Error::TableGone { table: table.to_u32() });
+        }
+        Ok(pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, pg_sys::GetUserId()))
+    }
 }
 
 /// Whether the caller may use the schema of a table.

@@ -30,7 +30,7 @@ static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_TOKEN_BUDG
 static EMBEDDER: GucSetting<EmbedderChoice> = GucSetting::<EmbedderChoice>::new(EmbedderChoice::Auto);
 static EMBEDDER_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EMBEDDER_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
-static EMBEDDER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600);
+static EMBEDDER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
 static EMBEDDER_PROGRAM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static AUTO_REFRESH_STATISTICS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static USE_BM25_INDEX: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -39,7 +39,8 @@ static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::n
 static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static WORKER_LINGER: GucSetting<i32> = GucSetting::<i32>::new(5);
-static WORKER_BATCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600);
+static WORKER_BATCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
+static STATISTICS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -83,6 +84,7 @@ pub fn define() {
     );
     define_embedder();
     define_workers();
+    define_statistics_timeout();
     GucRegistry::define_bool_guc(
         c"vector_tools.auto_refresh_statistics",
         c"Whether searches start a background worker that renews outdated statistics of a table.",
@@ -229,6 +231,20 @@ fn define_workers() {
     );
 }
 
+/// The worker that counts words.
+fn define_statistics_timeout() {
+    GucRegistry::define_int_guc(
+        c"vector_tools.statistics_timeout",
+        c"Time after which a worker gives up counting the words of a table.",
+        c"Searches go on with the last counts, or estimate them. Zero: never.",
+        &STATISTICS_TIMEOUT,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
 fn reserve_prefix(prefix: &CStr) {
     // SAFETY: a valid C string that PostgreSQL copies.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
@@ -293,6 +309,12 @@ pub fn worker_linger() -> Duration {
 /// `vector_tools.worker_batch_timeout`, when there is a limit.
 pub fn worker_batch_timeout() -> Option<Duration> {
     let seconds = WORKER_BATCH_TIMEOUT.get().max(0) as u64;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// `vector_tools.statistics_timeout`, when there is a limit.
+pub fn statistics_timeout() -> Option<Duration> {
+    let seconds = STATISTICS_TIMEOUT.get().max(0) as u64;
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 

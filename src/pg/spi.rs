@@ -243,14 +243,6 @@ pub fn query_latest<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Ve
     run_reading(statement, false, read)
 }
 
-/// Runs a statement that waits for other sessions, and then takes notice of what they have changed in the
-/// catalogue. PostgreSQL does so when it takes a lock on a table, but not on one that is locked already.
-pub fn wait(statement: &Statement) {
-    change(statement);
-    // SAFETY: called where statements run, which is where PostgreSQL calls it too.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
-}
-
 /// Runs statements that change something, one after another.
 pub fn execute(text: &str) {
     let text = to_c_string(text);

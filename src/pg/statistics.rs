@@ -315,8 +315,8 @@ fn renew_if_outdated(source: &SearchedColumn, snapshot: Option<&Snapshot>) {
     if is_standby || !settings::auto_refresh_statistics() || !is_time_to_check(source) {
         return;
     }
-    if is_outdated(source, snapshot) {
-        statistics_worker::start(source.relation.oid(), source.number());
+    // Where another table is being counted, this one has its turn at one of the next looks.
+    if is_outdated(source, snapshot) && statistics_worker::start(source.relation.oid(), source.number()) {
         check_after(source, WORKER_INTERVAL);
     }
 }

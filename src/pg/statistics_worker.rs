@@ -1,23 +1,46 @@
 //! The background worker that renews the statistics of one table, so that no search has to wait.
 //!
 //! It starts on demand, without a restart or shared_preload_libraries, and ends with its work. Where
-//! no worker can start, searches go on with what there is.
+//! no worker can start, searches go on with what there is. There is one in each database at a time, and no longer than
+//! vector_tools.statistics_timeout: counting runs what the table's owner wrote, which must not keep places of workers from
+//! others.
 
-use std::panic::AssertUnwindSafe;
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
+};
 use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
 
+use super::cluster_lock::ClusterLock;
 use super::rights::{acting_as, owner_of};
+use super::settings::statistics_timeout;
 use super::statistics::{SearchedColumn, needs_refresh, refresh};
-use super::{background, catalog, spi};
-use crate::search::{Parameter, Statement};
+use super::{background, catalog, worker};
+use crate::jobs::agenda::pause_after;
+use crate::jobs::overruns::Overruns;
 
-/// Starts a worker for a table and its tsvector column, if one can start.
-pub fn start(table: pg_sys::Oid, column: i16) {
+thread_local! {
+    /// The worker that this session has started last.
+    static LAST: RefCell<Option<DynamicBackgroundWorker>> = const { RefCell::new(None) };
+}
+
+/// Starts a worker for a table and its tsvector column, if one can start; tells whether the database had none.
+pub fn start(table: pg_sys::Oid, column: i16) -> bool {
     // SAFETY: a variable of this process.
     let database = unsafe { pg_sys::MyDatabaseId };
+    // The lock is free until the worker has begun to run.
+    let is_own = LAST.with_borrow(|worker| {
+        worker
+            .as_ref()
+            .is_some_and(|worker| matches!(worker.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted)))
+    });
+    if is_own || !ClusterLock::of_statistics(database).is_free() {
+        return false;
+    }
     let task = format!("{} {} {column}", database.to_u32(), table.to_u32());
     let worker = BackgroundWorkerBuilder::new("vector_tools statistics")
         .set_type("vector_tools statistics")
@@ -25,11 +48,13 @@ pub fn start(table: pg_sys::Oid, column: i16) {
         .set_function("renew_statistics")
         .set_extra(&task)
         .set_restart_time(None)
-        .enable_spi_access()
-        .load_dynamic();
-    if worker.is_err() {
+        .enable_spi_access();
+    let worker = background::register_for_session(worker);
+    if worker.is_none() {
         pgrx::debug1!("no background worker is free to renew the statistics of table {}", table.to_u32());
     }
+    LAST.set(worker);
+    true
 }
 
 /// The worker's main function.
@@ -40,16 +65,41 @@ pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
     let task: Vec<u32> =
         BackgroundWorker::get_extra().split(' ').filter_map(|number| number.parse().ok()).collect();
     let [database, table, column] = task[..] else { return };
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
-    BackgroundWorker::transaction(AssertUnwindSafe(|| {
-        let table = pg_sys::Oid::from(table);
-        let Ok(relation) = catalog::open_table(table) else { return };
-        if !is_only_worker(table, column) {
-            return;
-        }
-        // As autovacuum does: what the table's owner wrote runs with no more than its owner's rights.
-        acting_as(owner_of(table), || renew(&relation, column as usize));
-    }));
+    let (database, table) = (pg_sys::Oid::from(database), pg_sys::Oid::from(table));
+    // Before it connects, which takes a while. The end of the process gives the lock back.
+    if !ClusterLock::of_statistics(database).try_acquire() {
+        return;
+    }
+    let mut overruns = Overruns::read(Path::new(worker::FOLDER), "statistics", database.to_u32());
+    let source = table.to_u32();
+    // Where what the table's owner wrote takes for ever, the tables of others have their turn.
+    if overruns.of(source).is_some_and(|overrun| overrun.until > SystemTime::now()) {
+        return;
+    }
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    worker::prepare_timer();
+    let pause = statistics_timeout().map_or(Duration::ZERO, pause_after);
+    let noted = overruns.note(source, pause);
+    let result = worker::in_batch(statistics_timeout(), || {
+        worker::in_transaction(|| {
+            // Somebody who has the table for himself is not waited for: the next search has it counted.
+            let Ok(Some(relation)) = catalog::open_table_now(table) else { return };
+            // As autovacuum does: what the table's owner wrote runs with no more than its owner's rights.
+            acting_as(owner_of(table), || renew(&relation, column as usize));
+        })
+    });
+    let noted = noted.and_then(|()| if worker::is_overdue() { Ok(()) } else { overruns.forget(source) });
+    if let Err(error) = noted {
+        pgrx::debug1!("could not note how the count of a table has ended: {error}");
+    }
+    if let Err(error) = result {
+        let reason = if worker::is_overdue() {
+            "it took longer than vector_tools.statistics_timeout allows"
+        } else {
+            &error.message
+        };
+        pgrx::log!("could not renew the statistics of table {source}: {reason} ({})", error.sqlstate);
+    }
 }
 
 fn renew(relation: &PgRelation, column: usize) {
@@ -62,13 +112,4 @@ fn renew(relation: &PgRelation, column: usize) {
     {
         pgrx::log!("could not renew the statistics of {}: {error}", facts.display);
     }
-}
-
-/// Whether no other worker renews the same statistics. The lock is held until the transaction ends.
-fn is_only_worker(table: pg_sys::Oid, column: u32) -> bool {
-    let mut statement = Statement::default();
-    let table = i64::from(table.to_u32()) << 16 | i64::from(column);
-    let key = statement.bind(Parameter::Integer(table));
-    statement.push(format_args!("SELECT pg_catalog.pg_try_advisory_xact_lock({key})"));
-    spi::query(&statement, |row| row.get::<bool>(1)) == [Some(true)]
 }

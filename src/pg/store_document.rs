@@ -6,8 +6,7 @@ use super::embedding_cache::embed_passages_in_parts;
 use super::spi;
 use super::vector::Vector;
 use crate::error::Result;
-use crate::search::Statement;
-use crate::tables::lock::{lock, try_lock};
+use crate::tables::lock::lock;
 use crate::tables::store::Store;
 use crate::tables::store::document::{Chunk, DocumentPlan, Origin, StoredChunk};
 use crate::tables::store::embeddings::{NewRow, ROWS_IN_A_STATEMENT, check_vector};
@@ -40,18 +39,14 @@ impl StoreDocument<'_> {
     /// Has others who write the document, or all of its namespace, wait until the transaction ends; those who do
     /// so now go first.
     pub fn lock(&self) {
-        spi::wait(&lock(self.store.namespace_lock(self.namespace), true));
-        spi::wait(&lock(self.store.document_lock(self.source_type, self.source_id), false));
+        lock(self.store.namespace_lock(self.namespace), true).wait();
+        lock(self.store.document_lock(self.source_type, self.source_id), false).wait();
     }
 
     /// Like [`StoreDocument::lock`], where nobody writes it now; tells whether that is so.
     pub fn try_lock(&self) -> bool {
-        let has = |statement: &Statement| {
-            let taken: Vec<Option<bool>> = spi::query_latest(statement, |row| row.get(1));
-            taken == [Some(true)]
-        };
-        has(&try_lock(self.store.namespace_lock(self.namespace), true))
-            && has(&try_lock(self.store.document_lock(self.source_type, self.source_id), false))
+        lock(self.store.namespace_lock(self.namespace), true).try_take()
+            && lock(self.store.document_lock(self.source_type, self.source_id), false).try_take()
     }
 
     /// What has to be changed so that the store has it.

@@ -54,7 +54,9 @@ pub fn find(relation: &PgRelation) -> Option<StoreJobs> {
     })
 }
 
-/// Whether a table is the jobs of a store; `None` where somebody has the store for himself.
+/// Whether a table is the jobs of a store; `None` where somebody keeps writers of the store away, to have it for himself or
+/// to build an index. With the lock of a writer from the first look on: of two that have opened the store to read,
+/// neither could go on when one builds an index and the other begins to write.
 pub fn is_job_list(relation: &PgRelation) -> Option<bool> {
     if relation.name() != JOBS {
         return Some(false);
@@ -62,7 +64,7 @@ pub fn is_job_list(relation: &PgRelation) -> Option<bool> {
     let schema = relation.namespace();
     let embeddings = StoreTables::new(schema).and_then(|tables| tables.embeddings());
     let Some(embeddings) = embeddings.ok().and_then(|name| Regclass::find(&name)) else { return Some(false) };
-    match catalog::open_table_now(embeddings.0) {
+    match catalog::open_table_to_write_now(embeddings.0) {
         Ok(None) => None,
         _ => Some(vector_store::open(schema).is_ok()),
     }

@@ -85,7 +85,7 @@ enum Seen {
     Source(Mode),
     /// It is neither.
     Other,
-    /// Nothing, since somebody has it, or its store, for himself.
+    /// Nothing, since somebody keeps writers of its store away.
     Locked,
 }
 
@@ -131,30 +131,41 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
     Ok(None)
 }
 
-/// The tables with queued rows that a worker is to embed, and when the first row of each is due.
-pub fn upcoming() -> Vec<(pg_sys::Oid, Duration)> {
+/// A table with queued rows that a worker is to embed.
+#[derive(Debug, Clone, Copy)]
+pub struct Upcoming {
+    /// The table.
+    pub source: pg_sys::Oid,
+    /// Its owner; none where it is gone, or somebody has it for himself.
+    pub owner: Option<pg_sys::Oid>,
+    /// When its first row is due.
+    pub wait: Duration,
+}
+
+/// The tables with queued rows that a worker is to embed.
+pub fn upcoming() -> Vec<Upcoming> {
     let found = with_rights_of_queue(|| {
         spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
     });
     let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-    let upcoming = |(source, seconds)| match is_for_workers(source) {
-        Some(true) => Some((source, wait(seconds))),
-        Some(false) => None,
-        // It will be known then.
-        None => Some((source, wait(seconds).max(LOCKED_WAIT))),
-    };
+    let upcoming = |(source, seconds)| is_for_workers(source, wait(seconds));
     found.into_iter().flatten().filter_map(upcoming).collect()
 }
 
-/// Whether workers embed the rows of a table; `None` where somebody has it for himself. One who alters a
-/// table for long must not keep others from having theirs embedded.
-fn is_for_workers(source: pg_sys::Oid) -> Option<bool> {
+/// What there is to do for a table whose first row is due then; `None` where that is nothing for workers. One who alters
+/// a table for long must not keep others from having theirs embedded.
+fn is_for_workers(source: pg_sys::Oid, wait: Duration) -> Option<Upcoming> {
     // One that is gone is looked at, so that its entries go too.
-    let Ok(relation) = catalog::open_table_now(source) else { return Some(true) };
-    match look_at(&relation?) {
-        Seen::Source(mode) => Some(mode != Mode::Manual),
-        Seen::Other => Some(false),
-        Seen::Locked => None,
+    let Ok(relation) = catalog::open_table_now(source) else {
+        return Some(Upcoming { source, owner: None, wait });
+    };
+    // It will be known then.
+    let locked = Upcoming { source, owner: None, wait: wait.max(LOCKED_WAIT) };
+    let Some(relation) = relation else { return Some(locked) };
+    match look_at(&relation) {
+        Seen::Source(Mode::Manual) | Seen::Other => None,
+        Seen::Source(_) => Some(Upcoming { source, owner: Some(rights::owner(&relation)), wait }),
+        Seen::Locked => Some(locked),
     }
 }
 
@@ -219,7 +230,7 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
             continue;
         }
         let Ok(Some(relation)) = catalog::open_table_now(table) else { continue };
-        if rights::is_owner(&relation) && matches!(look_at(&relation), Seen::Source(_)) {
+        if rights::is_owner(&relation) && !matches!(look_at(&relation), Seen::Other) {
             drop(relation);
             wait_a_while(OTHERS_WAIT);
             return Ok(true);

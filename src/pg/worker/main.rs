@@ -1,17 +1,23 @@
 //! The worker of one database: its main function, and what it does between its batches.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
 
-use super::locks::{ClusterLock, Place, Taken, free_slots, is_database_wanted};
-use super::start::{forget_due, note_due, register};
+use super::locks::{Place, Taken, free_slots, is_database_wanted};
+use super::start::{forget_due, hand_on, note_due, register};
 use super::transaction::{Raised, calmly, in_transaction};
-use super::{due_files, settings, signals};
-use crate::jobs::agenda::{FEWEST_ROWS, MOST_ROWS, Next, Situation, decide, next_size};
-use crate::pg::jobs::{BatchReport, run_batch_of, settle_orphan, settle_overdue, upcoming};
+use super::{FOLDER, due_files, settings, signals};
+use crate::jobs::agenda::{
+    FEWEST_ROWS, MOST_ROWS, Next, Situation, decide, limit_after, next_size, pause_after,
+};
+use crate::jobs::overruns::Overruns;
+use crate::pg::cluster_lock::ClusterLock;
+use crate::pg::jobs::{BatchReport, Upcoming, run_batch_of, settle_orphan, settle_overdue, upcoming};
 use crate::pg::settings::{max_workers, worker_batch_timeout, worker_linger};
 use crate::pg::waiting::{self, wait_for_latch};
 use crate::pg::{background, catalog, queue};
@@ -42,11 +48,58 @@ pub extern "C-unwind" fn run_embedding_worker(_argument: pg_sys::Datum) {
     if !take(&mut place) {
         return;
     }
+    // Whoever drops it has just ended the worker before this one, and there will be no database to connect to.
+    if is_database_wanted(database) {
+        note_due(database, SystemTime::now() + WANTED_WAIT);
+        return;
+    }
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
     settings::apply();
     signals::prepare_timer();
     waiting::watch(Some(look_up));
+    OVERRUNS.set(Some(Overruns::read(Path::new(FOLDER), "worker", database.to_u32())));
+    // SAFETY: the callback is a plain function. It runs when the locks of this process are free again, and the process
+    // still has what it needs to use the shared memory.
+    unsafe { pg_sys::on_shmem_exit(Some(leave_word), pg_sys::Datum::from(0)) };
     Worker::new(place).run();
+}
+
+thread_local! {
+    /// The batches of this database that were ended by their limit.
+    static OVERRUNS: RefCell<Option<Overruns>> = const { RefCell::new(None) };
+    /// The table that this worker is at a batch of, and how long that may take.
+    static BATCH: Cell<Option<(pg_sys::Oid, Option<Duration>)>> = const { Cell::new(None) };
+    /// Whether somebody else will see to what is due.
+    static IS_SEEN_TO: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called when the process ends, in order or by a FATAL error: because its batch did not listen when its time was over, or
+/// because an administrator wants it to. Rows that are due are not to wait for the next commit of somebody who queues some.
+#[pg_guard]
+unsafe extern "C-unwind" fn leave_word(_code: i32, _argument: pg_sys::Datum) {
+    if signals::is_lost_in_batch()
+        && let Some((source, limit)) = BATCH.take()
+    {
+        note_overrun(source, limit);
+    }
+    if !IS_SEEN_TO.get() {
+        // SAFETY: a variable of this process.
+        hand_on(unsafe { pg_sys::MyDatabaseId });
+    }
+}
+
+/// Notes that a batch of a table was ended by its limit.
+fn note_overrun(source: pg_sys::Oid, limit: Option<Duration>) {
+    with_overruns(|overruns| {
+        let pause = pause_after(limit.unwrap_or(LOOK));
+        if let Err(error) = overruns.note(source.to_u32(), pause) {
+            pgrx::debug1!("could not note that a batch was ended by its limit: {error}");
+        }
+    });
+}
+
+fn with_overruns<T>(work: impl FnOnce(&mut Overruns) -> T) -> Option<T> {
+    OVERRUNS.with_borrow_mut(|overruns| overruns.as_mut().map(work))
 }
 
 /// Takes a place, or leaves word that it is wanted; `false` where another worker is to see to it.
@@ -67,7 +120,6 @@ fn take(place: &mut Place) -> bool {
 
 /// Called while a batch waits for something, and between its steps.
 fn look_up() {
-    use std::cell::Cell;
     thread_local! {
         static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
     }
@@ -97,6 +149,8 @@ struct Served {
 struct Worker {
     place: Place,
     tables: HashMap<pg_sys::Oid, Served>,
+    /// When a table of each owner had a batch last.
+    owners: HashMap<pg_sys::Oid, Instant>,
     began: Instant,
     /// When something was due last.
     last_due: Option<Instant>,
@@ -107,15 +161,15 @@ struct Worker {
 /// What there is to do.
 struct Agenda {
     /// Tables that are due, the one whose turn it is first.
-    due: Vec<pg_sys::Oid>,
+    due: Vec<Upcoming>,
     /// When the next one is.
     next: Option<Duration>,
 }
 
 impl Worker {
     fn new(place: Place) -> Worker {
-        let (tables, started) = (HashMap::new(), HashMap::new());
-        Worker { place, tables, began: Instant::now(), last_due: None, started }
+        let (tables, owners, started) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Worker { place, tables, owners, began: Instant::now(), last_due: None, started }
     }
 
     fn run(mut self) {
@@ -124,6 +178,7 @@ impl Worker {
         while self.goes_on() {}
         self.place.give_up();
         if !signals::is_stopping() {
+            IS_SEEN_TO.set(true);
             self.start_elsewhere();
         }
     }
@@ -149,8 +204,8 @@ impl Worker {
         let Some(agenda) = self.look() else { return false };
         match decide(&self.situation(agenda.next, is_needed_elsewhere)) {
             Next::Work => {
-                if let Some(source) = agenda.due.first() {
-                    self.work(*source);
+                if let Some(next) = agenda.due.first() {
+                    self.work(next);
                 }
                 true
             }
@@ -191,27 +246,38 @@ impl Worker {
         let now = Instant::now();
         let mut due = Vec::new();
         let mut next: Option<Duration> = None;
-        for (source, wait) in found {
-            let served = self.tables.get(&source);
-            let pause =
-                served.and_then(|served| served.pause).map(|until| until.saturating_duration_since(now));
-            let wait = wait.max(pause.unwrap_or_default());
-            next = Some(next.map_or(wait, |next| next.min(wait)));
-            if wait.is_zero() {
-                due.push((served.and_then(|served| served.last), source));
+        for mut table in found {
+            let served = self.tables.get(&table.source);
+            let pause = served.and_then(|served| served.pause);
+            let pause = pause.map(|until| until.saturating_duration_since(now)).unwrap_or_default();
+            let overrun = with_overruns(|overruns| overruns.of(table.source.to_u32())).flatten();
+            let left_alone = overrun.and_then(|overrun| overrun.until.duration_since(SystemTime::now()).ok());
+            table.wait = table.wait.max(pause).max(left_alone.unwrap_or_default());
+            next = Some(next.map_or(table.wait, |next| next.min(table.wait)));
+            if table.wait.is_zero() {
+                // A table with many rows does not keep others waiting, an owner with many tables does not keep
+                // other owners waiting, and one whose batches do not end keeps nobody waiting.
+                let of_owner = table.owner.and_then(|owner| self.owners.get(&owner).copied());
+                let last = served.and_then(|served| served.last);
+                due.push(((overrun.is_some(), of_owner, last, table.source.to_u32()), table));
             }
         }
-        // A table with many rows does not keep others waiting.
-        due.sort_by_key(|(last, source): &(Option<Instant>, pg_sys::Oid)| (*last, source.to_u32()));
-        Some(Agenda { due: due.into_iter().map(|(_, source)| source).collect(), next })
+        due.sort_by_key(|(order, _)| *order);
+        Some(Agenda { due: due.into_iter().map(|(_, table)| table).collect(), next })
     }
 
     /// Embeds a batch of a table.
-    fn work(&mut self, source: pg_sys::Oid) {
+    fn work(&mut self, table: &Upcoming) {
+        let Upcoming { source, owner, .. } = *table;
         let began = Instant::now();
-        let size = self.tables.get(&source).map_or(MOST_ROWS, |served| served.size);
-        let name = std::cell::RefCell::new(String::new());
-        let result = signals::in_batch(worker_batch_timeout(), || {
+        let overrun = with_overruns(|overruns| overruns.of(source.to_u32())).flatten();
+        let first_size = if overrun.is_some() { FEWEST_ROWS } else { MOST_ROWS };
+        let size = self.tables.get(&source).map_or(first_size, |served| served.size);
+        let times = overrun.map_or(0, |overrun| overrun.times);
+        let limit = worker_batch_timeout().map(|limit| limit_after(limit, times));
+        let name = RefCell::new(String::new());
+        BATCH.set(Some((source, limit)));
+        let result = signals::in_batch(limit, || {
             in_transaction(|| {
                 if let Ok(relation) = catalog::open_table(source) {
                     name.replace(catalog::display_name(&relation));
@@ -220,13 +286,20 @@ impl Worker {
                 run_batch_of(source, size)
             })
         });
+        BATCH.set(None);
         let served = self.tables.entry(source).or_insert(Served { size, last: None, pause: None, errors: 0 });
         served.last = Some(Instant::now());
+        self.owners.extend(owner.map(|owner| (owner, Instant::now())));
         match result {
             Ok(Ok(Some(report))) => {
                 let rows = rows_of(&report);
                 served.pause = None;
                 served.errors = 0;
+                if overrun.is_some()
+                    && let Some(Err(error)) = with_overruns(|overruns| overruns.forget(source.to_u32()))
+                {
+                    pgrx::debug1!("could not note that a batch has come to its end: {error}");
+                }
                 // What is said of a few rows is not said of many.
                 if rows >= size.min(FEWEST_ROWS) {
                     served.size = next_size(rows, began.elapsed());
@@ -238,10 +311,12 @@ impl Worker {
                 self.fail(source, &name.take(), &Raised { sqlstate, message: error.to_string() });
             }
             Err(error) => {
-                if signals::is_overdue()
-                    && let Err(error) = in_transaction(settle_overdue)
-                {
-                    pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
+                if signals::is_overdue() {
+                    served.size = FEWEST_ROWS;
+                    note_overrun(source, limit);
+                    if let Err(error) = in_transaction(settle_overdue) {
+                        pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
+                    }
                 }
                 if !signals::is_stopping() {
                     self.fail(source, &name.take(), &error);

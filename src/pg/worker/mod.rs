@@ -44,8 +44,9 @@ mod start;
 mod transaction;
 
 pub use launcher::register_launcher;
-pub use signals::{is_overdue, is_worker, without_limit};
+pub use signals::{in_batch, is_lost_in_batch, is_overdue, is_worker, prepare_timer, without_limit};
 pub use start::{note_commit_of_prepared, note_queued, watch_commits};
+pub use transaction::in_transaction;
 
 use crate::jobs::due_files::DueFiles;
 

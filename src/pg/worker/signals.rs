@@ -51,6 +51,11 @@ pub fn is_stopping() -> bool {
     IS_STOPPING.load(Ordering::Relaxed)
 }
 
+/// Whether this worker is at a batch that nobody has told it to leave.
+pub fn is_lost_in_batch() -> bool {
+    is_worker() && IS_IN_BATCH.load(Ordering::Relaxed) && (is_overdue() || !is_stopping())
+}
+
 /// Whether the batch has taken longer than it may.
 pub fn is_overdue() -> bool {
     TICKS_LEFT.load(Ordering::Relaxed) <= 0

@@ -9,9 +9,10 @@ use pgrx::bgworkers::{
 };
 use pgrx::pg_sys;
 
-use super::locks::{ClusterLock, free_slots};
+use super::locks::free_slots;
 use super::{due_files, signals};
-use crate::pg::{queue, settings};
+use crate::pg::cluster_lock::ClusterLock;
+use crate::pg::{background, queue, settings};
 
 thread_local! {
     /// Whether the transaction has queued rows that a worker is to embed.
@@ -70,6 +71,16 @@ fn see_to_it() {
     }
 }
 
+/// Leaves word that this worker is gone and its database has to be looked at, and starts the next one. That one ends at
+/// once where nothing is due, and the postmaster starts none while the server goes down.
+pub fn hand_on(database: pg_sys::Oid) {
+    // In this order: whoever gives up a slot now looks at the files afterwards.
+    note_due(database, SystemTime::now());
+    if settings::max_workers() > 0 && free_slots() > 0 {
+        register(database);
+    }
+}
+
 /// Notes that a database has work that no worker sees to.
 pub fn note_due(database: pg_sys::Oid, due: SystemTime) {
     if let Err(error) = due_files().note(database.to_u32(), due) {
@@ -93,14 +104,7 @@ fn is_one_starting() -> bool {
 }
 
 fn register_for_session(database: pg_sys::Oid) -> bool {
-    // PostgreSQL makes the handle in the memory that is current, which is the transaction's.
-    // SAFETY: the context is put back at once.
-    let worker = unsafe {
-        let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-        let worker = register(database);
-        pg_sys::MemoryContextSwitchTo(context);
-        worker
-    };
+    let worker = background::register_for_session(worker_of(database));
     let is_registered = worker.is_some();
     if is_registered {
         REGISTERED.set(worker);
@@ -110,7 +114,11 @@ fn register_for_session(database: pg_sys::Oid) -> bool {
 
 /// Registers a worker for a database; nothing when no process is free for it.
 pub fn register(database: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
-    let worker = BackgroundWorkerBuilder::new("vector_tools worker")
+    worker_of(database).load_dynamic().ok()
+}
+
+fn worker_of(database: pg_sys::Oid) -> BackgroundWorkerBuilder {
+    BackgroundWorkerBuilder::new("vector_tools worker")
         .set_type("vector_tools worker")
         .set_library("vector_tools")
         .set_function("run_embedding_worker")
@@ -118,6 +126,4 @@ pub fn register(database: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
         .set_restart_time(None)
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .load_dynamic();
-    worker.ok()
 }

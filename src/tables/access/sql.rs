@@ -9,12 +9,11 @@ use super::roles::{ROLES, creation_sql, membership_sql};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::array::one_dimensional;
-use crate::pg::catalog::{open_table, qualified_name};
+use crate::pg::catalog::{lock_definition, open_table, qualified_name};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
-use crate::pg::{session, spi};
+use crate::pg::{rights, session, spi};
 use crate::search::{Parameter, Statement};
-use crate::tables::lock::definition_lock;
 
 #[pg_extern(sql = false)]
 fn create_vector_roles() -> i32 {
@@ -73,8 +72,7 @@ fn isolate_namespaces(
     session::forbid_when_read_only(c"isolate_namespaces");
     let Some(target) = target else { return };
     let isolate = || -> Result<()> {
-        spi::wait(&definition_lock(target.to_u32()));
-        let name = name_of(target)?;
+        let name = lock_to_alter(target)?;
         let policies = policies(target)?;
         match (grantee, namespaces) {
             (None, None) => {
@@ -114,8 +112,7 @@ fn isolate_namespaces(
 fn share_namespaces(target: pg_sys::Oid) -> bool {
     session::forbid_when_read_only(c"share_namespaces");
     let share = || -> Result<bool> {
-        spi::wait(&definition_lock(target.to_u32()));
-        let name = name_of(target)?;
+        let name = lock_to_alter(target)?;
         let policies = policies(target)?;
         if policies.is_empty() {
             return Ok(false);
@@ -128,6 +125,13 @@ fn share_namespaces(target: pg_sys::Oid) -> bool {
         Ok(true)
     };
     share().or_report()
+}
+
+/// Lets one call of the owner's at a time alter a table.
+fn lock_to_alter(table: pg_sys::Oid) -> Result<QualifiedName> {
+    rights::require_owner(table)?;
+    lock_definition(table, pg_sys::AccessExclusiveLock)?;
+    name_of(table)
 }
 
 /// The name of a table, which is not open any more when it is altered but stays locked.

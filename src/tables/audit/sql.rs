@@ -12,7 +12,6 @@ use crate::pg::regclass::Regclass;
 use crate::pg::report::{OrReport, raise};
 use crate::pg::trigger_call::TriggerCall;
 use crate::pg::{catalog, rights, session, spi};
-use crate::tables::lock::definition_lock;
 
 const DEFAULT_LOG: &str = "vector_audit_log";
 const TRUNCATE_TRIGGER: &str = "vector_tools_audit_truncate";
@@ -112,7 +111,7 @@ fn guard_audit_log(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
 }
 
 fn enable(source: pg_sys::Oid, log: &str, include_embeddings: bool) -> Result<Regclass> {
-    spi::wait(&definition_lock(source.to_u32()));
+    catalog::lock_definition(source, pg_sys::ShareRowExclusiveLock)?;
     let table = open_own(source)?;
     if triggers::is_log(&table) {
         let subject = catalog::display_name(&table);
@@ -176,7 +175,7 @@ fn complete_truncate_triggers(source: pg_sys::Oid, options: &AuditOptions) -> Re
 }
 
 fn disable(source: pg_sys::Oid) -> Result<bool> {
-    spi::wait(&definition_lock(source.to_u32()));
+    catalog::lock_definition(source, pg_sys::AccessExclusiveLock)?;
     let table = open_own(source)?;
     let (name, display) = (catalog::qualified_name(&table)?, catalog::display_name(&table));
     let audit = triggers::audit_of(&table)?;

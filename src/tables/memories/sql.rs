@@ -262,8 +262,11 @@ fn make_id() -> Option<String> {
 fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclass> {
     session::forbid_when_read_only(c"create_domain_memories_table");
     let memories = MemoriesTable::new(current_schema()?, domain)?;
-    // Two calls at once make or mend one table. What the other has made is seen from the next statement on.
-    spi::wait(&lock(memories.creation_lock(), false));
+    // Two calls at once make or mend one table. What the other has made is seen from the next statement on. A stranger who
+    // asks for a table that is there has nobody wait.
+    if Regclass::find(&memories.table).is_none_or(|found| rights::owns(found.0).unwrap_or(false)) {
+        lock(memories.creation_lock(), false).wait();
+    }
     let record = registry::find_model(model)?;
     let around = Surroundings {
         model: &record.name,

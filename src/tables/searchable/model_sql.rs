@@ -18,7 +18,7 @@ use crate::pg::queue::{enqueue_with, with_rights_of_queue};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::searched_tables::{self, Searched, Shadow, find_companion, key_columns};
-use crate::pg::{catalog, jobs, patient_lock, registry, search_index, session, spi, worker};
+use crate::pg::{catalog, jobs, patient_lock, registry, rights, search_index, session, spi, worker};
 use crate::search::{Parameter, Statement};
 use crate::tables::lock::definition_lock;
 
@@ -148,7 +148,10 @@ fn roll_back(source: pg_sys::Oid) -> Result<Regclass> {
 
 /// What is known of a table of the caller's, while nobody else changes what governs it.
 fn open_searched(source: pg_sys::Oid) -> Result<Rc<Searched>> {
-    spi::wait(&definition_lock(source.to_u32()));
+    // Whoever is not the owner is refused below, and has nobody wait.
+    if rights::owns(source)? {
+        definition_lock(source.to_u32()).wait();
+    }
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);
     match searched_tables::find(&relation)? {

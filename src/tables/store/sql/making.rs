@@ -9,7 +9,7 @@ use crate::pg::regclass::Regclass;
 use crate::pg::settings::default_model;
 use crate::pg::vector::pgvector_schema;
 use crate::pg::vector_store::{self as catalog, OpenStore, TableLock};
-use crate::pg::{registry, session, spi};
+use crate::pg::{registry, rights, session, spi};
 use crate::search::{Parameter, Statement};
 use crate::tables::lock::lock;
 use crate::tables::store::creation::{NewStore, mending_sql, tables_without_triggers};
@@ -35,11 +35,14 @@ pub fn create_store(
     let preset = Preset::named(preset.unwrap_or("staging"))?;
     let storage = Storage::named(storage.unwrap_or("vector"))?;
     let kind = IndexKind::named(index_kind.unwrap_or("hnsw"))?;
-    // Two calls at once make one store. What the other has made is seen from the next statement on.
-    spi::wait(&lock(creation_lock(&tables.schema), false));
+    let embeddings = tables.embeddings()?;
+    // Two calls at once make one store. What the other has made is seen from the next statement on. A stranger who asks for
+    // a store that is there has nobody wait.
+    if Regclass::find(&embeddings).is_none_or(|found| rights::owns(found.0).unwrap_or(false)) {
+        lock(creation_lock(&tables.schema), false).wait();
+    }
     let record = registry::find_model(&model.map_or_else(default_model, str::to_owned))?;
     let configuration = find_text_configuration(text_configuration.unwrap_or("english"))?;
-    let embeddings = tables.embeddings()?;
     if Regclass::find(&embeddings).is_some() {
         let found = catalog::open(schema)?;
         check_same(&found, &record.name, storage)?;
@@ -143,8 +146,8 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     // A table is not altered while it is open; the lock stays.
     drop(relation);
     // Whoever writes into the namespace goes first, or waits.
-    spi::wait(&lock(store.partitions_lock(), false));
-    spi::wait(&lock(store.namespace_lock(namespace), false));
+    lock(store.partitions_lock(), false).wait();
+    lock(store.namespace_lock(namespace), false).wait();
     if let Some(existing) = catalog::partition_of(&store, namespace)? {
         pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
         return Regclass::find(&existing).ok_or_else(|| unknown(schema));
@@ -235,7 +238,7 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
     let open = catalog::open_to_write(schema)?;
     let store = &open.store;
     let collection = catalog::find_collection(store, name)?;
-    spi::wait(&lock(store.namespace_lock(&collection.namespace), false));
+    lock(store.namespace_lock(&collection.namespace), false).wait();
     let mut deleted = 0;
     if delete_embeddings {
         deleted = spi::change(&statements::delete_collection_rows(store, &collection.id)) as i64;

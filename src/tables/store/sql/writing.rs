@@ -140,7 +140,7 @@ pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) 
         None => None,
     };
     for namespace in namespaces {
-        spi::wait(&lock(store.namespace_lock(namespace), true));
+        lock(store.namespace_lock(namespace), true).wait();
     }
     Ok(write_rows(&store, rows, collection.as_deref()) as i64)
 }
@@ -156,9 +156,9 @@ pub fn delete_document(
     let store = &open.store;
     let document = DocumentKey { source_type, source_id, namespace };
     for namespace in namespaces_to_lock(store, &document) {
-        spi::wait(&lock(store.namespace_lock(&namespace), true));
+        lock(store.namespace_lock(&namespace), true).wait();
     }
-    spi::wait(&lock(store.document_lock(source_type, source_id), false));
+    lock(store.document_lock(source_type, source_id), false).wait();
     spi::query_latest(&statements::lock_rows(store, &document, None), |_| ());
     let deleted = spi::change(&statements::delete_rows(store, &document, None));
     overtake(&open, Overtaken::Document(&document), deleted > 0)?;
@@ -171,7 +171,7 @@ fn namespaces_to_lock(store: &Store, document: &DocumentKey) -> Vec<String> {
     if let Some(namespace) = document.namespace {
         return vec![namespace.to_owned()];
     }
-    spi::wait(&lock(store.partitions_lock(), true));
+    lock(store.partitions_lock(), true).wait();
     let namespaces: Vec<Option<String>> =
         spi::query_latest(&statements::read_namespaces(store, document), |row| row.get(1));
     let mut namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
@@ -183,7 +183,7 @@ pub fn clear_namespace(schema: &str, namespace: &str) -> Result<i64> {
     session::forbid_when_read_only(c"clear_namespace");
     let open = catalog::open_to_write(schema)?;
     // Nobody else writes into it meanwhile, so rows need no order.
-    spi::wait(&lock(open.store.namespace_lock(namespace), false));
+    lock(open.store.namespace_lock(namespace), false).wait();
     let deleted = spi::change(&statements::clear_namespace(&open.store, namespace));
     overtake(&open, Overtaken::Namespace(namespace), deleted > 0)?;
     Ok(deleted as i64)
