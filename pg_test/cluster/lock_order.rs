@@ -52,10 +52,7 @@ const PARTIES: [(&str, &[&str]); 7] = [
             "SELECT disable_search('docs')",
         ],
     ),
-    (
-        "create_namespace",
-        &["SELECT create_namespace('reg', 'n{n}')", "SELECT drop_namespace('reg', 'n{n}')"],
-    ),
+    ("create_namespace", &["SELECT create_namespace('reg', 'n{n}')", "SELECT drop_namespace('reg', 'n{n}')"]),
     (
         "enable_audit",
         &[
@@ -75,9 +72,15 @@ fn time_of_a_pair() -> Duration {
 }
 
 /// Says what a party met that it should not have.
-fn take_turns(session: &mut Session, party: usize, number: usize, is_over: &AtomicBool) -> (usize, Vec<String>) {
+fn take_turns(
+    session: &mut Session,
+    party: usize,
+    number: usize,
+    is_over: &AtomicBool,
+) -> (usize, Vec<String>) {
     // Whoever waits in a circle is to hear of it at once.
-    session.run("SET deadlock_timeout = '20ms'; SET statement_timeout = '60s'; SET client_min_messages = error");
+    session
+        .run("SET deadlock_timeout = '20ms'; SET statement_timeout = '60s'; SET client_min_messages = error");
     let (name, statements) = PARTIES[party];
     let (mut done, mut met) = (0, Vec::new());
     while !is_over.load(Ordering::Relaxed) {
@@ -232,15 +235,18 @@ fn a_call_that_waits_for_another_can_be_stopped_and_a_circle_is_found() {
     second.run("RESET statement_timeout; BEGIN");
     second.run(&write(2));
     let deadlocks = AtomicUsize::new(0);
-    let waits = format!("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND pid = {}", first.pid);
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND pid = {}",
+        first.pid
+    );
     let mut watcher = database.connect();
+    let count = |result: Result<Vec<Vec<Option<String>>>, postgres::Error>| {
+        if let Err(error) = result {
+            assert_eq!(error.code().map(|code| code.code()), Some("40P01"));
+            deadlocks.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     thread::scope(|scope| {
-        let count = |result: Result<_, postgres::Error>| {
-            if let Err(error) = result {
-                assert_eq!(error.code().map(|code| code.code()), Some("40P01"));
-                deadlocks.fetch_add(1, Ordering::Relaxed);
-            }
-        };
         let (write, count) = (&write, &count);
         let first = &mut first;
         scope.spawn(move || {

@@ -472,7 +472,8 @@ fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
     // given is ever less.
     let ended = "terminating background worker \"vector_tools worker\"";
     wait_until("every table of the hog has had its turn", || server.log().matches(ended).count() >= 3);
-    let blamed = "SELECT count(*) FROM vector_tools.queue WHERE source::text LIKE 'hog%' AND sqlstate = '57P02'";
+    let blamed =
+        "SELECT count(*) FROM vector_tools.queue WHERE source::text LIKE 'hog%' AND sqlstate = '57P02'";
     wait_until("the rows of the hog are under suspicion", || watcher.text(blamed) == "3");
     server.stop("fast");
 }

@@ -196,6 +196,8 @@ impl CallLock {
         let key = self.key_in(unsafe { pg_sys::MyDatabaseId.to_u32() });
         let mode = if self.is_shared { pg_sys::ShareLock } else { pg_sys::ExclusiveLock };
         // SAFETY: a complete tag; called in a transaction, which the lock ends with.
-        unsafe { pg_sys::LockAcquire(&tag((key >> 32) as u32, key as u32, CALL), mode as i32, false, only_now) }
+        unsafe {
+            pg_sys::LockAcquire(&tag((key >> 32) as u32, key as u32, CALL), mode as i32, false, only_now)
+        }
     }
 }
