@@ -240,13 +240,13 @@ fn a_call_that_waits_for_another_can_be_stopped_and_a_circle_is_found() {
         first.pid
     );
     let mut watcher = database.connect();
+    let count = |result: Result<Vec<Vec<Option<String>>>, postgres::Error>| {
+        if let Err(error) = result {
+            assert_eq!(error.code().map(|code| code.code()), Some("40P01"));
+            deadlocks.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     thread::scope(|scope| {
-        let count = |result: Result<_, postgres::Error>| {
-            if let Err(error) = result {
-                assert_eq!(error.code().map(|code| code.code()), Some("40P01"));
-                deadlocks.fetch_add(1, Ordering::Relaxed);
-            }
-        };
         let (write, count) = (&write, &count);
         let first = &mut first;
         scope.spawn(move || {

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use vector_tools::embedding::batch::plan_batches;
 use vector_tools::embedding::{Embedder, Purpose};
@@ -21,8 +20,6 @@ use crate::process;
 /// Tokens of a batch, padding included. Batches of four times as many took as long for a text and
 /// twice the memory, and a query beside them waits for less of the caches.
 const BATCH_TOKENS: usize = 512;
-/// So long a worker that has nothing to do keeps the memory of its last piece.
-const KEPT: Duration = Duration::from_secs(1);
 /// Texts that are tokenized in one piece of work.
 const TOKENIZED_TEXTS: usize = 64;
 
@@ -43,6 +40,8 @@ struct State {
     started: usize,
     /// Pieces under way.
     running: usize,
+    /// How often workers without work were asked to give the memory of their last piece back.
+    asked: u64,
 }
 
 /// A request of many tokens.
@@ -95,6 +94,12 @@ impl BulkLane {
         self.pace.note_query();
     }
 
+    /// Has each worker that waits give back the memory that its last piece worked in.
+    pub fn give_memory_back(&self) {
+        lock(&self.state).asked += 1;
+        self.work.notify_all();
+    }
+
     /// Queues a job.
     pub fn submit(self: &Arc<BulkLane>, job: Arc<Job>) -> Result<()> {
         job.model.counters().queued.fetch_add(job.texts.len() as u64, Relaxed);
@@ -139,17 +144,18 @@ impl BulkLane {
 
     /// Waits for the next piece: connections take turns, and a connection's jobs follow each other.
     fn next_piece(&self) -> (Arc<Job>, Piece) {
+        let mut state = lock(&self.state);
         // What the last piece worked in stays for the next one, where that comes soon and memory is not short.
         let mut keeps_memory = true;
-        let mut state = lock(&self.state);
+        let mut asked = state.asked;
         loop {
             let turns = state.turns.len();
             let rests = turns > 0 && state.running >= self.pace.at_once();
             let is_short = state.running > 0 && turns > 0 && self.is_short_of_memory();
-            if is_short && keeps_memory {
+            if is_short && keeps_memory || state.asked != asked {
+                (keeps_memory, asked) = (false, state.asked);
                 drop(state);
                 process::trim_memory_of_thread();
-                keeps_memory = false;
                 state = lock(&self.state);
                 continue;
             }
@@ -165,20 +171,12 @@ impl BulkLane {
                     return found;
                 }
             }
-            // Nobody rings when queries come no more, nor when nothing comes.
-            let most = if rests { Some(RECENT) } else { keeps_memory.then_some(KEPT) };
-            let Some(most) = most else {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
+            state = if rests {
+                // Nobody rings when queries come no more.
+                self.work.wait_timeout(state, RECENT).unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
             };
-            let (after, end) = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner);
-            state = after;
-            if end.timed_out() && !rests {
-                drop(state);
-                process::trim_memory_of_thread();
-                keeps_memory = false;
-                state = lock(&self.state);
-            }
         }
     }
 }

@@ -41,7 +41,9 @@ pub fn watch(server: &Arc<Server>) {
         {
             server.drain();
         }
-        server.models.give_memory_back();
+        if server.models.give_memory_back() {
+            server.bulk_lane.give_memory_back();
+        }
         over_limit = if is_over_limit(server) { over_limit + 1 } else { 0 };
         if over_limit > PATIENCE {
             process::log("memory stays over vector_tools.embedder_memory_limit, starting anew");

@@ -192,8 +192,10 @@ impl Models {
         self.loading.try_lock().is_err()
     }
 
-    /// Gives the working memory of models that are not in use back to the system.
-    pub fn give_memory_back(&self) {
+    /// Gives the working memory of models that are not in use back to the system; tells whether there may be some, also
+    /// at the end of the heaps of the threads that ran them.
+    pub fn give_memory_back(&self) -> bool {
+        let mut is_some = false;
         let entries: Vec<Arc<Entry>> = lock(&self.entries).values().cloned().collect();
         for entry in entries {
             let Ok(guard) = entry.loaded.try_lock() else { continue };
@@ -204,8 +206,10 @@ impl Models {
             if Arc::strong_count(&loaded.model) == 2 && left > 0 {
                 loaded.model.to_give_back.store(left - 1, Relaxed);
                 process::trim_memory();
+                is_some = true;
             }
         }
+        is_some
     }
 
     /// The statistics of all models, in the order of their names.

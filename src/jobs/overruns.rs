@@ -17,6 +17,8 @@ pub struct Overrun {
     pub times: u32,
     /// It is left alone until then.
     pub until: SystemTime,
+    /// Its owner, whose other tables come after those of others meanwhile: he may have many.
+    pub owner: u32,
 }
 
 /// The tables that one kind of worker has to do with in one database.
@@ -39,17 +41,23 @@ impl Overruns {
         self.tables.get(&table).copied()
     }
 
+    /// Whether a table of this owner is left alone now.
+    pub fn has_owner(&self, owner: u32) -> bool {
+        let now = SystemTime::now();
+        self.tables.values().any(|overrun| overrun.owner == owner && overrun.until > now)
+    }
+
     /// Notes that work on a table was ended by its limit, or will have been if nobody says otherwise. The table is left
     /// alone for `pause`.
     ///
     /// # Errors
     /// Those of writing a file; this process knows it all the same.
-    pub fn note(&mut self, table: u32, pause: Duration) -> io::Result<()> {
+    pub fn note(&mut self, table: u32, owner: u32, pause: Duration) -> io::Result<()> {
         let now = SystemTime::now();
         // What is over says nothing any more, and tables that are gone do not stay for ever.
         self.tables.retain(|_, overrun| overrun.until + FORGOTTEN_AFTER > now);
         let times = self.of(table).map_or(0, |overrun| overrun.times) + 1;
-        self.tables.insert(table, Overrun { times, until: now + pause });
+        self.tables.insert(table, Overrun { times, until: now + pause, owner });
         self.write()
     }
 
@@ -80,11 +88,12 @@ mod tests {
         let mut overruns = read();
         assert_eq!(overruns.of(7), None);
         for _ in 0..2 {
-            overruns.note(7, Duration::from_secs(60)).expect("a file");
+            overruns.note(7, 10, Duration::from_secs(60)).expect("a file");
         }
         let known = read().of(7).expect("it was noted");
         assert_eq!(known.times, 2);
         assert!(known.until > SystemTime::now());
+        assert!(read().has_owner(10) && !read().has_owner(11));
         for (kind, database) in [("worker", 6), ("statistics", 5)] {
             assert_eq!(Overruns::read(folder.path(), kind, database).of(7), None, "{kind} {database}");
         }
@@ -99,7 +108,8 @@ mod tests {
         let read = || Overruns::read(folder.path(), "worker", 5);
         let mut overruns = read();
         assert_eq!(overruns.of(7), None);
-        overruns.note(7, Duration::ZERO).expect("a file");
+        overruns.note(7, 10, Duration::ZERO).expect("a file");
         assert!(read().of(7).is_some());
+        assert!(!read().has_owner(10), "expected an owner to have his turn when the time is over");
     }
 }

@@ -79,7 +79,7 @@ pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
     worker::prepare_timer();
     let pause = statistics_timeout().map_or(Duration::ZERO, pause_after);
-    let noted = overruns.note(source, pause);
+    let noted = overruns.note(source, 0, pause);
     let result = worker::in_batch(statistics_timeout(), || {
         worker::in_transaction(|| {
             // Somebody who has the table for himself is not waited for: the next search has it counted.

@@ -68,7 +68,7 @@ thread_local! {
     /// The batches of this database that were ended by their limit.
     static OVERRUNS: RefCell<Option<Overruns>> = const { RefCell::new(None) };
     /// The table that this worker is at a batch of, and how long that may take.
-    static BATCH: Cell<Option<(pg_sys::Oid, Option<Duration>)>> = const { Cell::new(None) };
+    static BATCH: Cell<Option<(Upcoming, Option<Duration>)>> = const { Cell::new(None) };
     /// Whether somebody else will see to what is due.
     static IS_SEEN_TO: Cell<bool> = const { Cell::new(false) };
 }
@@ -78,9 +78,9 @@ thread_local! {
 #[pg_guard]
 unsafe extern "C-unwind" fn leave_word(_code: i32, _argument: pg_sys::Datum) {
     if signals::is_lost_in_batch()
-        && let Some((source, limit)) = BATCH.take()
+        && let Some((table, limit)) = BATCH.take()
     {
-        note_overrun(source, limit);
+        note_overrun(&table, limit);
     }
     if !IS_SEEN_TO.get() {
         // SAFETY: a variable of this process.
@@ -89,10 +89,11 @@ unsafe extern "C-unwind" fn leave_word(_code: i32, _argument: pg_sys::Datum) {
 }
 
 /// Notes that a batch of a table was ended by its limit.
-fn note_overrun(source: pg_sys::Oid, limit: Option<Duration>) {
+fn note_overrun(table: &Upcoming, limit: Option<Duration>) {
     with_overruns(|overruns| {
+        let owner = table.owner.map_or(0, pg_sys::Oid::to_u32);
         let pause = pause_after(limit.unwrap_or(LOOK));
-        if let Err(error) = overruns.note(source.to_u32(), pause) {
+        if let Err(error) = overruns.note(table.source.to_u32(), owner, pause) {
             pgrx::debug1!("could not note that a batch was ended by its limit: {error}");
         }
     });
@@ -255,15 +256,21 @@ impl Worker {
             table.wait = table.wait.max(pause).max(left_alone.unwrap_or_default());
             next = Some(next.map_or(table.wait, |next| next.min(table.wait)));
             if table.wait.is_zero() {
-                // A table with many rows does not keep others waiting, an owner with many tables does not keep
-                // other owners waiting, and one whose batches do not end keeps nobody waiting.
-                let of_owner = table.owner.and_then(|owner| self.owners.get(&owner).copied());
-                let last = served.and_then(|served| served.last);
-                due.push(((overrun.is_some(), of_owner, last, table.source.to_u32()), table));
+                due.push((self.place_in_line(&table, overrun.is_some()), table));
             }
         }
         due.sort_by_key(|(order, _)| *order);
         Some(Agenda { due: due.into_iter().map(|(_, table)| table).collect(), next })
+    }
+
+    /// What tables that are due are sorted by. One with many rows does not keep others waiting, an owner with many tables
+    /// does not keep other owners waiting, and one whose batches do not end comes after them all.
+    fn place_in_line(&self, table: &Upcoming, is_late: bool) -> impl Ord + Copy + use<> {
+        let owner = table.owner.unwrap_or_default();
+        let is_owner_late = with_overruns(|overruns| overruns.has_owner(owner.to_u32())).unwrap_or(false);
+        let of_owner = self.owners.get(&owner).copied();
+        let last = self.tables.get(&table.source).and_then(|served| served.last);
+        (is_late, is_owner_late, of_owner, last, table.source.to_u32())
     }
 
     /// Embeds a batch of a table.
@@ -276,7 +283,7 @@ impl Worker {
         let times = overrun.map_or(0, |overrun| overrun.times);
         let limit = worker_batch_timeout().map(|limit| limit_after(limit, times));
         let name = RefCell::new(String::new());
-        BATCH.set(Some((source, limit)));
+        BATCH.set(Some((*table, limit)));
         let result = signals::in_batch(limit, || {
             in_transaction(|| {
                 if let Ok(relation) = catalog::open_table(source) {
@@ -289,7 +296,7 @@ impl Worker {
         BATCH.set(None);
         let served = self.tables.entry(source).or_insert(Served { size, last: None, pause: None, errors: 0 });
         served.last = Some(Instant::now());
-        self.owners.extend(owner.map(|owner| (owner, Instant::now())));
+        self.owners.insert(owner.unwrap_or_default(), Instant::now());
         match result {
             Ok(Ok(Some(report))) => {
                 let rows = rows_of(&report);
@@ -313,7 +320,7 @@ impl Worker {
             Err(error) => {
                 if signals::is_overdue() {
                     served.size = FEWEST_ROWS;
-                    note_overrun(source, limit);
+                    note_overrun(table, limit);
                     if let Err(error) = in_transaction(settle_overdue) {
                         pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
                     }

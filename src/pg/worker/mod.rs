@@ -6,13 +6,14 @@
 //!                                                            │ one there: sets its latch
 //! worker: looks at the queue ── a batch is due ──> embeds it, looks again
 //!            │ nothing is due: waits on its latch, and ends after a while
-//!            └ ends: starts a worker for another database that waits for one
+//!            ├ ends: starts a worker for another database that waits for one
+//!            └ is ended, by its batch or an administrator: starts the next one for its own
 //! ```
 //!
 //! Nothing is preloaded, so there is no shared memory to count workers in. Two locks do it, which vanish
-//! with their process (`locks`): that of the database, so that each has one worker, and one of
+//! with their process (`pg::cluster_lock`): that of the database, so that each has one worker, and one of
 //! `vector_tools.max_workers` slots of the whole cluster. What must outlive a process is in files
-//! (`jobs::due_files`, `jobs::flight`).
+//! (`jobs::due_files`, `jobs::flight`, `jobs::overruns`).
 //!
 //! # No wake-up is lost
 //!
@@ -28,6 +29,7 @@
 //!   comes later than the commit.
 //! - The lock is free: the writer registers a worker, whose first look comes later. Two
 //!   writers may both do so, and the second worker finds the lock taken and ends.
+//! - A worker that is ended registers the next one when its own locks are free, whose first look comes later.
 //! - A session registers none while one that it has registered has not started: the first look of
 //!   that one comes later too.
 //! - Waiting for a lock or a page resets the latch too. So a look may take away what it has not seen, and the
