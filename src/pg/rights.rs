@@ -6,6 +6,7 @@ use pgrx::{PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
 use super::spi;
+use crate::error::{Error, Result};
 
 /// Runs fixed, fully qualified statements with the rights of another role, as foreign-key checks
 /// run with those of the table's owner.
@@ -58,6 +59,30 @@ pub fn owner(table: &PgRelation) -> pg_sys::Oid {
 pub fn is_owner(table: &PgRelation) -> bool {
     // SAFETY: a look-up for the current user.
     unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table.oid(), pg_sys::GetUserId()) }
+}
+
+/// Raises PostgreSQL's own error (42501) where the caller has not the rights of a table's owner. The table need
+/// not be open: nobody who may not has it locked.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01).
+pub fn require_owner(table: pg_sys::Oid) -> Result<()> {
+    // SAFETY: a syscache look-up of any number; the name is a fresh copy or NULL.
+    let name = unsafe { pg_sys::get_rel_name(table) };
+    if name.is_null() {
+        return Err(Error::TableGone { table: table.to_u32() });
+    }
+    // SAFETY: a look-up for the current user; the name is a C string.
+    unsafe {
+        if !pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, pg_sys::GetUserId()) {
+            pg_sys::aclcheck_error(
+                pg_sys::AclResult::ACLCHECK_NOT_OWNER,
+                pg_sys::ObjectType::OBJECT_TABLE,
+                name,
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether the caller may use the schema of a table.
@@ -125,6 +150,18 @@ pub fn find_role(name: &str) -> Option<pg_sys::Oid> {
 pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalogue of roles.
     unsafe { pg_sys::has_privs_of_role(role, other) }
+}
+
+/// Whether there is a role of that number.
+pub fn is_role(role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up that raises no error.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// Whether the caller is told what others do, as members of pg_monitor are.
+pub fn is_monitor() -> bool {
+    // SAFETY: a variable of this process.
+    find_role("pg_monitor").is_some_and(|monitor| has_rights_of(unsafe { pg_sys::GetUserId() }, monitor))
 }
 
 /// The name of a role, or its number when it is gone.
