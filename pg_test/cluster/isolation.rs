@@ -115,7 +115,7 @@ fn the_tables_beside_the_embeddings_are_isolated_with_them() {
     assert_eq!(b.rows("SELECT query_text FROM sx.vector_search_logs"), ["question of nsb"]);
     assert_eq!(b.rows("SELECT DISTINCT new_data->>'content' FROM sx.vector_audit_log"), ["document of nsb"]);
     // Where a row goes from one namespace to another, neither alone tells the whole.
-    tenants.owner.run("UPDATE sx.vector_embeddings SET namespace = 'nsb' WHERE namespace = 'nsa'");
+    tenants.owner.run("UPDATE sx.vector_embeddings SET namespace = 'nsb' WHERE source_type = 'queued'");
     assert_eq!(b.text("SELECT count(*) FROM sx.vector_audit_log WHERE old_data IS NOT NULL"), "0");
     b.run("DELETE FROM sx.vector_search_logs; DELETE FROM sx.embedding_jobs");
     assert_eq!(tenants.owner.rows("SELECT query_text FROM sx.vector_search_logs"), ["question of nsa"]);

@@ -193,6 +193,10 @@ fn own_family(target: pg_sys::Oid) -> Result<Vec<IsolatedTable>> {
     let mut family = Vec::new();
     for name in companions(&name)? {
         let Some(Regclass(oid)) = Regclass::find(&name) else { continue };
+        let is_log = || has_column(oid, c"old_data") && has_column(oid, c"new_data");
+        if name.name.as_str() == AUDIT_LOG && !is_log() {
+            continue;
+        }
         rights::require_owner(oid)?;
         family.push(IsolatedTable { oid, name, is_companion: true });
     }
