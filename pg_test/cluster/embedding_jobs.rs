@@ -345,9 +345,14 @@ fn who_has_a_table_for_himself_keeps_nobody_elses_waiting() {
 fn documents_that_wait_are_dumped_and_embedded_elsewhere() {
     let (database, mut owner) = with_store("jobs_dump");
     let mut session = writer(&database, &mut owner, "jobs_dump_role");
-    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_dump_role', '{eu}')");
     session.run(&queue_one("mine", "eu"));
     session.run(&queue_one("not mine", "us"));
+    // A role that is gone, whose number could be anybody's elsewhere.
+    let mut gone = writer(&database, &mut owner, "jobs_dump_gone");
+    gone.run("SELECT queue_documents('reg', 'law', ARRAY[gen_random_uuid()], '{of nobody}', 'eu')");
+    drop(gone);
+    owner.run("DROP OWNED BY jobs_dump_gone; DROP ROLE jobs_dump_gone; DELETE FROM reg.embedding_jobs WHERE source_count = 1 AND id = (SELECT job FROM vector_tools.queued_documents WHERE content = 'of nobody')");
+    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_dump_role', '{eu}')");
     owner.run("SELECT create_vector_store('gone'); SELECT queue_documents('gone', 'law', ARRAY[gen_random_uuid()], '{x}')");
     owner.run("DROP SCHEMA gone CASCADE");
     let restored = Database::empty("jobs_dump_restored");

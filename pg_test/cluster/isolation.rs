@@ -223,9 +223,9 @@ fn a_document_that_waits_is_of_the_role_that_queued_it_whatever_it_is_called() {
     drop((a, b));
     let [a, b] = &tenants.roles;
     tenants.owner.run(&format!(
-        "ALTER ROLE {a} RENAME TO isolation_queue_c; ALTER ROLE {b} RENAME TO {a}; ALTER ROLE isolation_queue_c RENAME TO {b};
-         CALL run_embedding_jobs()"
+        "ALTER ROLE {a} RENAME TO isolation_queue_c; ALTER ROLE {b} RENAME TO {a}; ALTER ROLE isolation_queue_c RENAME TO {b}"
     ));
+    tenants.owner.run("CALL run_embedding_jobs()");
     let stored = "SELECT content FROM sx.vector_embeddings";
     assert_eq!(tenants.owner.rows(stored), ["document for nsa"]);
     assert_eq!(
