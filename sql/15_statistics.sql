@@ -23,7 +23,7 @@ CREATE TABLE vector_tools.document_frequencies (
 COMMENT ON TABLE vector_tools.document_frequencies IS 'how many documents of a table have a word';
 
 -- Frequencies tell of rows that a policy may hide.
-CREATE VIEW vector_tools.search_statistics AS
+CREATE VIEW vector_tools.search_statistics WITH (security_barrier) AS
 SELECT s.source::pg_catalog.regclass AS source,
        a.attname AS text_column,
        s.documents,

@@ -1,6 +1,9 @@
 -- What a person reads: the models, and the tables that embed their rows.
 
-CREATE VIEW vector_tools.models AS
+-- Every view of the extension is a security_barrier: else a function of the reader's would be called with rows, and
+-- the planner would tell of values, before the view's own conditions have hidden them.
+
+CREATE VIEW vector_tools.models WITH (security_barrier) AS
 SELECT r.name,
        r.provider,
        r.dimensions,
@@ -35,10 +38,12 @@ COMMENT ON COLUMN vector_tools.models.source IS 'folder or file on the server';
 -- tgargs holds the arguments one after another, each ended by a zero byte, and a text can hold anything else. So they
 -- become the text of an array. In the form "escape" only zero bytes, other bytes beyond ASCII and backslashes are
 -- escaped; with backslashes written in octal, too, \000 is a zero byte wherever it is found. One expression, and
--- STABLE as reading an array is: only so the planner puts it in place of the call.
+-- STABLE as reading an array is: only so the planner puts it in place of the call. Whoever may make a trigger may give
+-- it any argument, and the lists are everyone's: longer ones than any that the extension makes are not read.
 CREATE FUNCTION vector_tools.trigger_arguments(tgargs bytea) RETURNS text[]
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE
+    WHEN pg_catalog.octet_length(tgargs) OPERATOR(pg_catalog.>) 16384 THEN NULL
     WHEN tgargs OPERATOR(pg_catalog.=) ''::pg_catalog.bytea THEN '{}'::pg_catalog.text[]
     ELSE (
         '{"' OPERATOR(pg_catalog.||)
@@ -50,10 +55,10 @@ RETURN CASE
         OPERATOR(pg_catalog.||) '}'
     )::pg_catalog.text[]
 END;
-COMMENT ON FUNCTION vector_tools.trigger_arguments(bytea) IS 'the arguments of a trigger, from pg_trigger.tgargs';
+COMMENT ON FUNCTION vector_tools.trigger_arguments(bytea) IS 'the arguments of a trigger, from pg_trigger.tgargs; NULL where they have more than 16384 bytes';
 
 -- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
-CREATE VIEW vector_tools.searchable_tables AS
+CREATE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
 SELECT t.tgrelid::pg_catalog.regclass AS source,
        -- As the columns of companions, which join them in this list, are collated.
        a.arguments[1] COLLATE pg_catalog."C" AS content_column,
@@ -65,6 +70,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
 CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
+  AND a.arguments IS NOT NULL
   AND NOT t.tgisinternal
   -- No copies in partitions.
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;

@@ -25,7 +25,7 @@ RETURNS TABLE (
 )
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'embedder_statistics_wrapper';
 
-CREATE VIEW vector_tools.embedder_stats AS
+CREATE VIEW vector_tools.embedder_stats WITH (security_barrier) AS
 SELECT s.process_id,
        -- In microseconds since 1970.
        pg_catalog.to_timestamp(s.started_at OPERATOR(pg_catalog./) 1e6::double precision) AS started_at,
@@ -48,7 +48,7 @@ SELECT s.process_id,
        s.p50_ms,
        s.p99_ms
 FROM vector_tools.embedder_statistics() AS s;
-COMMENT ON VIEW vector_tools.embedder_stats IS 'the embedding process and what it did with each model; no row while none runs';
+COMMENT ON VIEW vector_tools.embedder_stats IS 'the embedding process and what it did with each model of this database, or of all to pg_monitor; no row while none runs';
 COMMENT ON COLUMN vector_tools.embedder_stats.process_id IS 'of the operating system';
 COMMENT ON COLUMN vector_tools.embedder_stats.started_at IS 'when this process started; all counts begin there';
 COMMENT ON COLUMN vector_tools.embedder_stats.restarts IS 'how often its supervisor has started a process anew after one that had not ended by itself';
@@ -56,7 +56,7 @@ COMMENT ON COLUMN vector_tools.embedder_stats.threads IS 'threads that run model
 COMMENT ON COLUMN vector_tools.embedder_stats.connections IS 'sessions that are connected, the one that asks included';
 COMMENT ON COLUMN vector_tools.embedder_stats.memory_bytes IS 'private memory of the process';
 COMMENT ON COLUMN vector_tools.embedder_stats.memory_limit_bytes IS 'vector_tools.embedder_memory_limit; NULL for none';
-COMMENT ON COLUMN vector_tools.embedder_stats.model IS 'the name it was last opened by; NULL while there is no model';
+COMMENT ON COLUMN vector_tools.embedder_stats.model IS 'its name in this database, or to pg_monitor the one that it was last opened by; NULL while there is no model';
 COMMENT ON COLUMN vector_tools.embedder_stats.dimensions IS 'numbers in each of its vectors';
 COMMENT ON COLUMN vector_tools.embedder_stats.loaded IS 'whether it is in memory';
 COMMENT ON COLUMN vector_tools.embedder_stats.loads IS 'how often it was loaded';

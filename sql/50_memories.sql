@@ -67,7 +67,7 @@ COMMENT ON FUNCTION vector_tools.last_memory_update IS 'when a memory of a table
 
 -- A domain is a name: that of its table, less the ending. Nothing else records it, so a table that is renamed, moved or
 -- dropped takes its domain along. Other sessions' temporary tables cannot be read.
-CREATE VIEW vector_tools.domains AS
+CREATE VIEW vector_tools.domains WITH (security_barrier) AS
 SELECT pg_catalog.left(c.relname::pg_catalog.text, -9) AS domain,
        t.source,
        t.model,

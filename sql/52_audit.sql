@@ -33,7 +33,7 @@ CREATE FUNCTION vector_tools.guard_audit_log() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'guard_audit_log_wrapper';
 
 -- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
-CREATE VIEW vector_tools.audited_tables AS
+CREATE VIEW vector_tools.audited_tables WITH (security_barrier) AS
 SELECT t.tgrelid::pg_catalog.regclass AS source,
        l.oid::pg_catalog.regclass AS log,
        a.arguments[3] OPERATOR(pg_catalog.=) 'with embeddings' AS include_embeddings
@@ -47,6 +47,7 @@ LEFT JOIN (pg_catalog.pg_class AS l
  AND l.relname OPERATOR(pg_catalog.=) a.arguments[2]::pg_catalog.name
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'audit_change'
+  AND a.arguments IS NOT NULL
   -- Row triggers that are no copies in partitions.
   AND (t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;

@@ -2,7 +2,7 @@
 -- src/tables/store/sql.
 
 -- The catalogue itself says what a store is, so that it is dumped, renamed and dropped with its table.
-CREATE VIEW vector_tools.vector_stores AS
+CREATE VIEW vector_tools.vector_stores WITH (security_barrier) AS
 SELECT c.oid::pg_catalog.regclass AS store,
        m.model,
        e.atttypmod AS dimensions,
@@ -25,7 +25,11 @@ JOIN pg_catalog.pg_attribute AS n
 JOIN pg_catalog.pg_attrdef AS d
   ON d.adrelid OPERATOR(pg_catalog.=) c.oid AND d.adnum OPERATOR(pg_catalog.=) n.attnum
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.substring(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '^''([^'']*)''::') AS model
+    -- Writing out a deep expression, as anybody may have for a default, can need more of the stack than there is.
+    SELECT CASE
+               WHEN pg_catalog.octet_length(d.adbin::pg_catalog.text) OPERATOR(pg_catalog.<=) 16384
+               THEN pg_catalog.substring(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '^''([^'']*)''::')
+           END AS model
 ) AS m
 LEFT JOIN LATERAL (
     SELECT a.amname::pg_catalog.text AS kind, x.reloptions AS options

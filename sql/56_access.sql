@@ -14,7 +14,7 @@ COMMENT ON FUNCTION revoke_vector_access(text, regclass) IS 'takes all rights on
 
 CREATE FUNCTION isolate_namespaces(target regclass, grantee text DEFAULT NULL, namespaces text[] DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'isolate_namespaces_wrapper';
-COMMENT ON FUNCTION isolate_namespaces(regclass, text, text[]) IS 'shows rows of a table by its column namespace: to a role those of its namespaces, else to each session those of vector_tools.namespace';
+COMMENT ON FUNCTION isolate_namespaces(regclass, text, text[]) IS 'shows rows of a table, and of the vector store around it, by their namespace: to a role those of its namespaces, else to each session those of vector_tools.namespace';
 
 CREATE FUNCTION share_namespaces(target regclass) RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'share_namespaces_wrapper';

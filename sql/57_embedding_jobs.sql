@@ -2,7 +2,8 @@
 -- of src/tables/store/sql.
 
 -- Nobody but the extension writes here, since a document is written into its store with the rights of the role that
--- queued it: whoever could put another name there could act as that role.
+-- queued it: whoever could put another one there could act as that role. It is kept by its number, which a dump writes
+-- as a name: a role that is renamed stays the same, and another one that gets its name does not.
 CREATE TABLE vector_tools.queued_documents (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source regclass NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE vector_tools.queued_documents (
     strategy text,
     max_tokens integer,
     overlap integer,
-    queued_by name NOT NULL,
+    queued_by regrole NOT NULL,
     session_namespace text NOT NULL,
     has_failed boolean NOT NULL DEFAULT false,
     is_dead boolean NOT NULL DEFAULT false,
@@ -30,7 +31,9 @@ COMMENT ON COLUMN vector_tools.queued_documents.session_namespace IS 'vector_too
 COMMENT ON SEQUENCE vector_tools.queued_documents_id_seq IS 'numbers of documents, in the order in which they were queued';
 CREATE INDEX queued_documents_document ON vector_tools.queued_documents (source, source_type, source_id, namespace);
 SELECT pg_catalog.pg_extension_config_dump('vector_tools.queued_documents',
-    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid)');
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid) '
+    -- The number of a role that is gone could be that of any role where the dump is restored.
+    'AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) queued_by::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('vector_tools.queued_documents_id_seq', '');
 
 CREATE FUNCTION queue_documents(

@@ -115,9 +115,17 @@ CREATE FUNCTION retry_embedding_errors(source regclass, category text DEFAULT NU
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_embedding_errors_wrapper';
 COMMENT ON FUNCTION retry_embedding_errors IS 'has failed rows of a table tried again, those of one category or all; returns how many';
 
--- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table.
-CREATE VIEW vector_tools.searched_tables AS
-SELECT t.tgrelid::pg_catalog.regclass AS source,
+-- Behind vector_tools.searched_tables. Read by the code that searches read them with, so that what it would not take is
+-- not listed, and has its bounds.
+CREATE FUNCTION vector_tools.search_options(tgargs bytea) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'search_options_wrapper';
+COMMENT ON FUNCTION vector_tools.search_options IS 'what the trigger of a searched table that watches its content was made with, from pg_trigger.tgargs; NULL for any other';
+
+-- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table. Of several on one
+-- table the one counts that counts for a search.
+CREATE VIEW vector_tools.searched_tables WITH (security_barrier) AS
+SELECT DISTINCT ON (source)
+       t.tgrelid::pg_catalog.regclass AS source,
        f.conrelid::pg_catalog.regclass AS companion,
        (SELECT pg_catalog.string_agg(c.attname::pg_catalog.text, ', ' ORDER BY o.place)
         FROM pg_catalog.jsonb_array_elements_text(o.options OPERATOR(pg_catalog.->) 'order')
@@ -146,32 +154,43 @@ SELECT t.tgrelid::pg_catalog.regclass AS source,
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
+JOIN pg_catalog.pg_class AS s ON s.oid OPERATOR(pg_catalog.=) t.tgrelid
 CROSS JOIN LATERAL (
-    -- Whoever may make a trigger may give it any argument.
+    -- Whoever may make a trigger may give it any argument, which is not even fetched where it is long.
     SELECT CASE
-               WHEN pg_catalog.pg_input_is_valid(a.arguments[1], 'pg_catalog.jsonb') THEN a.arguments[1]::pg_catalog.jsonb
+               WHEN pg_catalog.octet_length(t.tgargs) OPERATOR(pg_catalog.<=) 16384
+               THEN vector_tools.search_options(t.tgargs)
            END AS options
 ) AS o
-LEFT JOIN pg_catalog.pg_constraint AS f
-  ON f.confrelid OPERATOR(pg_catalog.=) t.tgrelid
- AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conname OPERATOR(pg_catalog.=) 'vector_tools_search'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+-- Whoever may reference a table may call a foreign key anything: those of the owner's own tables count.
+LEFT JOIN LATERAL (
+    SELECT k.conrelid
+    FROM pg_catalog.pg_constraint AS k
+    JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) k.conrelid
+    WHERE k.confrelid OPERATOR(pg_catalog.=) t.tgrelid
+      AND k.contype OPERATOR(pg_catalog.=) 'f'
+      AND k.conname OPERATOR(pg_catalog.=) 'vector_tools_search'
+      AND k.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+      AND r.relowner OPERATOR(pg_catalog.=) s.relowner
+    ORDER BY k.oid
+    LIMIT 1
+) AS f ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.bool_or(k.conname OPERATOR(pg_catalog.=) 'vector_tools_search_next'), false) AS has_next,
            coalesce(pg_catalog.bool_or(k.conname OPERATOR(pg_catalog.=) 'vector_tools_search_previous'), false) AS has_previous
     FROM pg_catalog.pg_constraint AS k
+    JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) k.conrelid
     WHERE k.confrelid OPERATOR(pg_catalog.=) t.tgrelid AND k.contype OPERATOR(pg_catalog.=) 'f'
+      AND r.relowner OPERATOR(pg_catalog.=) s.relowner
 ) AS x
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'queue_row'
-  AND a.arguments[2] OPERATOR(pg_catalog.=) 'content'
-  AND pg_catalog.jsonb_typeof(o.options OPERATOR(pg_catalog.->) 'order') OPERATOR(pg_catalog.=) 'array'
-  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
+  AND o.options IS NOT NULL
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+ORDER BY source, t.tgname DESC;
 COMMENT ON VIEW vector_tools.searched_tables IS 'tables made searchable by enable_search, by their triggers';
 COMMENT ON COLUMN vector_tools.searched_tables.source IS 'the table';
-COMMENT ON COLUMN vector_tools.searched_tables.companion IS 'the table of its chunks';
+COMMENT ON COLUMN vector_tools.searched_tables.companion IS 'the table of its chunks; NULL where it is gone, or belongs to another role';
 COMMENT ON COLUMN vector_tools.searched_tables.content_columns IS 'the columns that are searched, in the order in which they are joined';
 COMMENT ON COLUMN vector_tools.searched_tables.model IS 'the model that embeds it';
 COMMENT ON COLUMN vector_tools.searched_tables.mode IS 'when rows are embedded: sync, async or manual';
@@ -184,7 +203,7 @@ COMMENT ON COLUMN vector_tools.searched_tables.previous_model IS 'the model whos
 GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
 
 -- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion.
-CREATE OR REPLACE VIEW vector_tools.searchable_tables AS
+CREATE OR REPLACE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
 SELECT t.tgrelid::pg_catalog.regclass AS source,
        a.arguments[1] AS content_column,
        a.arguments[2] AS embedding_column,
@@ -197,6 +216,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
 CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
 WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
+  AND a.arguments IS NOT NULL
   AND NOT t.tgisinternal
   -- No copies in partitions.
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
@@ -210,7 +230,7 @@ COMMENT ON COLUMN vector_tools.searchable_tables.companion IS 'the table of its 
 COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded: sync, async or manual';
 
 -- A message may quote the row, so that the owner alone reads it.
-CREATE VIEW vector_tools.embedding_errors AS
+CREATE VIEW vector_tools.embedding_errors WITH (security_barrier) AS
 SELECT q.source,
        CASE
            WHEN pg_catalog.array_length(q.keys, 2) OPERATOR(pg_catalog.=) 1 THEN q.keys[r.place][1]
@@ -251,7 +271,7 @@ CREATE FUNCTION vector_tools.count_search_rows(source regclass) RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 1 AS 'MODULE_PATHNAME', 'count_search_rows_wrapper';
 COMMENT ON FUNCTION vector_tools.count_search_rows IS 'rows of a searchable table, and those with chunks, large numbers estimated; nothing where the caller may not read them all';
 
-CREATE VIEW vector_tools.search_progress AS
+CREATE VIEW vector_tools.search_progress WITH (security_barrier) AS
 SELECT s.source AS table_name,
        n.total,
        n.embedded,

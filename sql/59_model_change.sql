@@ -38,7 +38,7 @@ CREATE FUNCTION vector_tools.count_store_models(store regclass) RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 2 AS 'MODULE_PATHNAME', 'count_store_models_wrapper';
 COMMENT ON FUNCTION vector_tools.count_store_models IS 'rows of a vector store by model; NULLs where the caller may not read them all';
 
-CREATE VIEW vector_tools.search_drift AS
+CREATE VIEW vector_tools.search_drift WITH (security_barrier) AS
 SELECT s.source, n.role, n.companion, coalesce(n.model, s.model) AS model, n.is_current, n.rows, n.chunks
 FROM vector_tools.searched_tables AS s
 CROSS JOIN LATERAL vector_tools.count_search_models(s.source) AS n

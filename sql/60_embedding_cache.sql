@@ -18,7 +18,7 @@ CREATE UNLOGGED TABLE vector_tools.cache_uses (
 );
 COMMENT ON TABLE vector_tools.cache_uses IS 'texts that were found in the cache, and that were not; read vector_tools.cache_stats instead';
 
-CREATE VIEW vector_tools.cache_stats AS
+CREATE VIEW vector_tools.cache_stats WITH (security_barrier) AS
 SELECT c.entries,
        pg_catalog.pg_total_relation_size('vector_tools.embedding_cache'::pg_catalog.regclass) AS size_bytes,
        u.hits::pg_catalog.int8 AS hits,

@@ -38,11 +38,14 @@ fn each_level_may_do_what_it_says() {
     session.fails("42501", SEARCH);
     owner.run("SELECT grant_vector_access('access_levels_role', 'reader', 'store.vector_embeddings')");
     assert_eq!(session.rows(SEARCH).len(), 3, "expected a reader to search");
-    session.run("SELECT * FROM store.embedding_collections; INSERT INTO store.vector_search_logs VALUES (1)");
+    session.run("SELECT * FROM store.embedding_collections");
     session.fails("42501", insert);
+    // Searches are logged with the rights of the log's owner.
+    session.fails("42501", "INSERT INTO store.vector_search_logs VALUES (1)");
     session.fails("42501", "SELECT * FROM store.vector_search_logs");
     owner.run("SELECT grant_vector_access('access_levels_role', 'writer', 'store.vector_embeddings')");
     session.run(insert);
+    session.run("INSERT INTO store.vector_search_logs VALUES (1)");
     session.run("DELETE FROM store.vector_embeddings WHERE id = 9");
     session.fails("42501", "TRUNCATE store.vector_embeddings");
     session.fails("42501", "SELECT * FROM store.vector_audit_log");
@@ -57,21 +60,52 @@ fn each_level_may_do_what_it_says() {
 // trust 1
 #[test]
 fn only_who_may_grant_grants() {
-    let (_database, mut owner, mut session) = store("access_grantors", "access_grantors_role");
+    let (database, mut owner, mut session) = store("access_grantors", "access_grantors_role");
     owner.run("GRANT USAGE ON SCHEMA store TO access_grantors_role");
-    for call in [
+    let calls = [
         "SELECT grant_vector_access('access_grantors_role', 'reader', 'store.vector_embeddings')",
         "SELECT isolate_namespaces('store.vector_embeddings')",
         "SELECT isolate_namespaces('store.vector_embeddings', 'access_grantors_role', '{csrd}')",
+        "SELECT share_namespaces('store.vector_embeddings')",
+        "SELECT revoke_vector_access('access_grantors_role', 'store.vector_embeddings')",
         "SELECT create_vector_roles()",
+    ];
+    // Nobody is told whether namespaces are isolated, or has a table locked, before he is known.
+    for prepare in [
+        "",
+        "SELECT isolate_namespaces('store.vector_embeddings')",
+        "SELECT isolate_namespaces('store.vector_embeddings', 'access_grantors_role', '{csrd}')",
+        // With some right on each table, for which PostgreSQL itself would only warn; and one of those that are wanted.
+        "GRANT SELECT ON ALL TABLES IN SCHEMA store TO access_grantors_role",
+        "GRANT SELECT ON store.embedding_collections TO access_grantors_role WITH GRANT OPTION",
+        "GRANT SELECT ON store.vector_embeddings TO access_grantors_role WITH GRANT OPTION",
     ] {
-        session.fails("42501", call);
+        owner.run(prepare);
+        session.run("SET lock_timeout = '10s'");
+        let mut blocker = database.connect();
+        blocker.run("BEGIN; LOCK TABLE store.vector_search_logs");
+        for call in calls {
+            session.fails("42501", call);
+        }
+        assert!(session.take_notices().is_empty(), "expected no warning but an error");
     }
-    assert_eq!(
-        session.text("SELECT share_namespaces('store.vector_embeddings')"),
-        "f",
-        "expected nothing to share"
+    // Who got all of it with the right to grant it may.
+    let other = "access_grantors_other";
+    database.create_role(other);
+    owner.run(
+        "GRANT USAGE ON SCHEMA store TO access_grantors_role WITH GRANT OPTION;
+         GRANT SELECT ON ALL TABLES IN SCHEMA store TO access_grantors_role WITH GRANT OPTION",
     );
+    session.run(&format!("SELECT grant_vector_access('{other}', 'reader', 'store.vector_embeddings')"));
+    session.fails(
+        "42501",
+        &format!("SELECT grant_vector_access('{other}', 'writer', 'store.vector_embeddings')"),
+    );
+    let mut reader = database.connect_as(other);
+    reader.run("SELECT * FROM store.embedding_collections");
+    session.run(&format!("SELECT revoke_vector_access('{other}', 'store.vector_embeddings')"));
+    reader.fails("42501", "SELECT * FROM store.embedding_collections");
+    owner.run("SELECT share_namespaces('store.vector_embeddings')");
     for (state, call) in [
         ("42704", "SELECT grant_vector_access('nobody at all', 'reader', 'store.vector_embeddings')"),
         ("42704", "SELECT grant_vector_access('public', 'reader', 'store.vector_embeddings')"),

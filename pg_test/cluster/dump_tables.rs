@@ -150,7 +150,9 @@ fn an_ordinary_owner_dumps_and_restores_every_table() {
     let original = Database::with_extension("dump_owned");
     original.create_role(owner);
     original.create_role(reader);
-    original.connect().run(&format!("GRANT CREATE ON DATABASE dump_owned TO {owner}"));
+    original.connect().run(&format!(
+        "GRANT CREATE ON DATABASE dump_owned TO {owner}; GRANT SET ON PARAMETER vector_tools.log_searches TO {owner}"
+    ));
     let mut session = original.connect_as(owner);
     session.run("CREATE SCHEMA own; CREATE SCHEMA reg");
     session.run(&tables_for(reader, MODEL, "all-MiniLM-L6-v2"));
@@ -230,7 +232,8 @@ fn every_table_of_the_state_is_dumped_or_made_anew() {
         "queue_id_seq|",
         // With the entries that they belong to.
         "queued_documents|WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
-         WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid)",
+         WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid) \
+         AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) queued_by::pg_catalog.oid)",
         "queued_documents_id_seq|",
         "statistics_snapshots|not dumped",
     ];

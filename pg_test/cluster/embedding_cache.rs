@@ -181,4 +181,15 @@ fn what_is_rolled_back_is_not_kept_and_what_fails_is_a_warning() {
     assert_eq!(notices[0].code().code(), "01000");
     assert_eq!(session.text(UNTRUE), "0");
     assert_eq!(session.text(STATS), "2|0|2");
+    // Once a statement, not once a row.
+    for _ in 0..2 {
+        session.run(
+            "DO $$ BEGIN
+                 FOR i IN 1..30 LOOP INSERT INTO docs VALUES ((SELECT max(id) + 1 FROM docs), 'row ' || i, 'text'); END LOOP;
+             END $$",
+        );
+        let notices = session.take_notices();
+        assert_eq!(notices.len(), 1, "{notices:?}");
+    }
+    assert_eq!(session.text(UNTRUE), "0");
 }

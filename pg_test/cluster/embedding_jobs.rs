@@ -123,14 +123,16 @@ fn a_document_that_fails_leaves_the_others_alone_and_can_be_tried_again() {
 fn a_document_is_written_with_the_rights_of_who_queued_it() {
     let (database, mut owner) = with_store("jobs_rights");
     let mut session = writer(&database, &mut owner, "jobs_rights_role");
-    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_rights_role', '{eu}')");
     session.run(&queue_one("mine", "eu"));
     session.run(&queue_one("not mine", "us"));
+    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_rights_role', '{eu}')");
+    // From now on the job itself is refused.
+    session.fails("42501", &queue_one("not mine either", "us"));
     session.fails(
         "42501",
         "INSERT INTO vector_tools.queued_documents (source, job, source_type, source_id, namespace, metadata, queued_by,
              session_namespace)
-         VALUES (0, gen_random_uuid(), 'law', gen_random_uuid(), 'eu', '{}', 'postgres', '')",
+         VALUES (0, gen_random_uuid(), 'law', gen_random_uuid(), 'eu', '{}', 'postgres'::regrole, '')",
     );
     session.fails("42501", "SELECT * FROM vector_tools.queued_documents");
     session.fails("42501", "UPDATE vector_tools.queue SET attempts = 0");
@@ -155,12 +157,14 @@ fn a_document_is_written_with_the_rights_of_who_queued_it() {
 fn a_session_that_is_set_to_a_namespace_queues_for_that_one() {
     let (database, mut owner) = with_store("jobs_setting");
     let mut session = writer(&database, &mut owner, "jobs_setting_role");
-    owner.run("SELECT isolate_namespaces('reg.vector_embeddings')");
+    let of_nobody = "SELECT queue_documents('reg', 'nobody', ARRAY[gen_random_uuid()], '{of nobody}', 'eu')";
     session.run("SET vector_tools.namespace = 'eu'");
     session.run(&queue_one("mine", "eu"));
     session.run(&queue_one("not mine", "us"));
     session.run("RESET vector_tools.namespace");
-    session.run("SELECT queue_documents('reg', 'nobody', ARRAY[gen_random_uuid()], '{of nobody}', 'eu')");
+    session.run(of_nobody);
+    owner.run("SELECT isolate_namespaces('reg.vector_embeddings')");
+    session.fails("42501", of_nobody);
     // The setting of the session that drives the queue counts for nothing.
     owner.run("SET vector_tools.namespace = 'us'");
     drain(&mut owner);
@@ -198,8 +202,12 @@ fn nobody_writes_with_more_rights_than_the_owner_of_the_store() {
     other.run("SELECT queue_documents('reg', 'other', ARRAY[gen_random_uuid()], ARRAY['late'])");
     drop(other);
     superuser.run("DROP OWNED BY jobs_owner_writer; DROP ROLE jobs_owner_writer");
+    // Nor does a new one of its name.
+    database.create_role("jobs_owner_writer");
+    superuser.run("GRANT ALL ON reg.vector_embeddings TO jobs_owner_writer");
     drain(&mut owner);
-    assert_eq!(owner.text("SELECT sqlstate, is_dead FROM vector_tools.embedding_errors"), "42704|t");
+    let errors = "SELECT sqlstate, is_dead, message LIKE 'role with OID % does not exist' FROM vector_tools.embedding_errors";
+    assert_eq!(owner.text(errors), "42704|t|t");
 }
 
 #[test]
@@ -264,16 +272,21 @@ fn nobody_overtakes_a_document_that_is_not_his() {
     session.run("SELECT clear_namespace('reg', 'eu')");
     drain(&mut owner);
     assert_eq!(owner.rows(STORED), ["eu|owned"]);
-    // But what he has queued himself.
-    session.run(&queue_one("another version of it", "eu"));
+    // Nor does he bring another version of it.
+    session.fails("42501", &queue_one("another version of it", "eu"));
     owner.run(&queue_one("owned once more", "eu"));
-    session.run(&queue_one("and another one", "eu"));
     drain(&mut owner);
     assert_eq!(owner.rows(STORED), ["eu|owned once more"]);
+    // A document of the same source in a namespace of his own is not that one.
+    session.run(&format!("SELECT upsert_document('reg', 'law', {ONE}, 'his own', 'us')"));
+    owner.run(&queue_one("owned still", "eu"));
+    assert_eq!(session.text(&format!("SELECT delete_document('reg', 'law', {ONE})")), "1");
+    drain(&mut owner);
+    assert_eq!(owner.rows(STORED), ["eu|owned still"]);
     session.run(&queue_one("his", "us"));
     session.run(&format!("SELECT delete_document('reg', 'law', {ONE})"));
     drain(&mut owner);
-    assert_eq!(owner.rows(STORED), ["eu|owned once more"]);
+    assert_eq!(owner.rows(STORED), ["eu|owned still"]);
 }
 
 #[test]
@@ -332,9 +345,14 @@ fn who_has_a_table_for_himself_keeps_nobody_elses_waiting() {
 fn documents_that_wait_are_dumped_and_embedded_elsewhere() {
     let (database, mut owner) = with_store("jobs_dump");
     let mut session = writer(&database, &mut owner, "jobs_dump_role");
-    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_dump_role', '{eu}')");
     session.run(&queue_one("mine", "eu"));
     session.run(&queue_one("not mine", "us"));
+    // A role that is gone, whose number could be anybody's elsewhere.
+    let mut gone = writer(&database, &mut owner, "jobs_dump_gone");
+    gone.run("SELECT queue_documents('reg', 'law', ARRAY[gen_random_uuid()], '{of nobody}', 'eu')");
+    drop(gone);
+    owner.run("DROP OWNED BY jobs_dump_gone; DROP ROLE jobs_dump_gone; DELETE FROM reg.embedding_jobs WHERE source_count = 1 AND id = (SELECT job FROM vector_tools.queued_documents WHERE content = 'of nobody')");
+    owner.run("SELECT isolate_namespaces('reg.vector_embeddings', 'jobs_dump_role', '{eu}')");
     owner.run("SELECT create_vector_store('gone'); SELECT queue_documents('gone', 'law', ARRAY[gen_random_uuid()], '{x}')");
     owner.run("DROP SCHEMA gone CASCADE");
     let restored = Database::empty("jobs_dump_restored");

@@ -285,7 +285,15 @@ fn roles_may_do_what_they_were_granted() {
     }
     let mut reader = database.connect_as("store_rights_reader");
     // A reader's search is logged, though the reader can neither read nor write the log.
-    reader.run("SET vector_tools.log_searches = on");
+    let switch = "SET vector_tools.log_searches = on";
+    let count = "SELECT count(*) FROM reg.vector_search_logs";
+    // Before the library is loaded it is a mere name, which counts for nothing.
+    reader.run(switch);
+    assert_eq!(reader.rows(search), ["a pump"]);
+    assert_eq!(owner.text(count), "0");
+    reader.fails("42501", switch);
+    owner.run("ALTER ROLE store_rights_reader SET vector_tools.log_searches = on");
+    let mut reader = database.connect_as("store_rights_reader");
     assert_eq!(reader.rows(search), ["a pump"]);
     reader.fails("42501", "SELECT * FROM reg.vector_search_logs");
     for call in denied.iter().skip(2) {
@@ -293,6 +301,10 @@ fn roles_may_do_what_they_were_granted() {
     }
     let logged = owner.rows("SELECT caller, query_text FROM reg.vector_search_logs");
     assert_eq!(logged, ["store_rights_reader|pump"]);
+    // A question has its length, whatever was asked.
+    reader.run("SELECT * FROM search_embeddings('reg', repeat('ü', 100000), vector_weight => 0)");
+    let longest = "SELECT max(length(query_text)) FROM reg.vector_search_logs";
+    assert_eq!(owner.text(longest), "2000");
     let mut writer = database.connect_as("store_rights_writer");
     writer.run(&document("'a pump', 'a valve'", ", 'eu'"));
     writer.fails("42501", "SELECT clear_namespace('reg', 'eu')");

@@ -120,7 +120,7 @@ fn a_role_that_sees_one_row_in_a_hundred_gets_as_many_as_it_asks_for() {
 // trust 6
 #[test]
 fn a_trigger_of_the_search_log_means_its_owners_functions() {
-    let (_database, mut owner, mut reader) = with_role("store_log_names");
+    let (database, mut owner, _) = with_role("store_log_names");
     owner.run(
         "GRANT USAGE ON SCHEMA reg TO store_log_names_role; GRANT CREATE ON DATABASE store_log_names TO store_log_names_role;
          GRANT SELECT ON reg.vector_embeddings, reg.embedding_collections TO store_log_names_role;
@@ -130,11 +130,13 @@ fn a_trigger_of_the_search_log_means_its_owners_functions() {
          END $$;
          CREATE TRIGGER noted AFTER INSERT ON reg.vector_search_logs FOR EACH ROW EXECUTE FUNCTION reg.note_search()",
     );
+    owner.run("ALTER ROLE store_log_names_role SET vector_tools.log_searches = on");
+    let mut reader = database.connect_as("store_log_names_role");
     reader.run(
         "CREATE SCHEMA own; GRANT USAGE ON SCHEMA own TO PUBLIC;
          CREATE FUNCTION own.note(question text) RETURNS void LANGUAGE plpgsql AS
              'BEGIN RAISE EXCEPTION ''ran as %'', current_user; END';
-         SET search_path = own, public; SET vector_tools.log_searches = on",
+         SET search_path = own, public",
     );
     assert_eq!(reader.rows("SELECT content FROM search_embeddings('reg', 'pipe', 'us', 1)"), ["a pipe"]);
     assert_eq!(owner.rows("SELECT query_text FROM reg.vector_search_logs"), ["pipe"]);

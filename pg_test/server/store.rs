@@ -63,7 +63,7 @@ mod tests {
             "id uuid!, collection_id uuid, status character varying(20)!, source_type character varying(50)!, \
              source_count integer!, processed_count integer!, failed_count integer!, error_message text, \
              started_at timestamp with time zone, completed_at timestamp with time zone, \
-             created_at timestamp with time zone!"
+             created_at timestamp with time zone!, namespace character varying(100)!"
         );
         assert_eq!(
             columns("vector_search_logs"),

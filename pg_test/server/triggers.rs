@@ -12,7 +12,8 @@ mod tests {
         run(
             r#"INSERT INTO expected VALUES ('t1', '{}'), ('t2', ARRAY['']), ('t3', ARRAY['a']), ('t4', ARRAY['', '', 'b', '']),
                 ('t5', ARRAY['ü', '€😀', 'NULL', ' null ']), ('t6', ARRAY['\', '\\', '\000', 'a\000b', '\134']),
-                ('t7', ARRAY['"', '\"', '"",""', '{}', '{"a"}', ',']), ('t8', ARRAY[repeat('long', 10000), E'\n\t\r\x01'])"#,
+                ('t7', ARRAY['"', '\"', '"",""', '{}', '{"a"}', ',']), ('t8', ARRAY[repeat('long', 4000), E'\n\t\r\x01']),
+                ('t9', ARRAY[repeat('x', 16383)])"#,
         );
         run("DO $$ DECLARE e expected; BEGIN
                  FOR e IN SELECT * FROM expected LOOP
@@ -24,6 +25,12 @@ mod tests {
              LEFT JOIN (SELECT tgname, vector_tools.trigger_arguments(tgargs) AS arguments FROM pg_trigger) AS f
              ON f.tgname = e.name WHERE f.arguments IS DISTINCT FROM e.arguments";
         assert_eq!(one::<String>(differing), "");
+        for bytes in [16384, 1_000_000, 10_000_000] {
+            let read = format!(
+                "SELECT vector_tools.trigger_arguments(convert_to(repeat('x', {bytes}), 'UTF8') || '\\x00') IS NULL"
+            );
+            assert!(one::<bool>(&read), "expected {bytes} bytes and their end not to be read");
+        }
         assert!(one::<bool>("SELECT vector_tools.trigger_arguments(NULL) IS NULL"));
     }
 

@@ -1,5 +1,4 @@
 -- Rows of the namespaces that belong to a role.
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-CREATE POLICY {policy} ON {table} TO {grantee}
-    USING (namespace OPERATOR(pg_catalog.=) ANY (ARRAY[{namespaces}]::pg_catalog.text[]));
+CREATE POLICY {policy} ON {table} TO {grantee} USING ({condition});
 COMMENT ON POLICY {policy} ON {table} IS {comment};

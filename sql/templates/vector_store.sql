@@ -67,7 +67,8 @@ CREATE TABLE {jobs} (
     error_message pg_catalog.text,
     started_at pg_catalog.timestamptz,
     completed_at pg_catalog.timestamptz,
-    created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    namespace pg_catalog.varchar(100) NOT NULL DEFAULT 'default'
 );
 COMMENT ON TABLE {jobs} IS 'embedding work and how far it is';
 

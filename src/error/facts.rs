@@ -187,6 +187,16 @@ impl Error {
             RoleNotFound { .. } => {
                 ("42704", None, Some("Create it with CREATE ROLE, or call create_vector_roles().".into()))
             }
+            NotGrantable { .. } => (
+                "42501",
+                Some("Rights are granted and revoked by the owner, and by who got them WITH GRANT OPTION.".into()),
+                Some("Have the owner call the function, or grant yourself the owner's role.".into()),
+            ),
+            WriterGone { .. } => (
+                "42704",
+                Some("It queued the document, which is written with its rights.".into()),
+                Some("Have another role queue the document.".into()),
+            ),
             IsolatedByRole { table } => (
                 "55000",
                 Some("With both, a session could choose namespaces that its role may not see.".into()),
@@ -270,7 +280,7 @@ impl Error {
                 nearest.as_ref().map(|n| format!("The nearest collection is \"{n}\".")),
                 Some(format!("Make it with create_collection({}, {}).", Literal(schema), Literal(name))),
             ),
-            CollectionExists { .. } => (
+            CollectionExists { .. } | CollectionHidden { .. } => (
                 "42710",
                 Some("A collection is inside one namespace, and its name is unique in the store.".into()),
                 Some("Choose another name, or that namespace.".into()),

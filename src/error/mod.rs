@@ -96,6 +96,10 @@ pub enum Error {
     TableGone { table: u32 },
     #[error("role {role} does not exist")]
     RoleNotFound { role: String },
+    #[error("permission denied for {object}")]
+    NotGrantable { object: String },
+    #[error("role with OID {role} does not exist")]
+    WriterGone { role: u32 },
     #[error("namespaces of {table} are isolated by role")]
     IsolatedByRole { table: String },
     #[error("must be owner of table {table}")]
@@ -130,6 +134,8 @@ pub enum Error {
     UnknownCollection { name: String, schema: String, nearest: Option<String> },
     #[error("collection \"{name}\" already exists in the namespace \"{namespace}\"")]
     CollectionExists { name: String, namespace: String },
+    #[error("collection \"{name}\" already exists")]
+    CollectionHidden { name: String },
     #[error("collection \"{name}\" still has {count} embeddings")]
     CollectionInUse { name: String, schema: String, count: i64 },
     #[error("element {place} of {argument} is NULL")]

@@ -228,6 +228,29 @@ fn partition_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
     names.into_iter().flatten().map(Identifier::new).collect()
 }
 
+/// Whether a table has a column of that name.
+pub fn has_column(table: pg_sys::Oid, column: &CStr) -> bool {
+    // SAFETY: a syscache look-up with a valid C string; 0 stands for no such column, or table.
+    unsafe { pg_sys::get_attnum(table, column.as_ptr()) != 0 }
+}
+
+/// Schema and name of a relation that need not be open.
+///
+/// # Errors
+/// [`Error::TableGone`] (42P01).
+pub fn name_of(table: pg_sys::Oid) -> Result<QualifiedName> {
+    // SAFETY: syscache look-ups of any number; the names are fresh copies or NULL.
+    let (schema, name) = unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
+        (owned_text(schema), owned_text(pg_sys::get_rel_name(table)))
+    };
+    let gone = || Error::TableGone { table: table.to_u32() };
+    Ok(QualifiedName {
+        schema: Identifier::new(schema.ok_or_else(gone)?)?,
+        name: Identifier::new(name.ok_or_else(gone)?)?,
+    })
+}
+
 /// Whether policies hide rows of a table from the caller.
 pub fn has_hidden_rows(relation: &PgRelation) -> bool {
     // SAFETY: a look-up for the current user; with no_error it raises none.

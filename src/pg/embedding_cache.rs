@@ -4,6 +4,8 @@
 //! and nobody else may look into it. What it costs must not be more than what it saves: a failure in it
 //! is a warning, and the text is embedded.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 
 use super::chance::chance;
@@ -175,6 +177,22 @@ fn read_number(statement: &crate::search::Statement) -> u64 {
 
 /// Runs fixed statements over the cache; `None` where one fails, of which nothing stays then.
 fn in_cache<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let warn = |failure: Failure| warn(&Error::CacheFailed { reason: failure.message });
+    let warn = |failure: Failure| {
+        if is_news() {
+            warn(&Error::CacheFailed { reason: failure.message });
+        }
+    };
     attempt(|| with_rights_of_state(c"embedding_cache", work)).map_err(warn).ok()
+}
+
+thread_local! {
+    /// When the last statement that was told of a failure of the cache began.
+    static TOLD: Cell<Option<pg_sys::TimestampTz>> = const { Cell::new(None) };
+}
+
+/// Whether this statement of the client's was not told yet that the cache fails: a full disk fails at every row.
+fn is_news() -> bool {
+    // SAFETY: a variable of this process.
+    let statement = Some(unsafe { pg_sys::GetCurrentStatementStartTimestamp() });
+    TOLD.replace(statement) != statement
 }

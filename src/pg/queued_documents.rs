@@ -8,7 +8,7 @@ use super::queue::enqueue_keys;
 use super::regclass::Regclass;
 use super::rights::{self, with_rights_of_state};
 use super::vector_store::OpenStore;
-use super::{catalog, settings, spi, vector_store, worker};
+use super::{catalog, settings, spi, worker};
 use crate::error::Result;
 use crate::tables::store::Store;
 use crate::tables::store::queued::{NewDocument, NewJob, Overtaken, Writer, count_of_collection, forget};
@@ -26,7 +26,8 @@ pub fn with_rights_of_documents<T>(work: impl FnOnce() -> T) -> T {
 /// The role and the setting of this session.
 pub fn writer() -> Writer {
     Writer {
-        role: vector_store::current_role(),
+        // SAFETY: a variable of this process.
+        role: unsafe { pg_sys::GetUserId() }.to_u32(),
         session_namespace: settings::namespace().unwrap_or_default(),
     }
 }
@@ -44,12 +45,14 @@ pub fn queue(job: &NewJob, documents: &[NewDocument]) {
 
 /// Has documents forgotten that wait, since the caller has just written or deleted them himself, by a statement
 /// that asked for the right to do so. Under row-level security somebody may have changed nothing because
-/// what he names is not his: then only what he queued himself is forgotten, unless `is_touched`.
+/// what he names is not his: then only what he queued himself is forgotten, unless `is_touched`. Whether he has
+/// touched a document in all namespaces cannot be known, so that it is to be asked for each of them.
 ///
 /// # Errors
 /// Never in practice: the name is short.
 pub fn overtake(open: &OpenStore, overtaken: Overtaken, is_touched: bool) -> Result<()> {
-    let is_sure = is_touched || !catalog::has_hidden_rows(&open.relation);
+    let is_of_all = matches!(overtaken, Overtaken::Document(document) if document.namespace.is_none());
+    let is_sure = is_touched && !is_of_all || !catalog::has_hidden_rows(&open.relation);
     overtake_as(&open.store, overtaken, (!is_sure).then(writer).as_ref())
 }
 

@@ -68,6 +68,16 @@ fn model_names() -> Vec<String> {
     names.into_iter().flatten().collect()
 }
 
+/// The names of all models, each with the sha256 of its ONNX file, in the order of the names.
+pub fn fingerprints() -> Vec<(String, String)> {
+    let statement = Statement {
+        text: "SELECT r.name, r.sha256 FROM vector_tools.model_registry AS r ORDER BY r.name".to_owned(),
+        ..Statement::default()
+    };
+    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
+    with_rights_of_owner(|| spi::query(&statement, read)).into_iter().flatten().collect()
+}
+
 fn read_record(row: &Row) -> Option<ModelRecord> {
     let size = |column| row.get::<i64>(column).map(|value| value as usize);
     Some(ModelRecord {

@@ -204,6 +204,18 @@ pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(role, other) }
 }
 
+/// Whether there is a role of that number.
+pub fn is_role(role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up that raises no error.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// Whether the caller is told what others do, as members of pg_monitor are.
+pub fn is_monitor() -> bool {
+    // SAFETY: a variable of this process.
+    find_role("pg_monitor").is_some_and(|monitor| has_rights_of(unsafe { pg_sys::GetUserId() }, monitor))
+}
+
 /// The name of a role, or its number when it is gone.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a syscache look-up that raises no error; the name is a fresh copy or NULL.

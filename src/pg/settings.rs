@@ -125,7 +125,7 @@ pub fn define() {
         c"Whether search_embeddings writes what it was asked into the store's vector_search_logs.",
         c"Nothing is written in a read-only transaction or on a standby.",
         &LOG_SEARCHES,
-        GucContext::Userset,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_string_guc(

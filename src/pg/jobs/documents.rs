@@ -98,7 +98,7 @@ impl QueuedDocument {
             strategy: row.get(9),
             max_tokens: row.get(10),
             overlap: row.get(11),
-            queued_by: Writer { role: row.get(12)?, session_namespace: row.get(13)? },
+            queued_by: Writer { role: row.get::<pg_sys::Oid>(12)?.to_u32(), session_namespace: row.get(13)? },
         })
     }
 
@@ -121,7 +121,10 @@ impl DocumentSteps<'_> {
     /// Runs work with the rights of whoever queued a document.
     fn as_writer<T>(&self, document: &QueuedDocument, work: impl FnOnce() -> T) -> Result<T> {
         let Writer { role, session_namespace } = &document.queued_by;
-        let writer = rights::find_role(role).ok_or_else(|| Error::RoleNotFound { role: role.clone() })?;
+        let writer = pg_sys::Oid::from(*role);
+        if !rights::is_role(writer) {
+            return Err(Error::WriterGone { role: *role });
+        }
         let owner = self.0.store_owner;
         let writer = if rights::has_rights_of(writer, owner) { owner } else { writer };
         let settings = [(NAMESPACE, session_namespace.clone())];

@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
+use crate::search::{Parameter, Statement};
 use crate::tables::template::fill_template;
 
 /// The table of a vector store that holds the vectors.
 pub const EMBEDDINGS: &str = "vector_embeddings";
+
+/// The table of a vector store that lists its changes.
+pub const AUDIT_LOG: &str = "vector_audit_log";
 
 /// What a role may do with a table. Each level includes the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +52,7 @@ impl AccessLevel {
         }
     }
 
-    fn of_management(self) -> &'static str {
+    fn of_collections(self) -> &'static str {
         match self {
             AccessLevel::Reader => "SELECT",
             AccessLevel::Writer => "SELECT, INSERT, UPDATE",
@@ -56,9 +60,23 @@ impl AccessLevel {
         }
     }
 
-    /// A search may be logged by whoever makes it; the questions of others are not for everybody.
-    fn of_search_log(self) -> &'static str {
-        if self == AccessLevel::Admin { "SELECT, INSERT, DELETE" } else { "INSERT" }
+    /// A writer queues and cancels; what a job says of its documents is the extension's to write.
+    fn of_jobs(self) -> &'static str {
+        match self {
+            AccessLevel::Reader => "SELECT",
+            AccessLevel::Writer => "SELECT, INSERT, UPDATE (status)",
+            AccessLevel::Admin => "SELECT, INSERT, UPDATE, DELETE",
+        }
+    }
+
+    /// Searches are logged with the rights of the log's owner, so that nobody needs any for it. An application
+    /// that logs its own is a writer; the questions of others are not for everybody.
+    fn of_search_log(self) -> Option<&'static str> {
+        match self {
+            AccessLevel::Reader => None,
+            AccessLevel::Writer => Some("INSERT"),
+            AccessLevel::Admin => Some("SELECT, INSERT, DELETE"),
+        }
     }
 }
 
@@ -67,46 +85,98 @@ type Companion = (&'static str, fn(AccessLevel) -> Option<&'static str>);
 
 /// The tables beside [`EMBEDDINGS`].
 pub const COMPANIONS: [Companion; 4] = [
-    ("embedding_collections", |level| Some(level.of_management())),
-    ("embedding_jobs", |level| Some(level.of_management())),
-    ("vector_search_logs", |level| Some(level.of_search_log())),
-    ("vector_audit_log", |level| (level == AccessLevel::Admin).then_some("SELECT")),
+    ("embedding_collections", |level| Some(level.of_collections())),
+    ("embedding_jobs", |level| Some(level.of_jobs())),
+    ("vector_search_logs", AccessLevel::of_search_log),
+    (AUDIT_LOG, |level| (level == AccessLevel::Admin).then_some("SELECT")),
 ];
 
-/// The SQL that lets `grantee` use `table` at a level, and the companions that are there.
-///
-/// # Errors
-/// [`Error::InvalidName`] (42602).
-pub fn grant_sql(
-    table: &QualifiedName,
-    companions: &[QualifiedName],
-    grantee: &Identifier,
-    level: AccessLevel,
-) -> String {
-    let mut sql = fill_template(
-        include_str!("../../../sql/templates/grant_schema.sql"),
-        &[
-            ("{privileges}", level.of_schema().to_owned()),
-            ("{schema}", table.schema.to_string()),
-            ("{grantee}", grantee.to_string()),
-        ],
-    );
-    let mut push = |relation: &QualifiedName, privileges: &str| {
-        let replacements = [
-            ("{privileges}", privileges.to_owned()),
-            ("{relation}", relation.to_string()),
-            ("{grantee}", grantee.to_string()),
-        ];
-        sql.push_str(&fill_template(include_str!("../../../sql/templates/grant_access.sql"), &replacements));
-    };
-    push(table, level.of_table());
-    for companion in companions {
-        let known = COMPANIONS.iter().find(|(name, _)| *name == companion.name.as_str());
-        if let Some(privileges) = known.and_then(|(_, privileges)| privileges(level)) {
-            push(companion, privileges);
+/// What a level means for a table and its companions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants<'a> {
+    schema: &'a Identifier,
+    of_schema: Option<&'static str>,
+    /// The privileges on each table, as GRANT takes them.
+    of_tables: Vec<(&'a QualifiedName, &'static str)>,
+}
+
+impl<'a> Grants<'a> {
+    /// What lets a role use `table` at a level, and the companions that are there.
+    pub fn new(table: &'a QualifiedName, companions: &'a [QualifiedName], level: AccessLevel) -> Grants<'a> {
+        let of_companion = |companion: &'a QualifiedName| {
+            let (_, privileges) = COMPANIONS.iter().find(|(name, _)| *name == companion.name.as_str())?;
+            Some((companion, privileges(level)?))
+        };
+        let of_tables = std::iter::once((table, level.of_table()));
+        Grants {
+            schema: &table.schema,
+            of_schema: Some(level.of_schema()),
+            of_tables: of_tables.chain(companions.iter().filter_map(of_companion)).collect(),
         }
     }
-    sql
+
+    /// What whoever takes all rights on `table` and its companions away must be able to grant himself.
+    pub fn to_revoke(table: &'a QualifiedName, companions: &'a [QualifiedName]) -> Grants<'a> {
+        let of_tables = std::iter::once(table).chain(companions).map(|table| (table, "SELECT")).collect();
+        Grants { schema: &table.schema, of_schema: None, of_tables }
+    }
+
+    /// The statement that finds what the caller may not grant of it, with columns (whether it is the schema,
+    /// its name). PostgreSQL itself says so in a WARNING, and goes on.
+    pub fn not_grantable(&self) -> Statement {
+        let mut statement = Statement::default();
+        let of_schema = wanted(&mut statement, self.of_schema.unwrap_or_default());
+        let schema = statement.bind(Parameter::Text(self.schema.as_str().to_owned()));
+        statement.push(format_args!(
+            "SELECT true AS is_schema, n.nspname::pg_catalog.text AS name FROM pg_catalog.pg_namespace AS n \
+             WHERE n.nspname OPERATOR(pg_catalog.=) {schema}::pg_catalog.name \
+             AND EXISTS (SELECT FROM {of_schema} WHERE NOT pg_catalog.has_schema_privilege(n.oid, w.privilege))"
+        ));
+        for (table, privileges) in &self.of_tables {
+            let of_table = wanted(&mut statement, privileges);
+            let name = statement.bind(Parameter::Text(table.name.as_str().to_owned()));
+            statement.push(format_args!(
+                " UNION ALL SELECT false, c.relname::pg_catalog.text FROM pg_catalog.pg_class AS c \
+                 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+                 WHERE n.nspname OPERATOR(pg_catalog.=) {schema}::pg_catalog.name \
+                 AND c.relname OPERATOR(pg_catalog.=) {name}::pg_catalog.name \
+                 AND EXISTS (SELECT FROM {of_table} WHERE NOT pg_catalog.has_table_privilege(c.oid, w.privilege))"
+            ));
+        }
+        statement
+    }
+
+    /// The SQL that grants it.
+    pub fn sql(&self, grantee: &Identifier) -> String {
+        let mut sql = String::new();
+        if let Some(privileges) = self.of_schema {
+            let replacements = [
+                ("{privileges}", privileges.to_owned()),
+                ("{schema}", self.schema.to_string()),
+                ("{grantee}", grantee.to_string()),
+            ];
+            sql += &fill_template(include_str!("../../../sql/templates/grant_schema.sql"), &replacements);
+        }
+        for (table, privileges) in &self.of_tables {
+            let replacements = [
+                ("{privileges}", (*privileges).to_owned()),
+                ("{relation}", table.to_string()),
+                ("{grantee}", grantee.to_string()),
+            ];
+            sql += &fill_template(include_str!("../../../sql/templates/grant_access.sql"), &replacements);
+        }
+        sql
+    }
+}
+
+/// Privileges, as GRANT takes them, in a FROM clause `w(privilege)` as questions for the right to grant each.
+fn wanted(statement: &mut Statement, privileges: &str) -> String {
+    // Who may grant the whole of a table may grant it for a column.
+    let name =
+        |privilege: &str| format!("{} WITH GRANT OPTION", privilege.split(" (").next().unwrap_or_default());
+    let names = privileges.split(", ").filter(|privilege| !privilege.is_empty()).map(name).collect();
+    let names = statement.bind(Parameter::Texts(names));
+    format!("pg_catalog.unnest({names}) AS w(privilege)")
 }
 
 /// The SQL that takes all rights on `table` and its companions from `grantee`.
@@ -129,7 +199,22 @@ mod tests {
 
     fn granted(level: AccessLevel) -> String {
         let companions: Vec<QualifiedName> = COMPANIONS.iter().map(|(table, _)| name(table)).collect();
-        grant_sql(&name(EMBEDDINGS), &companions, &Identifier::new("a\"b").expect("valid"), level)
+        Grants::new(&name(EMBEDDINGS), &companions, level).sql(&Identifier::new("a\"b").expect("valid"))
+    }
+
+    #[test]
+    fn each_privilege_is_asked_for() {
+        let table = name("x'; DROP");
+        let jobs = [name("embedding_jobs")];
+        let statement = Grants::new(&table, &jobs, AccessLevel::Writer).not_grantable();
+        assert!(!statement.text.contains("DROP"), "{}", statement.text);
+        let asked = |names: &[&str]| {
+            let names = names.iter().map(|name| format!("{name} WITH GRANT OPTION")).collect();
+            statement.parameters.contains(&Parameter::Texts(names))
+        };
+        assert!(asked(&["USAGE"]), "{statement:?}");
+        assert!(asked(&["SELECT", "INSERT", "UPDATE", "DELETE"]), "{statement:?}");
+        assert!(asked(&["SELECT", "INSERT", "UPDATE"]), "{statement:?}");
     }
 
     #[test]
@@ -137,11 +222,15 @@ mod tests {
         let lines = |level| granted(level).lines().count();
         assert_eq!(
             [AccessLevel::Reader, AccessLevel::Writer, AccessLevel::Admin].map(lines),
-            [5, 5, 6],
+            [4, 5, 6],
             "{}",
             granted(AccessLevel::Reader)
         );
         assert!(!granted(AccessLevel::Reader).contains("UPDATE"));
+        assert!(!granted(AccessLevel::Reader).contains("vector_search_logs"));
+        assert!(
+            granted(AccessLevel::Writer).contains("UPDATE (status) ON TABLE \"store\".\"embedding_jobs\"")
+        );
         assert!(!granted(AccessLevel::Writer).contains("TRUNCATE"));
         assert!(!granted(AccessLevel::Writer).contains("vector_audit_log"));
         assert!(granted(AccessLevel::Admin).contains("\"vector_audit_log\""));

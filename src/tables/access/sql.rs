@@ -3,16 +3,19 @@
 use pgrx::Array;
 use pgrx::prelude::*;
 
-use super::grants::{AccessLevel, COMPANIONS, EMBEDDINGS, grant_sql, revoke_sql};
-use super::isolation::{COMMENT, SETTING_POLICY, by_role_sql, by_setting_sql, drop_policies_sql, share_sql};
+use super::grants::{AUDIT_LOG, AccessLevel, COMPANIONS, EMBEDDINGS, Grants, revoke_sql};
+use super::isolation::{
+    COMMENT, Policy, add_namespace_sql, by_role_sql, by_setting_sql, drop_policies_sql, free_policy_name,
+    share_sql,
+};
 use super::roles::{ROLES, creation_sql, membership_sql};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::array::one_dimensional;
-use crate::pg::catalog::{lock_definition, open_table, qualified_name};
+use crate::pg::catalog::{has_column, name_of, open_table, qualified_name};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
-use crate::pg::{rights, session, spi};
+use crate::pg::{patient_lock, rights, session, spi};
 use crate::search::{Parameter, Statement};
 
 #[pg_extern(sql = false)]
@@ -24,7 +27,7 @@ fn create_vector_roles() -> i32 {
 fn create_roles() -> Result<i32> {
     let mut created = 0;
     for (role, comment) in ROLES {
-        if find_role(role)?.is_none() {
+        if rights::find_role(role).is_none() {
             spi::execute(&creation_sql(role, comment)?);
             created += 1;
         }
@@ -43,9 +46,12 @@ fn grant_vector_access(grantee: &str, level: &str, target: pg_sys::Oid) {
     session::forbid_when_read_only(c"grant_vector_access");
     let grant = || -> Result<()> {
         let level = AccessLevel::named(level)?;
-        let grantee = existing_role(grantee)?;
-        let name = name_of(target)?;
-        spi::execute(&grant_sql(&name, &companions(&name)?, &grantee, level));
+        let (_, grantee) = existing_role(grantee)?;
+        let name = qualified_name(&open_table(target)?)?;
+        let companions = companions(&name)?;
+        let grants = Grants::new(&name, &companions, level);
+        require_grantable(&grants)?;
+        spi::execute(&grants.sql(&grantee));
         Ok(())
     };
     grant().or_report()
@@ -55,12 +61,26 @@ fn grant_vector_access(grantee: &str, level: &str, target: pg_sys::Oid) {
 fn revoke_vector_access(grantee: &str, target: pg_sys::Oid) {
     session::forbid_when_read_only(c"revoke_vector_access");
     let revoke = || -> Result<()> {
-        let grantee = existing_role(grantee)?;
-        let name = name_of(target)?;
-        spi::execute(&revoke_sql(&name, &companions(&name)?, &grantee));
+        let (_, grantee) = existing_role(grantee)?;
+        let name = qualified_name(&open_table(target)?)?;
+        let companions = companions(&name)?;
+        require_grantable(&Grants::to_revoke(&name, &companions))?;
+        spi::execute(&revoke_sql(&name, &companions, &grantee));
         Ok(())
     };
     revoke().or_report()
+}
+
+/// Refuses what PostgreSQL itself would pass over with a warning.
+fn require_grantable(grants: &Grants) -> Result<()> {
+    let missing = spi::query_latest(&grants.not_grantable(), |row| {
+        let kind = if row.get::<bool>(1).unwrap_or(false) { "schema" } else { "table" };
+        format!("{kind} {}", row.get::<String>(2).unwrap_or_default())
+    });
+    match missing.into_iter().next() {
+        Some(object) => Err(Error::NotGrantable { object }),
+        None => Ok(()),
+    }
 }
 
 #[pg_extern(sql = false)]
@@ -72,28 +92,42 @@ fn isolate_namespaces(
     session::forbid_when_read_only(c"isolate_namespaces");
     let Some(target) = target else { return };
     let isolate = || -> Result<()> {
-        let name = lock_to_alter(target)?;
-        let policies = policies(target)?;
+        let family = own_family(target)?;
         match (grantee, namespaces) {
             (None, None) => {
-                if policies.iter().any(|policy| policy.as_str() != SETTING_POLICY) {
-                    return Err(Error::IsolatedByRole { table: name.to_string() });
+                lock_family(&family)?;
+                let of_roles = |policy: &Policy| policy.is_own && !policy.is_by_setting();
+                if let Some(table) = family.iter().find(|table| policies(table.oid).iter().any(of_roles)) {
+                    return Err(Error::IsolatedByRole { table: table.name.to_string() });
                 }
-                spi::execute(&drop_policies_sql(&name, &policies));
-                spi::execute(&by_setting_sql(&name)?);
+                for table in &family {
+                    let outdated = policies(table.oid);
+                    let outdated = outdated.iter().filter(|policy| policy.is_by_setting());
+                    spi::execute(&drop_policies_sql(&table.name, outdated));
+                    table.require_namespace();
+                    spi::execute(&by_setting_sql(&table.name)?);
+                }
             }
             (Some(grantee), Some(namespaces)) => {
-                let grantee = existing_role(grantee)?;
+                let (role, grantee) = existing_role(grantee)?;
                 let namespaces: Vec<String> = one_dimensional(namespaces)?.into_iter().flatten().collect();
-                // Rows that either policy shows are shown, so a session could choose more for itself.
-                let is_outdated =
-                    |policy: &Identifier| policy.as_str() == SETTING_POLICY || *policy == grantee;
-                let outdated: Vec<Identifier> = policies.into_iter().filter(is_outdated).collect();
-                if outdated.iter().any(|policy| policy.as_str() == SETTING_POLICY) {
+                lock_family(&family)?;
+                let mut was_by_setting = false;
+                for table in &family {
+                    // Rows that either policy shows are shown, so a session could choose more for itself.
+                    let (outdated, kept): (Vec<Policy>, Vec<Policy>) = policies(table.oid)
+                        .into_iter()
+                        .partition(|policy| policy.is_by_setting() || policy.is_of_role(role));
+                    was_by_setting |= outdated.iter().any(Policy::is_by_setting);
+                    spi::execute(&drop_policies_sql(&table.name, &outdated));
+                    table.require_namespace();
+                    let policy = free_policy_name(role, &kept)?;
+                    spi::execute(&by_role_sql(&table.name, &policy, &grantee, &namespaces));
+                }
+                if was_by_setting {
+                    let name = family.first().map(|table| table.name.to_string()).unwrap_or_default();
                     pgrx::notice!("namespaces of {name} are now those of roles, not of a setting");
                 }
-                spi::execute(&drop_policies_sql(&name, &outdated));
-                spi::execute(&by_role_sql(&name, &grantee, &namespaces));
             }
             _ => {
                 return Err(Error::InvalidArgument {
@@ -112,31 +146,73 @@ fn isolate_namespaces(
 fn share_namespaces(target: pg_sys::Oid) -> bool {
     session::forbid_when_read_only(c"share_namespaces");
     let share = || -> Result<bool> {
-        let name = lock_to_alter(target)?;
-        let policies = policies(target)?;
-        if policies.is_empty() {
-            return Ok(false);
+        let family = own_family(target)?;
+        lock_family(&family)?;
+        let mut is_shared = false;
+        for table in &family {
+            let (own, others): (Vec<Policy>, Vec<Policy>) =
+                policies(table.oid).into_iter().partition(|policy| policy.is_own);
+            if own.is_empty() {
+                continue;
+            }
+            is_shared = true;
+            spi::execute(&drop_policies_sql(&table.name, &own));
+            // Policies of the owner's own go on.
+            if others.is_empty() {
+                spi::execute(&share_sql(&table.name));
+            }
         }
-        spi::execute(&drop_policies_sql(&name, &policies));
-        // Policies of the owner's own go on.
-        if !has_policies(target) {
-            spi::execute(&share_sql(&name));
-        }
-        Ok(true)
+        Ok(is_shared)
     };
     share().or_report()
 }
 
-/// Lets one call of the owner's at a time alter a table.
-fn lock_to_alter(table: pg_sys::Oid) -> Result<QualifiedName> {
-    rights::require_owner(table)?;
-    lock_definition(table, pg_sys::AccessExclusiveLock)?;
-    name_of(table)
+/// A table whose rows are kept apart.
+struct IsolatedTable {
+    oid: pg_sys::Oid,
+    name: QualifiedName,
+    is_companion: bool,
 }
 
-/// The name of a table, which is not open any more when it is altered but stays locked.
-fn name_of(table: pg_sys::Oid) -> Result<QualifiedName> {
-    qualified_name(&open_table(table)?)
+impl IsolatedTable {
+    /// Adds the column to a table beside the embeddings of a store that was made without the extension, or
+    /// before it had one. The log of changes has it in the rows that it is about.
+    fn require_namespace(&self) {
+        let is_needed = self.is_companion && self.name.name.as_str() != AUDIT_LOG;
+        if is_needed && !has_column(self.oid, c"namespace") {
+            spi::execute(&add_namespace_sql(&self.name));
+        }
+    }
+}
+
+/// A table of the caller's, and the tables of the vector store around it. Nobody else is told anything, or has
+/// a table locked.
+fn own_family(target: pg_sys::Oid) -> Result<Vec<IsolatedTable>> {
+    rights::require_owner(target)?;
+    let name = name_of(target)?;
+    let mut family = Vec::new();
+    for name in companions(&name)? {
+        let Some(Regclass(oid)) = Regclass::find(&name) else { continue };
+        let is_log = || has_column(oid, c"old_data") && has_column(oid, c"new_data");
+        if name.name.as_str() == AUDIT_LOG && !is_log() {
+            continue;
+        }
+        rights::require_owner(oid)?;
+        family.push(IsolatedTable { oid, name, is_companion: true });
+    }
+    family.insert(0, IsolatedTable { oid: target, name, is_companion: false });
+    Ok(family)
+}
+
+/// Takes the tables for this transaction, all of them or none: others lock them in orders of their own.
+fn lock_family(family: &[IsolatedTable]) -> Result<()> {
+    let names: Vec<String> = family.iter().map(|table| format!("ONLY {}", table.name)).collect();
+    patient_lock::lock(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", ")));
+    // Renamed or dropped before the lock was there.
+    match family.iter().find(|table| Regclass::find(&table.name) != Some(Regclass(table.oid))) {
+        Some(gone) => Err(Error::TableGone { table: gone.oid.to_u32() }),
+        None => Ok(()),
+    }
 }
 
 /// The tables of a vector store beside the one with its embeddings; none for any other table.
@@ -154,40 +230,33 @@ fn companions(table: &QualifiedName) -> Result<Vec<QualifiedName>> {
     Ok(found)
 }
 
-/// The policies of a table that isolate_namespaces made, another session's a moment ago too.
-fn policies(table: pg_sys::Oid) -> Result<Vec<Identifier>> {
+/// The policies of a table, those made by another session a moment ago too.
+fn policies(table: pg_sys::Oid) -> Vec<Policy> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
     let comment = statement.bind(Parameter::Text(COMMENT.to_owned()));
     statement.push(format_args!(
-        "SELECT p.polname::pg_catalog.text FROM pg_catalog.pg_policy AS p \
-         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
-         AND pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.=) {comment} ORDER BY p.polname"
+        "SELECT p.polname::pg_catalog.text, p.polroles::pg_catalog.text[], \
+             coalesce(pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.=) {comment}, false) \
+         FROM pg_catalog.pg_policy AS p \
+         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid ORDER BY p.polname"
     ));
-    let names = spi::query_latest(&statement, |row| row.get::<String>(1));
-    names.into_iter().flatten().map(Identifier::new).collect()
+    let found = spi::query_latest(&statement, |row| {
+        let roles: Vec<String> = row.get(2).unwrap_or_default();
+        Some(Policy {
+            name: Identifier::new(row.get::<String>(1)?).ok()?,
+            roles: roles.iter().filter_map(|role| role.parse().ok()).collect(),
+            is_own: row.get(3).unwrap_or(false),
+        })
+    });
+    found.into_iter().flatten().collect()
 }
 
-fn has_policies(table: pg_sys::Oid) -> bool {
-    let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
-    statement.push(format_args!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy AS p \
-         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid)"
-    ));
-    spi::query_latest(&statement, |row| row.get::<bool>(1)).into_iter().flatten().next().unwrap_or(true)
-}
-
-fn existing_role(name: &str) -> Result<Identifier> {
-    find_role(name)?.ok_or_else(|| Error::RoleNotFound { role: name.to_owned() })
-}
-
-fn find_role(name: &str) -> Result<Option<Identifier>> {
-    let statement = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles AS r \
-                     WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name)";
-    let name = Identifier::new(name)?;
-    let exists = Spi::get_one_with_args::<bool>(statement, &[name.as_str().into()]);
-    Ok(exists.ok().flatten().unwrap_or(false).then_some(name))
+/// A role by its name: its number, and the name for SQL text.
+fn existing_role(name: &str) -> Result<(u32, Identifier)> {
+    let identifier = Identifier::new(name)?;
+    let role = rights::find_role(name).ok_or_else(|| Error::RoleNotFound { role: name.to_owned() })?;
+    Ok((role.to_u32(), identifier))
 }
 
 fn is_member(member: &str, role: &str) -> bool {

@@ -10,6 +10,8 @@ mod drift_sql;
 pub mod model_sql;
 pub mod options;
 #[cfg(feature = "pg")]
+mod options_sql;
+#[cfg(feature = "pg")]
 pub mod sql;
 pub mod statements;
 

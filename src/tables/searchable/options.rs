@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::companion::Watched;
 use crate::error::{Error, Result};
+
+/// The most bytes of options in a trigger, more than those of a table with all columns there can be.
+pub const MAX_OPTION_BYTES: usize = 16 << 10;
 
 /// When rows are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +121,24 @@ impl SearchOptions {
 
     /// What a trigger carries; `None` when it is something else.
     pub fn from_json(json: &str) -> Option<SearchOptions> {
-        serde_json::from_str(json).ok()
+        let options: SearchOptions =
+            serde_json::from_str(json).ok().filter(|_| json.len() <= MAX_OPTION_BYTES)?;
+        let texts = [Some(&options.model), options.text_configuration.as_ref()];
+        let models = [options.next.as_ref(), options.previous.as_ref()];
+        let strategy = options.chunking.as_ref().map(|chunking| &chunking.strategy);
+        // No text of PostgreSQL's has one.
+        let has_zero =
+            texts.iter().chain(&models).chain([&strategy]).flatten().any(|text| text.contains('\0'));
+        (!has_zero).then_some(options)
+    }
+
+    /// What a trigger that watches the content says, by `pg_trigger.tgargs`: its arguments one after another,
+    /// each ended by a zero byte. `None` for any other, and for more than [`MAX_OPTION_BYTES`].
+    pub fn from_trigger(arguments: &[u8]) -> Option<SearchOptions> {
+        let mut arguments = std::str::from_utf8(arguments).ok()?.strip_suffix('\0')?.split('\0');
+        let (options, watched) = (arguments.next()?, arguments.next()?);
+        let is_about_content = watched == Watched::Content.name() && arguments.next().is_none();
+        is_about_content.then(|| SearchOptions::from_json(options)).flatten()
     }
 
     /// What decides the chunks of a row beside its content, so that a hash of both tells whether they
@@ -235,6 +256,53 @@ mod tests {
         assert!(!options.to_json().contains("next"), "{}", options.to_json());
         let changing = SearchOptions { next: Some("b".into()), previous: Some("c".into()), ..options };
         assert_eq!(SearchOptions::from_json(&changing.to_json()), Some(changing));
+    }
+
+    /// The arguments of a trigger as the catalogue has them.
+    fn stored(arguments: &[&str]) -> Vec<u8> {
+        arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect()
+    }
+
+    #[test]
+    fn arguments_of_a_trigger_are_read_within_bounds() {
+        let options = SearchOptions::for_model("m");
+        let json = options.to_json();
+        assert_eq!(SearchOptions::from_trigger(&stored(&[&json, "content"])), Some(options.clone()));
+        let padded = |bytes: usize| json.clone() + &" ".repeat(bytes - json.len());
+        let read = |json: &str| SearchOptions::from_trigger(&stored(&[json, "content"]));
+        assert_eq!(read(&padded(MAX_OPTION_BYTES)), Some(options));
+        assert_eq!(read(&padded(MAX_OPTION_BYTES + 1)), None);
+        assert_eq!(read(&padded(1_000_000)), None);
+        for depth in [100, 1_000, 100_000, 1_000_000] {
+            let deep = "[".repeat(depth) + &"]".repeat(depth);
+            assert_eq!(read(&deep), None);
+            let inside = json.replacen('{', &format!("{{\"more\":{deep},"), 1);
+            assert!(depth <= 1_000 || read(&inside).is_none());
+        }
+        let with = |from: &str, to: &str| json.replacen(from, to, 1);
+        let odd = [
+            with("[0]", "[1e999999]"),
+            with("[0]", "[-1]"),
+            with("[0]", "[99999999999999999999]"),
+            with("[0]", "[\"x\"]"),
+            with("[0]", "{}"),
+            with("\"m\"", "\"\\u0000\""),
+            with("\"m\"", "\"\\ud800\""),
+            with("\"m\"", "null"),
+            with("{", "{\"model\":\"other\","),
+            with("async", "never"),
+            json[1..].to_owned(),
+        ];
+        for json in odd {
+            assert_eq!(read(&json), None, "{json}");
+        }
+        for arguments in
+            [&[][..], &[&*json], &[&*json, "rows"], &[&*json, "content", "more"], &["content", &*json]]
+        {
+            assert_eq!(SearchOptions::from_trigger(&stored(arguments)), None, "{arguments:?}");
+        }
+        assert_eq!(SearchOptions::from_trigger(b"\xff\0content\0"), None);
+        assert_eq!(SearchOptions::from_trigger(json.as_bytes()), None);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct NewJob<'a> {
     pub jobs: &'a QualifiedName,
     /// Its number in the catalogue.
     pub source: u32,
+    /// Whether it says which namespace a job is for; one that was made without the extension may not.
+    pub has_namespace: bool,
     /// The job, a UUID as text.
     pub id: &'a str,
     /// What kind of sources they are.
@@ -98,8 +100,8 @@ pub struct NewJob<'a> {
 /// Who queued a document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
-    /// The role.
-    pub role: String,
+    /// The role, by its number: its name may be another role's when the document is written.
+    pub role: u32,
     /// `vector_tools.namespace` of the session.
     pub session_namespace: String,
 }
@@ -112,10 +114,16 @@ impl NewJob<'_> {
         let source_type = statement.bind(Parameter::Text(self.source_type.to_owned()));
         let collection = optional_uuid(&mut statement, self.collection);
         let count = statement.bind(Parameter::Integer(count as i64));
+        let (column, namespace) = if self.has_namespace {
+            let namespace = statement.bind(Parameter::Text(self.namespace.to_owned()));
+            ("namespace, ", format!("{namespace}, "))
+        } else {
+            ("", String::new())
+        };
         // Nothing to do is done.
         statement.push(format_args!(
-            "INSERT INTO {} (id, source_type, collection_id, source_count, status, started_at, completed_at) \
-             SELECT {id}::pg_catalog.uuid, {source_type}, {collection}, n.count, \
+            "INSERT INTO {} (id, {column}source_type, collection_id, source_count, status, started_at, completed_at) \
+             SELECT {id}::pg_catalog.uuid, {namespace}{source_type}, {collection}, n.count, \
                  CASE WHEN n.is_over THEN 'completed' ELSE 'pending' END, \
                  CASE WHEN n.is_over THEN pg_catalog.now() END, CASE WHEN n.is_over THEN pg_catalog.now() END \
              FROM (SELECT {count}::pg_catalog.int4 AS count, {count} OPERATOR(pg_catalog.=) 0 AS is_over) AS n",
@@ -135,14 +143,10 @@ impl NewJob<'_> {
         let ids = statement.bind(Parameter::Texts(texts(|document| &document.source_id)));
         let contents = statement.bind(Parameter::Texts(texts(|document| &document.content)));
         let metadata = statement.bind(Parameter::Texts(texts(|document| &document.metadata)));
-        let [job, source_type, namespace, role, session_namespace] = [
-            self.id,
-            self.source_type,
-            self.namespace,
-            &self.queued_by.role,
-            &self.queued_by.session_namespace,
-        ]
-        .map(|text| statement.bind(Parameter::Text(text.to_owned())));
+        let [job, source_type, namespace, session_namespace] =
+            [self.id, self.source_type, self.namespace, &self.queued_by.session_namespace]
+                .map(|text| statement.bind(Parameter::Text(text.to_owned())));
+        let role = statement.bind(Parameter::Integer(i64::from(self.queued_by.role)));
         let source = statement.bind(Parameter::Integer(i64::from(self.source)));
         let collection = optional_uuid(&mut statement, self.collection);
         let strategy = match self.cut {
@@ -157,7 +161,7 @@ impl NewJob<'_> {
                  metadata, collection_id, strategy, max_tokens, overlap, queued_by, session_namespace) \
              SELECT {source}::pg_catalog.oid::pg_catalog.regclass, {job}::pg_catalog.uuid, {source_type}, \
                  n.id::pg_catalog.uuid, {namespace}, n.content, n.metadata::pg_catalog.jsonb, {collection}, \
-                 {strategy}, {max_tokens}, {overlap}, {role}::pg_catalog.name, {session_namespace} \
+                 {strategy}, {max_tokens}, {overlap}, {role}::pg_catalog.oid::pg_catalog.regrole, {session_namespace} \
              FROM ROWS FROM (pg_catalog.unnest({ids}), pg_catalog.unnest({contents}), pg_catalog.unnest({metadata})) \
                  AS n(id, content, metadata)"
         ));
@@ -183,7 +187,7 @@ pub fn read(source: u32, keys: &[&[String]]) -> Statement {
     statement.push(format_args!(
         "SELECT r.is_wanted, r.is_read, r.id, CASE WHEN r.is_read THEN r.content END, r.source_type, r.namespace, \
              r.metadata::pg_catalog.text, r.collection_id::pg_catalog.text, r.strategy, r.max_tokens, r.overlap, \
-             r.queued_by::pg_catalog.text, r.session_namespace \
+             r.queued_by::pg_catalog.oid, r.session_namespace \
          FROM (SELECT l.*, l.is_last AND (l.place OPERATOR(pg_catalog.=) pg_catalog.min(l.place) \
                           FILTER (WHERE l.is_last) OVER () \
                       OR pg_catalog.sum(pg_catalog.octet_length(l.content)) FILTER (WHERE l.is_last) \
@@ -257,7 +261,8 @@ pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Sta
         Overtaken::Collection(id) => conditions.push(("collection_id", id, "uuid")),
     }
     if let Some(writer) = writer {
-        conditions.push(("queued_by", &writer.role, "name"));
+        let role = statement.bind(Parameter::Integer(i64::from(writer.role)));
+        statement.push(format_args!(" AND d.queued_by OPERATOR(pg_catalog.=) {role}::pg_catalog.oid"));
         conditions.push(("session_namespace", &writer.session_namespace, "text"));
     }
     for (column, value, type_name) in conditions {
@@ -464,11 +469,12 @@ mod tests {
     fn values_are_parameters() {
         let hostile = || HOSTILE.to_owned();
         let jobs = QualifiedName { schema: identifier("reg"), name: identifier(JOBS) };
-        let writer = Writer { role: hostile(), session_namespace: hostile() };
+        let writer = Writer { role: 9, session_namespace: hostile() };
         let cut = Options { strategy: Strategy::Fixed, max_tokens: Some(7), overlap: None };
         let job = NewJob {
             jobs: &jobs,
             source: 7,
+            has_namespace: true,
             id: HOSTILE,
             source_type: HOSTILE,
             namespace: HOSTILE,
@@ -482,6 +488,7 @@ mod tests {
         let progress = Progress { job: hostile(), message: Some(hostile()), ..Progress::default() };
         let statements = [
             job.create(1),
+            NewJob { has_namespace: false, ..job.clone() }.create(1),
             job.queue_part(&[document]),
             read(7, &[&keys]),
             wanted_jobs(&jobs, vec![hostile()]),

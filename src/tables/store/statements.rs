@@ -231,7 +231,10 @@ pub struct LoggedSearch {
     pub caller: String,
 }
 
-/// The statement that logs a search.
+/// The most characters of a question that the log of searches keeps.
+pub const MAX_LOGGED_CHARACTERS: usize = 2000;
+
+/// The statement that logs a search, the question cut to [`MAX_LOGGED_CHARACTERS`].
 ///
 /// # Errors
 /// Never in practice: the names are short.
@@ -243,7 +246,8 @@ pub fn log_search(store: &Store, search: LoggedSearch) -> Result<Statement> {
             values.push((column, format!("{}{cast}", statement.bind(parameter))));
         }
     };
-    bind("query_text", search.query.map(Parameter::Text), "");
+    let query = search.query.map(|query| query.chars().take(MAX_LOGGED_CHARACTERS).collect());
+    bind("query_text", query.map(Parameter::Text), "");
     bind("query_embedding", search.embedding.map(Parameter::Vector), "");
     bind("namespace", search.namespace.map(Parameter::Text), "");
     bind("top_k", Some(Parameter::Integer(search.top_k)), "::pg_catalog.int4");

@@ -223,7 +223,9 @@ pub fn create_collection(
         places.join(", ")
     ));
     let is_new = spi::change(&statement) == 1;
-    let found = catalog::find_collection(&store, name)?;
+    // The row that kept this one out may be another tenant's.
+    let found = catalog::collection(&store, name)?;
+    let found = found.ok_or_else(|| Error::CollectionHidden { name: name.to_owned() })?;
     if found.namespace != namespace {
         return Err(Error::CollectionExists { name: name.to_owned(), namespace: found.namespace });
     }

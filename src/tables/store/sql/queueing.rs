@@ -5,6 +5,7 @@ use pgrx::Uuid;
 use super::writing::{Content, Given};
 use crate::chunking::Options;
 use crate::error::{Error, Result};
+use crate::pg::catalog::has_column;
 use crate::pg::queued_documents::{queue, writer};
 use crate::pg::regclass::Regclass;
 use crate::pg::vector_store::{self as catalog, OpenStore};
@@ -45,6 +46,7 @@ impl DocumentsCall {
         let job = NewJob {
             jobs: &jobs,
             source: source.0.to_u32(),
+            has_namespace: has_column(source.0, c"namespace"),
             id: &id,
             source_type: &self.source_type,
             namespace: &namespace,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::chunking::{self, Options, Strategy};
 use crate::error::{Error, Result};
+use crate::pg::catalog::has_hidden_rows;
 use crate::pg::queued_documents::{may_write, overtake};
 use crate::pg::store_document::{StoreDocument, embed_chunks, write_rows};
 use crate::pg::vector_store::{self as catalog, OpenStore};
@@ -155,14 +156,27 @@ pub fn delete_document(
     let open = catalog::open_to_write(schema)?;
     let store = &open.store;
     let document = DocumentKey { source_type, source_id, namespace };
-    for namespace in namespaces_to_lock(store, &document) {
-        lock(store.namespace_lock(&namespace), true).wait();
+    let namespaces = namespaces_to_lock(store, &document);
+    for namespace in &namespaces {
+        lock(store.namespace_lock(namespace), true).wait();
     }
     lock(store.document_lock(source_type, source_id), false).wait();
     spi::query_latest(&statements::lock_rows(store, &document, None), |_| ());
-    let deleted = spi::change(&statements::delete_rows(store, &document, None));
-    overtake(&open, Overtaken::Document(&document), deleted > 0)?;
-    Ok(deleted as i64)
+    if namespace.is_some() || !has_hidden_rows(&open.relation) {
+        let deleted = spi::change(&statements::delete_rows(store, &document, None));
+        overtake(&open, Overtaken::Document(&document), deleted > 0)?;
+        return Ok(deleted as i64);
+    }
+    // What waits for a namespace is taken away by who has deleted rows of that one.
+    let mut all = 0;
+    for namespace in &namespaces {
+        let document = DocumentKey { namespace: Some(namespace), ..document };
+        let deleted = spi::change(&statements::delete_rows(store, &document, None));
+        overtake(&open, Overtaken::Document(&document), deleted > 0)?;
+        all += deleted as i64;
+    }
+    overtake(&open, Overtaken::Document(&document), false)?;
+    Ok(all)
 }
 
 /// The namespaces of a document. They are read from every partition where none is named, so none must be

@@ -1,0 +1,12 @@
+//! What triggers say of searched tables, for the list of them. Declared in sql/58_pipeline.sql.
+
+use pgrx::prelude::*;
+
+use super::options::SearchOptions;
+use crate::pg::jsonb::JsonbText;
+
+/// The options in the arguments of a trigger that watches the content, written anew: nothing but what was read.
+#[pg_extern(sql = false)]
+fn search_options(arguments: &[u8]) -> Option<JsonbText> {
+    SearchOptions::from_trigger(arguments).map(|options| JsonbText(options.to_json()))
+}
