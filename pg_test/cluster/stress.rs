@@ -139,7 +139,7 @@ const TEXTS: &[&str] = &[
     "'all'",
     "'best'",
     "'rrf'",
-    "'minmax'",
+    "'relative'",
     "'english'",
     "'klingon'",
     "'body'",

@@ -6,7 +6,8 @@ SET search_path = pg_catalog;
 SET check_function_bodies = off;
 CREATE SCHEMA attacker;
 GRANT USAGE ON SCHEMA attacker TO PUBLIC;
-CREATE FUNCTION attacker.seen(what text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+-- Volatile, since a plan would keep what it gave once.
+CREATE FUNCTION attacker.seen(what text) RETURNS bool LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF current_user OPERATOR(pg_catalog.<>) session_user THEN
         RAISE WARNING 'OTHER RIGHTS: % ran as %', what, current_user;
