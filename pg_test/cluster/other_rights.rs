@@ -4,17 +4,23 @@
 use std::collections::BTreeSet;
 
 use crate::database::{Database, MODEL};
+use crate::process::wait_until;
 use crate::session::Session;
 
-/// Says who runs it, and takes what it can get. Volatile, since a plan would keep what it gave once; what has to be
-/// immutable for its place calls it.
-pub fn trap(schema: &str, role: &str) -> String {
+/// Says who runs it, and takes what it can get.
+fn trap(schema: &str, role: &str) -> String {
+    telltale(schema, role, &format!("EXECUTE 'ALTER ROLE {role} SUPERUSER'"))
+}
+
+/// Says who runs it, where that is somebody else than `role`, and then does more. Volatile, since a plan would keep what
+/// it gave once; what has to be immutable for its place calls it.
+pub fn telltale(schema: &str, role: &str, more: &str) -> String {
     format!(
         "CREATE FUNCTION {schema}.take(what text) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
         BEGIN
             IF current_user OPERATOR(pg_catalog.<>) '{role}' THEN
                 RAISE WARNING 'OTHER RIGHTS: % ran as %', what, current_user;
-                EXECUTE 'ALTER ROLE {role} SUPERUSER';
+                {more};
             END IF;
         EXCEPTION WHEN OTHERS THEN NULL;
         END $$;
@@ -398,4 +404,57 @@ fn a_batch_runs_what_hangs_on_a_table_as_its_owner() {
     assert_eq!(is_superuser(&mut superuser, "batch_mallory"), "f");
     let refused = "SELECT DISTINCT sqlstate FROM vector_tools.embedding_errors WHERE source = 'batch_mallory.docs'::regclass";
     assert_eq!(superuser.rows(refused), ["42501"]);
+}
+
+// trust 27
+#[test]
+fn what_hangs_on_a_log_runs_as_its_owner() {
+    let (_database, mut superuser, mut mallory) = with_attacker("logging_mallory");
+    mallory.run(&trap("logging_mallory", "logging_mallory"));
+    mallory.run(
+        "CREATE FUNCTION logging_mallory.fired() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM logging_mallory.take(TG_TABLE_NAME || ' ' || TG_WHEN); RETURN NEW; END $$;
+         CREATE TABLE logging_mallory.acc (id int PRIMARY KEY, note text);
+         SELECT enable_audit('logging_mallory.acc', 'acc_log');
+         CREATE TRIGGER before BEFORE INSERT ON logging_mallory.acc_log FOR EACH ROW EXECUTE FUNCTION logging_mallory.fired();
+         CREATE TRIGGER after AFTER INSERT ON logging_mallory.acc_log EXECUTE FUNCTION logging_mallory.fired();
+         SELECT create_vector_store('logging_store', index_kind => 'none');
+         SELECT upsert_document('logging_store', 'd', '00000000-0000-0000-0000-000000000001', ARRAY['a pump']);
+         CREATE TRIGGER before BEFORE INSERT ON logging_store.vector_search_logs FOR EACH ROW EXECUTE FUNCTION logging_mallory.fired();
+         CREATE INDEX ON logging_store.vector_search_logs (id) WHERE logging_mallory.true_of('condition of an index')",
+    );
+    check_each(
+        &mut superuser,
+        &[
+            "INSERT INTO logging_mallory.acc VALUES (1, 'x'), (2, 'y')",
+            "UPDATE logging_mallory.acc SET note = 'z'",
+            "TRUNCATE logging_mallory.acc",
+            "SET vector_tools.log_searches = on",
+            "SELECT * FROM search_embeddings('logging_store', 'pump')",
+        ],
+    );
+    assert_eq!(is_superuser(&mut superuser, "logging_mallory"), "f");
+    let logged = "SELECT (SELECT count(*) FROM logging_mallory.acc_log), (SELECT count(*) FROM logging_store.vector_search_logs)";
+    assert_eq!(mallory.text(logged), "5|1", "expected the lines to be written");
+}
+
+// trust 27
+#[test]
+fn statistics_are_counted_as_the_owner() {
+    let (database, mut superuser, mut mallory) = with_attacker("counting_mallory");
+    mallory.run(&trap("counting_mallory", "counting_mallory"));
+    mallory.run(
+        "CREATE TABLE counting_mallory.notes (id int PRIMARY KEY, l tsvector);
+         INSERT INTO counting_mallory.notes SELECT i, to_tsvector('simple', 'pump ' || i) FROM generate_series(1, 1500) AS i;
+         ANALYZE counting_mallory.notes;
+         CREATE INDEX ON counting_mallory.notes (id) WHERE counting_mallory.true_of('condition of an index that is counted');
+         CREATE INDEX ON counting_mallory.notes ((counting_mallory.true_of('expression of an index that is counted')))",
+    );
+    mallory.run("SELECT id FROM keyword_search('counting_mallory.notes', 'pump', 1)");
+    // A background worker does it, which is a superuser's process.
+    let counted = "SELECT count(*) FROM vector_tools.statistics_snapshots WHERE source = 'counting_mallory.notes'::regclass";
+    wait_until("the table has been counted", || superuser.text(counted) == "1");
+    let log = database.server.log();
+    let sprung: Vec<&str> = log.lines().filter(|line| line.contains("that is counted ran as")).collect();
+    assert_eq!(sprung, Vec::<&str>::new(), "expected the worker to act as the owner");
+    assert_eq!(is_superuser(&mut superuser, "counting_mallory"), "f");
 }
