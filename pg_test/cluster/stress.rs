@@ -686,6 +686,8 @@ fn random_load_harms_nothing() {
         let lines = log.lines().filter(|line| line.contains(words) && !line.contains(" STATEMENT: "));
         lines.map(|line| line.split_once("] ").map_or(line, |(_, said)| said)).collect()
     };
+    let mut bad: Vec<String> =
+        happened.bad.into_iter().map(|(what, statement)| format!("{what}\n    {statement}")).collect();
     bad.extend(said("OTHER RIGHTS").into_iter().map(str::to_owned));
     bad.extend(
         said(" XX0")
