@@ -346,6 +346,44 @@ fn the_writers_path_does_not_shape_an_audit_line() {
     assert_eq!(alice.text(instants), "1|1");
 }
 
+// trust 6, 27
+#[test]
+fn a_writers_code_does_not_run_as_the_owner_of_a_searched_table() {
+    let (database, mut bob) = with_everyday_types("writing_alice", "writing");
+    let mut alice = database.connect_as("writing_alice");
+    alice.run(
+        "CREATE TABLE letters (id email PRIMARY KEY, mood mood, body email);
+         SELECT enable_search('letters', '{body}', mode => 'sync', index_kind => 'none');
+         SELECT enable_audit('letters');
+         CREATE TABLE cards (id email PRIMARY KEY, mood mood, body email);
+         SELECT enable_search('cards', '{body}', mode => 'async', index_kind => 'none');
+         GRANT ALL ON letters, cards TO writing_bob",
+    );
+    for table in ["letters", "cards"] {
+        check_each(
+            &mut bob,
+            &[
+                &format!(
+                    "INSERT INTO public.{table} VALUES ('a@b', 'ok', 'pumps@valves'), ('c@d', 'sad', 'taps@pipes')"
+                ),
+                &format!(
+                    "UPDATE public.{table} SET body = 'valves@pumps' WHERE mood OPERATOR(pg_catalog.=) 'ok'"
+                ),
+                &format!("UPDATE public.{table} SET id = 'e@f' WHERE mood OPERATOR(pg_catalog.=) 'ok'"),
+                &format!("DELETE FROM public.{table} WHERE mood OPERATOR(pg_catalog.=) 'sad'"),
+                &format!(
+                    "SELECT id FROM hybrid_search('public.{table}', 'valves', filter => '{{\"id\": \"e@f\"}}')"
+                ),
+                "CALL run_embedding_jobs()",
+            ],
+        );
+    }
+    assert_eq!(is_superuser(&mut database.connect(), "writing_bob"), "f");
+    alice.run("CALL run_embedding_jobs()");
+    let chunks = "SELECT (SELECT count(*) FROM letters_search), (SELECT count(*) FROM cards_search)";
+    assert_eq!(alice.text(chunks), "1|1", "expected the rows to be embedded");
+}
+
 /// Hangs code on everything that a batch touches.
 pub fn traps_on_the_pipeline(schema: &str) -> String {
     format!(

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::database::{Database, MODEL};
+use crate::database::{Database, MODEL, make_template};
+use crate::process::wait_until;
+use crate::server::Server;
 use crate::session::{Schemas, Session};
 
 const TRAPS: &str = include_str!("traps.sql");
@@ -243,10 +245,13 @@ fn views(session: &mut Session) -> Vec<String> {
 
 /// A database with the owner's data, and the traps of an attacker whom everybody has in the path.
 fn trapped(name: &str) -> Database<'static> {
-    let database = Database::with_extension(name);
-    let mut session = database.connect();
+    with_traps(Database::with_extension(name))
+}
+
+fn with_traps(database: Database<'_>) -> Database<'_> {
+    let (name, mut session) = (&database.name, database.connect());
     // Roles are shared by the databases of these tests.
-    for role in ["shadows_owner", "shadows_reader"] {
+    for role in ["shadows_owner", "shadows_reader", "shadows_writer"] {
         let made = format!(
             "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
         );
@@ -264,6 +269,11 @@ fn trapped(name: &str) -> Database<'static> {
     }
     owner.run("GRANT SELECT ON ALL TABLES IN SCHEMA home TO shadows_reader");
     owner.run("SELECT public.grant_vector_access('shadows_reader', 'reader', 'st.vector_embeddings')");
+    owner.run(
+        "GRANT ALL ON home.docs, home.sync_docs, home.notes, home.plain, home.parts, home.ledger, home.calm_memories TO shadows_writer;
+         GRANT SELECT ON ALL TABLES IN SCHEMA home TO shadows_writer",
+    );
+    owner.run("SELECT public.grant_vector_access('shadows_writer', 'writer', 'st.vector_embeddings')");
     let Schemas { extension, pgvector } = Schemas::in_use();
     session.run(&TRAPS.replace("__EXTENSION__", extension).replace("__PGVECTOR__", pgvector));
     database
@@ -327,7 +337,7 @@ fn compare(database: &Database, role: &str, with_temp: bool) -> Vec<String> {
     for statement in ["UPDATE home.docs SET body = 'a newer valve'", "CALL public.run_embedding_jobs()"] {
         let done = hostile.ask_rows(statement).map_err(|error| error.message().to_owned());
         let traps = sprung(&mut hostile);
-        let may_fail = role == "shadows_reader";
+        let may_fail = matches!(role, "shadows_reader" | "shadows_writer");
         if !traps.is_empty() || done.is_err() && !may_fail {
             problems.push(format!("as {role}: {statement}\n    {done:?} {traps:?}"));
         }
@@ -361,7 +371,7 @@ fn every_function_is_called_under_shadows() {
 #[test]
 fn no_shadow_is_used_whoever_calls() {
     let database = trapped("shadows_callers");
-    let problems: Vec<String> = ["shadows_owner", "shadows_reader", "postgres"]
+    let problems: Vec<String> = ["shadows_owner", "shadows_reader", "shadows_writer", "postgres"]
         .into_iter()
         .flat_map(|role| compare(&database, role, false))
         .collect();
@@ -375,4 +385,51 @@ fn no_shadow_in_pg_temp_is_used_whoever_calls() {
     let problems: Vec<String> =
         ["shadows_owner", "postgres"].into_iter().flat_map(|role| compare(&database, role, true)).collect();
     check_nothing(problems);
+}
+
+/// What is queued, counted and written by background workers, which are a superuser's processes.
+const FOR_WORKERS: [&str; 5] = [
+    "INSERT INTO home.docs VALUES (3, 'taps', 'a tap drips'), (4, 'pipes', 'a pipe bursts')",
+    "UPDATE home.docs SET body = 'the pump lost its pressure' WHERE id OPERATOR(pg_catalog.=) 1",
+    "SELECT public.queue_documents('st', 'q', ARRAY['00000000-0000-0000-0000-000000000002'::pg_catalog.uuid], ARRAY['a queue'])",
+    "SELECT public.set_search_model('home.docs', 'all-MiniLM-L6-v2')",
+    "SELECT k.id FROM public.keyword_search('home.many', 'pump', 1) AS k",
+];
+
+// trust 6, 27
+#[test]
+fn no_shadow_is_used_by_workers() {
+    let settings = [("vector_tools.max_workers", "2"), ("log_min_messages", "notice")];
+    let server = Server::start("test-shadows", &settings);
+    make_template(&server);
+    let database = with_traps(Database::with_extension_on(&server, "shadows_workers"));
+    let mut superuser = database.connect();
+    superuser.run(
+        "CREATE TABLE home.many AS SELECT i AS id, to_tsvector('simple', 'pump ' || i) AS lexemes FROM generate_series(1, 1500) AS i;
+         ANALYZE home.many; ALTER TABLE home.many OWNER TO shadows_owner",
+    );
+    // Lines of batches that are old enough to be forgotten.
+    superuser.run("UPDATE vector_tools.batches SET finished_at = finished_at - interval '1 hour'");
+    let mut owner = database.connect_as("shadows_owner");
+    owner.run(HOSTILE_PATH);
+    // As the owner of a database may, so that workers have it, too.
+    superuser.run("ALTER DATABASE shadows_workers SET search_path = home, attacker, pg_catalog, public");
+    for statement in FOR_WORKERS {
+        owner.run(statement);
+    }
+    wait_until("workers have done everything", || {
+        let done = "SELECT (SELECT count(*) FROM vector_tools.queue WHERE NOT is_dead) = 0
+            AND (SELECT count(*) FROM home.docs_search_next) = 4 AND (SELECT count(*) FROM home.docs_search) = 4
+            AND (SELECT count(*) FROM st.vector_embeddings) = 3
+            AND EXISTS (SELECT FROM vector_tools.statistics_snapshots WHERE source = 'home.many'::regclass)";
+        superuser.text(done) == "t"
+    });
+    let log = server.log();
+    let used: BTreeSet<&str> = log
+        .lines()
+        .filter_map(|line| {
+            [OTHER_RIGHTS, USED].iter().find_map(|kind| line.find(kind).map(|start| &line[start..]))
+        })
+        .collect();
+    assert_eq!(used, BTreeSet::new(), "expected no worker to use a trap");
 }
