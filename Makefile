@@ -5,7 +5,7 @@ TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-elsewhere test-older test-docs bench quality bench-search bench-memories bench-audit bench-store \
+	test-elsewhere test-older test-docs test-stress bench quality bench-search bench-memories bench-audit bench-store \
 	bench-pipeline bench-embedder example lint clean \
 	distclean
 
@@ -63,6 +63,9 @@ test-older: setup-for-tests ## those again, on PostgreSQL 16
 
 test-docs: setup-for-tests ## the documentation's examples
 	@$(TOOL)/test.py docs
+
+test-stress: setup-for-tests ## random load of several roles: make test-stress SECONDS=180 SEED=7
+	@STRESS_SECONDS=$(SECONDS) STRESS_SEED=$(SEED) $(TOOL)/test.py stress
 
 bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config

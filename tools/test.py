@@ -1,6 +1,7 @@
 """Runs the tests and sums up which passed: `python3 tools/test.py STAGE…`.
 
-Stages: pure, server, regress, cluster, elsewhere, older, docs, all.
+Stages: pure, server, regress, cluster, elsewhere, older, docs, and all of these; and stress, which is not among them:
+random load for STRESS_SECONDS with the numbers of STRESS_SEED.
 """
 
 import glob
@@ -31,15 +32,16 @@ def main():
     wanted = sys.argv[1:] or ["all"]
     if wanted == ["all"]:
         wanted = list(STAGES)
+    stages = {**STAGES, "stress": stress}
     for stage in wanted:
-        if stage not in STAGES:
-            paths.fail(f"no stage {stage}: choose from {', '.join(STAGES)}, all")
+        if stage not in stages:
+            paths.fail(f"no stage {stage}: choose from {', '.join(stages)}, all")
     results = []
     for stage in wanted:
-        _heading(f"{stage}: {STAGES[stage].__doc__}")
+        _heading(f"{stage}: {stages[stage].__doc__}")
         began = time.monotonic()
         CLOSING.clear()
-        passed = _passes(STAGES[stage])
+        passed = _passes(stages[stage])
         results.append((stage, passed, time.monotonic() - began, list(CLOSING)))
     _heading("summary")
     for stage, passed, seconds, closing in results:
@@ -113,6 +115,16 @@ def docs():
     """every example of the documentation"""
     _install()
     return _call(_cluster_test("docs"))
+
+
+def stress():
+    """random load of several roles, with changes of tables, cancels and kills"""
+    _install()
+    # Empty is as good as not given: make hands on what it was called with.
+    given = {name: os.environ[name] for name in ("STRESS_SECONDS", "STRESS_SEED") if os.environ.get(name)}
+    # The seed is told before, so that a run that hangs can be repeated.
+    command = [*_cluster_test("cluster"), "--", "--nocapture", "stress::"]
+    return _call(command, {**run.environment(), "STRESS_SECONDS": "120", **given})
 
 
 STAGES = {stage.__name__: stage for stage in (pure, server, regress, cluster, elsewhere, older, docs)}

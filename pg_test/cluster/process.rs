@@ -47,10 +47,14 @@ pub fn resident_kib(pid: i32) -> u64 {
 
 /// The memory that only this process holds, in kibibytes.
 pub fn private_kib(pid: i32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
-        .unwrap_or_else(|error| panic!("expected to read the memory of process {pid}: {error}"));
+    private_kib_of(pid).unwrap_or_else(|| panic!("expected to read the memory of process {pid}"))
+}
+
+/// The memory that only this process holds, in kibibytes, while it is there.
+pub fn private_kib_of(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
-    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+    Some(lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum())
 }
 
 /// The processes that a process has started and that are there, dead ones that nobody has looked
