@@ -222,6 +222,7 @@ fn source() -> SearchSource {
     let column = |(name, kind): (&str, ColumnKind)| Column {
         name: identifier(name),
         type_name: "integer".to_owned(),
+        compared_as: "integer".to_owned(),
         kind,
         type_oid: 0,
         dimensions: None,

@@ -131,7 +131,7 @@ mod tests {
         ) {
             let rows: Vec<(u8, usize)> = numbers.iter().copied().cycle().take(numbers.len() * copies).zip(0..).collect();
             let mut expected = rows.clone();
-            expected.sort_by(|a, b| a.0.cmp(&b.0));
+            expected.sort_by_key(|row| row.0);
             let found = sorted(rows, |a, b| a.0.cmp(&b.0), &mut || Ok(()));
             prop_assert_eq!(found, Ok(expected));
         }

@@ -162,8 +162,7 @@ mod tests {
         weights: Weights,
     ) -> Vec<RankedRow> {
         let rows = merge(list(nearest), list(matching), &mut || Ok(())).expect("nothing stops it");
-        let rows = fuse(rows, fusion, 60, weights, 8, &mut || Ok(())).expect("nothing stops it");
-        rows
+        fuse(rows, fusion, 60, weights, 8, &mut || Ok(())).expect("nothing stops it")
     }
 
     fn keys(rows: &[RankedRow]) -> Vec<&str> {
