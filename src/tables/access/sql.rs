@@ -72,6 +72,7 @@ fn isolate_namespaces(
     session::forbid_when_read_only(c"isolate_namespaces");
     let Some(target) = target else { return };
     let isolate = || -> Result<()> {
+        rights::require_owner(target)?;
         let name = lock_to_alter(target)?;
         let policies = policies(target)?;
         match (grantee, namespaces) {
@@ -127,9 +128,8 @@ fn share_namespaces(target: pg_sys::Oid) -> bool {
     share().or_report()
 }
 
-/// Lets one call of the owner's at a time alter a table.
+/// Lets one call of the owner's at a time alter a table, and gives its name.
 fn lock_to_alter(table: pg_sys::Oid) -> Result<QualifiedName> {
-    rights::require_owner(table)?;
     lock_definition(table, pg_sys::AccessExclusiveLock)?;
     name_of(table)
 }
