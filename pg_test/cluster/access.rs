@@ -112,7 +112,7 @@ fn only_who_may_grant_grants() {
         ("42602", "SELECT grant_vector_access('', 'reader', 'store.vector_embeddings')"),
         ("22023", "SELECT grant_vector_access('access_grantors_role', 'owner', 'store.vector_embeddings')"),
         ("22023", "SELECT isolate_namespaces('store.vector_embeddings', 'access_grantors_role')"),
-        ("42703", "SELECT isolate_namespaces('store.embedding_collections')"),
+        ("42703", "SELECT isolate_namespaces('store.vector_audit_log')"),
     ] {
         owner.fails(state, call);
     }
