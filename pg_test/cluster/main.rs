@@ -65,4 +65,5 @@ mod store;
 mod store_rights;
 mod stress;
 mod threads;
+mod unbroken_lists;
 mod upgrade;

@@ -284,7 +284,7 @@ fn check_searches_of_a_reader(owner: &str, prefix: &str) {
             "SELECT explain_search('public.people', 'gardener', filter => '{\"mail\": \"x@y\"}')",
         ],
     );
-    let found = "SELECT id FROM public.keyword_search('public.people', 'gardener')";
+    let found = "SELECT id FROM keyword_search('public.people', 'gardener')";
     assert_eq!(bob.rows(found), ["1"], "expected the search to answer as without his schema");
     let reader = format!("{prefix}_bob");
     assert_eq!(is_superuser(&mut database.connect(), &reader), "f");
