@@ -70,5 +70,6 @@ mod store;
 mod store_rights;
 mod stress;
 mod threads;
+mod unbroken_lists;
 mod upgrade;
 mod views;

@@ -256,14 +256,17 @@ fn with_everyday_types(owner: &str, prefix: &str) -> (Database<'static>, Session
     bob.run(&trap("bobs", &reader));
     bob.run(&operators("bobs"));
     bob.run(
-        "CREATE FUNCTION bobs.matches(a text, b text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM bobs.take('~'); RETURN true; END $$;
+        "CREATE FUNCTION bobs.matches(a text, b text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM bobs.take('~'); RETURN true; END $$;
          CREATE OPERATOR bobs.~ (LEFTARG = text, RIGHTARG = text, FUNCTION = bobs.matches);
-         CREATE FUNCTION bobs.joined(a text, b text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM bobs.take('||'); RETURN a; END $$;
+         CREATE FUNCTION bobs.joined(a text, b text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM bobs.take('||'); RETURN a; END $$;
          CREATE OPERATOR bobs.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = bobs.joined);
-         CREATE FUNCTION bobs.upper(a text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM bobs.take('upper'); RETURN a; END $$;
-         CREATE FUNCTION bobs.to_json(a text) RETURNS json LANGUAGE plpgsql AS $$ BEGIN PERFORM bobs.take('to_json'); RETURN '1'; END $$",
+         CREATE FUNCTION bobs.upper(a text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM bobs.take('upper'); RETURN a; END $$;
+         CREATE FUNCTION bobs.to_json(a text) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM bobs.take('to_json'); RETURN '1'; END $$",
     );
     bob.run("SET search_path = bobs, pg_catalog, public");
+    // PostgreSQL keeps the check of a domain and the expression of an index for the session, with the functions in
+    // it put in place under the path of the first use: immutable ones of bob's, here.
+    bob.run("SELECT 'x@y'::public.email; SELECT id FROM public.people WHERE public.shout(bio) OPERATOR(pg_catalog.=) 'X'");
     (database, bob)
 }
 
@@ -284,7 +287,7 @@ fn check_searches_of_a_reader(owner: &str, prefix: &str) {
             "SELECT explain_search('public.people', 'gardener', filter => '{\"mail\": \"x@y\"}')",
         ],
     );
-    let found = "SELECT id FROM public.keyword_search('public.people', 'gardener')";
+    let found = "SELECT id FROM keyword_search('public.people', 'gardener')";
     assert_eq!(bob.rows(found), ["1"], "expected the search to answer as without his schema");
     let reader = format!("{prefix}_bob");
     assert_eq!(is_superuser(&mut database.connect(), &reader), "f");
@@ -382,6 +385,54 @@ fn a_writers_code_does_not_run_as_the_owner_of_a_searched_table() {
     alice.run("CALL run_embedding_jobs()");
     let chunks = "SELECT (SELECT count(*) FROM letters_search), (SELECT count(*) FROM cards_search)";
     assert_eq!(alice.text(chunks), "1|1", "expected the rows to be embedded");
+}
+
+// trust 27
+#[test]
+fn an_index_of_a_companion_does_not_keep_the_writers_code() {
+    let (database, mut bob) = with_everyday_types("keeping_alice", "keeping");
+    let mut alice = database.connect_as("keeping_alice");
+    alice.run(
+        "CREATE TABLE notes (id int PRIMARY KEY, body text);
+         SELECT enable_search('notes', '{body}', mode => 'sync', index_kind => 'none');
+         CREATE INDEX ON notes_search (shout(content));
+         CREATE INDEX ON notes_search (row_id) WHERE shout(content) <> 'X';
+         GRANT ALL ON notes TO keeping_bob",
+    );
+    // Plans of his session put his functions in place of those that the owner's function names.
+    bob.run("SELECT FROM public.notes_search WHERE public.shout(content) OPERATOR(pg_catalog.=) 'X'");
+    check_each(
+        &mut bob,
+        &["INSERT INTO public.notes VALUES (1, 'a pump')", "UPDATE public.notes SET body = 'a valve'"],
+    );
+    assert_eq!(is_superuser(&mut database.connect(), "keeping_bob"), "f");
+    let kept = "SELECT count(*) FROM notes_search WHERE shout(content) = 'A VALVE!'";
+    assert_eq!(
+        alice.text(&format!("SET enable_seqscan = off; {kept}")),
+        "1",
+        "expected the index to be the owner's"
+    );
+}
+
+// trust 22, 27
+#[test]
+fn an_index_of_a_log_does_not_keep_the_writers_code() {
+    let (database, mut bob) = with_everyday_types("logged_alice", "logged");
+    let mut alice = database.connect_as("logged_alice");
+    alice.run(
+        "CREATE TABLE accounts (id int PRIMARY KEY, body text);
+         SELECT enable_audit('accounts');
+         CREATE INDEX ON vector_audit_log (shout(new_data ->> 'body'));
+         GRANT ALL ON accounts TO logged_bob",
+    );
+    // It is planned before it is refused.
+    bob.fails("42501", "SELECT FROM public.vector_audit_log");
+    check_each(
+        &mut bob,
+        &["INSERT INTO public.accounts VALUES (1, 'a'), (2, 'b')", "DELETE FROM public.accounts"],
+    );
+    assert_eq!(is_superuser(&mut database.connect(), "logged_bob"), "f");
+    assert_eq!(alice.text("SELECT count(*) FROM vector_audit_log"), "4");
 }
 
 /// Hangs code on everything that a batch touches.

@@ -45,6 +45,12 @@ pub fn resident_kib(pid: i32) -> u64 {
     size.trim_end_matches(" kB").parse().expect("the kernel writes sizes as numbers")
 }
 
+/// The most memory that a process has had in RAM, in kibibytes.
+pub fn peak_kib(pid: i32) -> u64 {
+    let size = status_field(&format!("/proc/{pid}/status"), "VmHWM:");
+    size.trim_end_matches(" kB").parse().expect("the kernel writes sizes as numbers")
+}
+
 /// The memory that only this process holds, in kibibytes.
 pub fn private_kib(pid: i32) -> u64 {
     private_kib_of(pid).unwrap_or_else(|| panic!("expected to read the memory of process {pid}"))
