@@ -197,6 +197,8 @@ fn values(type_name: &str) -> Vec<String> {
         "timestamp with time zone" => &["now()", "'infinity'"],
         "interval" => &["'1 second'", "'-1 day'"],
         "anyelement" => &["1"],
+        "bytea" => &["'\\x6100'", "''", "'\\xff'"],
+        "vector_tools.word_match" => &["'any'", "'all'", "'3'", "'0'", "repeat('x', 1000000)"],
         "anyarray" => &["ARRAY[1, NULL]", "ARRAY[[1], [2]]", "ARRAY[]::int[]"],
         other if other.ends_with("[]") => {
             let element = other.trim_end_matches("[]");

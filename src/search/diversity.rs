@@ -251,11 +251,10 @@ mod tests {
     fn calls(count: usize, directions: usize, diversity: f64, wanted: usize) -> usize {
         let (rows, embeddings) = many(count, directions);
         let mut calls = 0;
-        let mut checkpoint = || {
+        let found = diversify(rows, embeddings, diversity, wanted, &mut || {
             calls += 1;
             Ok(())
-        };
-        let found = diversify(rows, embeddings, diversity, wanted, &mut checkpoint);
+        });
         assert_eq!(found.map(|rows| rows.len()), Ok(wanted));
         calls
     }
