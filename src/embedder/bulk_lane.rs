@@ -101,6 +101,8 @@ impl BulkLane {
     /// Has one batch run at a time from now on, or no longer.
     pub fn note_limit(&self, is_over: bool) {
         if self.is_over_limit.swap(is_over, Relaxed) && !is_over {
+            // Whoever has just found that memory is short is waiting by now, and hears it.
+            drop(lock(&self.state));
             self.work.notify_all();
         }
     }
