@@ -31,6 +31,9 @@ pub struct BulkLane {
     pace: Pace,
     /// Bytes of private memory above which one batch runs at a time.
     enough_memory: Option<u64>,
+    /// Whether memory was over its limit when somebody looked last. What a batch is going to take is not known when it
+    /// begins, so two that began below the limit may be over it together, again and again.
+    is_over_limit: AtomicBool,
 }
 
 #[derive(Default)]
@@ -86,12 +89,22 @@ impl BulkLane {
     pub fn new(threads: usize, memory_limit: Option<u64>) -> Arc<BulkLane> {
         let enough_memory = memory_limit.map(|limit| limit - limit / 8);
         let (state, work, pace) = (Mutex::default(), Condvar::new(), Pace::new(threads));
-        Arc::new(BulkLane { state, work, threads, pace, enough_memory })
+        let is_over_limit = AtomicBool::new(false);
+        Arc::new(BulkLane { state, work, threads, pace, enough_memory, is_over_limit })
     }
 
     /// Notes that a query has come, which bulk work makes room for.
     pub fn note_query(&self) {
         self.pace.note_query();
+    }
+
+    /// Has one batch run at a time from now on, or no longer.
+    pub fn note_limit(&self, is_over: bool) {
+        if self.is_over_limit.swap(is_over, Relaxed) && !is_over {
+            // Whoever has just found that memory is short is waiting by now, and hears it.
+            drop(lock(&self.state));
+            self.work.notify_all();
+        }
     }
 
     /// Has each worker that waits give back the memory that its last piece worked in.
@@ -139,7 +152,8 @@ impl BulkLane {
     }
 
     fn is_short_of_memory(&self) -> bool {
-        self.enough_memory.is_some_and(|enough| process::private_memory() > enough)
+        self.is_over_limit.load(Relaxed)
+            || self.enough_memory.is_some_and(|enough| process::private_memory() > enough)
     }
 
     /// Waits for the next piece: connections take turns, and a connection's jobs follow each other.

@@ -45,6 +45,7 @@ pub fn watch(server: &Arc<Server>) {
             server.bulk_lane.give_memory_back();
         }
         over_limit = if is_over_limit(server) { over_limit + 1 } else { 0 };
+        server.bulk_lane.note_limit(over_limit > 0);
         if over_limit > PATIENCE {
             process::log("memory stays over vector_tools.embedder_memory_limit, starting anew");
             process::exit_now(OVER_LIMIT);

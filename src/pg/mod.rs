@@ -18,6 +18,7 @@ pub mod invalidation;
 pub mod jobs;
 pub mod jsonb;
 pub mod kept;
+mod kept_expressions;
 pub mod lossless;
 pub mod paths;
 pub mod patient_lock;

@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use pgrx::{PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
-use super::spi;
 use super::subtransaction::attempt;
+use super::{kept_expressions, spi};
 use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
 
@@ -51,6 +51,23 @@ pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
                 | pg_sys::SECURITY_NOFORCE_RLS;
             pg_sys::SetUserIdAndSecContext(role, caller.context | flags as i32);
         }
+        work()
+    })
+}
+
+/// Like [`acting_as`], for work that writes to a table: the functions of its indexes and domains are those that its
+/// owner meant, whatever the session has kept of them.
+pub fn writing_as<T>(role: pg_sys::Oid, table: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    acting_as(role, || {
+        kept_expressions::forget(table);
+        work()
+    })
+}
+
+/// Like [`acting_as`], for work that writes to tables that are not known before.
+pub fn writing_anywhere_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    acting_as(role, || {
+        kept_expressions::forget_all();
         work()
     })
 }

@@ -73,8 +73,10 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
                 array_of(changes, pg_sys::JSONBOID, |change| datum(change.new)),
             ]
         };
-        // The log may have triggers, whose names the writer could shadow.
-        rights::with_pinned_path(|| spi::change_with(&insert_sql(&table.options.log), &types, values));
+        // It may have triggers and indexes of its owner's, whose functions the writer must not choose.
+        rights::writing_as(table.owner, log.oid(), || {
+            spi::change_with(&insert_sql(&table.options.log), &types, values);
+        });
         Ok(())
     })
 }
@@ -88,7 +90,7 @@ pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
     let Some(change) = changes.list.first() else { return Ok(()) };
     let log = rights::acting_as(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
-    rights::acting_as(rights::owner(&log), || {
+    rights::writing_as(rights::owner(&log), log.oid(), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, pg_sys::JSONBOID];
         spi::change_with(&join_sql(&table.options.log), &types, || {

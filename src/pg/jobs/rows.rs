@@ -39,16 +39,21 @@ pub fn run_queued(relation: &PgRelation, keys: &[&[String]]) -> Result<Vec<Outco
 /// Embeds rows with the model of the table, and with the next one where a change of it is under way. A
 /// row is done when both are.
 fn run_rows(searched: &Searched, keys: &[&[String]]) -> Result<Vec<Outcome>> {
-    let outcomes = run_rows_of(&searched.table, searched.owner, keys)?;
+    let outcomes = run_rows_of(&searched.table, searched.owner, searched.companion()?, keys)?;
     let Some(next) = &searched.next else {
         return Ok(outcomes);
     };
-    let others = run_rows_of(&next.table, searched.owner, keys)?;
+    let others = run_rows_of(&next.table, searched.owner, next.companion, keys)?;
     Ok(outcomes.into_iter().zip(others).map(|(outcome, other)| outcome.and(other)).collect())
 }
 
-fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) -> Result<Vec<Outcome>> {
-    match TableSteps::new(table, owner) {
+fn run_rows_of(
+    table: &SearchedTable,
+    owner: pg_sys::Oid,
+    companion: pg_sys::Oid,
+    keys: &[&[String]],
+) -> Result<Vec<Outcome>> {
+    match TableSteps::new(table, owner, companion) {
         Ok(steps) => run_batch(keys, &steps),
         Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
     }
@@ -62,7 +67,8 @@ fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) ->
 pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
     let relation = catalog::open_table(source)?;
     let searched = lock_companions(&relation)?;
-    embed_all(&searched.table, searched.owner, keys, |key, failure| match failure {
+    let companion = searched.companion()?;
+    embed_all(&searched.table, searched.owner, companion, keys, |key, failure| match failure {
         Some(failure) => Err(Error::RowNotEmbedded {
             key: shown_key(key),
             table: searched.table.source.to_string(),
@@ -79,7 +85,7 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
     let Some(next) = &searched.next else {
         return Ok(());
     };
-    embed_all(&next.table, searched.owner, keys, |key, _| {
+    embed_all(&next.table, searched.owner, next.companion, keys, |key, _| {
         leave_to_queue(source, key);
         Ok(())
     })
@@ -95,12 +101,13 @@ fn leave_to_queue(source: pg_sys::Oid, key: &[String]) {
 fn embed_all(
     table: &SearchedTable,
     owner: pg_sys::Oid,
+    companion: pg_sys::Oid,
     keys: &[Vec<String>],
     undone: impl Fn(&[String], Option<Failure>) -> Result<()>,
 ) -> Result<()> {
     let mut rest: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
     while !rest.is_empty() {
-        let outcomes = run_rows_of(table, owner, &rest)?;
+        let outcomes = run_rows_of(table, owner, companion, &rest)?;
         let mut later = Vec::new();
         for (key, outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
@@ -212,16 +219,17 @@ fn number(value: usize) -> i32 {
 struct TableSteps<'a> {
     table: &'a SearchedTable,
     owner: pg_sys::Oid,
+    companion: pg_sys::Oid,
     chunking: Option<Options>,
 }
 
 impl<'a> TableSteps<'a> {
-    fn new(table: &'a SearchedTable, owner: pg_sys::Oid) -> Result<TableSteps<'a>> {
+    fn new(table: &'a SearchedTable, owner: pg_sys::Oid, companion: pg_sys::Oid) -> Result<TableSteps<'a>> {
         let read = |chunking: &Chunking| {
             read_options(Some(&chunking.strategy), chunking.max_tokens, chunking.overlap)
         };
         let chunking = table.options.chunking.as_ref().map(read).transpose()?;
-        Ok(TableSteps { table, owner, chunking })
+        Ok(TableSteps { table, owner, companion, chunking })
     }
 
     /// The chunks of a row with their tokens counted, which those that were cut have already.
@@ -239,7 +247,7 @@ impl<'a> TableSteps<'a> {
 
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
     fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
-        attempt(|| rights::acting_as(self.owner, || spi::query_latest(statement, read)))
+        attempt(|| rights::writing_as(self.owner, self.companion, || spi::query_latest(statement, read)))
     }
 }
 
