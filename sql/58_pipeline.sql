@@ -204,25 +204,28 @@ GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
 
 -- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion.
 CREATE OR REPLACE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
-SELECT t.tgrelid::pg_catalog.regclass AS source,
-       a.arguments[1] AS content_column,
-       a.arguments[2] AS embedding_column,
-       a.arguments[3] AS model,
-       NULL::pg_catalog.regclass AS companion,
-       'sync'::pg_catalog.text AS mode
-FROM pg_catalog.pg_trigger AS t
-JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
-WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
-  AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
-  AND a.arguments IS NOT NULL
-  AND NOT t.tgisinternal
-  -- No copies in partitions.
-  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-UNION ALL
-SELECT s.source, s.content_columns, NULL, s.model, s.companion, s.mode
-FROM vector_tools.searched_tables AS s;
+SELECT u.source, u.content_column, u.embedding_column, u.model, u.companion, u.mode
+FROM (
+    SELECT t.tgrelid::pg_catalog.regclass AS source,
+           a.arguments[1] AS content_column,
+           a.arguments[2] AS embedding_column,
+           a.arguments[3] AS model,
+           NULL::pg_catalog.regclass AS companion,
+           'sync'::pg_catalog.text AS mode
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+    CROSS JOIN LATERAL vector_tools.trigger_arguments(t.tgargs) AS a(arguments)
+    WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
+      AND p.proname OPERATOR(pg_catalog.=) 'embed_row'
+      AND a.arguments IS NOT NULL
+      AND NOT t.tgisinternal
+      -- No copies in partitions.
+      AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    UNION ALL
+    SELECT s.source, s.content_columns, NULL, s.model, s.companion, s.mode
+    FROM vector_tools.searched_tables AS s
+) AS u;
 COMMENT ON VIEW vector_tools.searchable_tables IS 'tables whose rows are embedded by triggers: their own, or those of enable_search';
 COMMENT ON COLUMN vector_tools.searchable_tables.content_column IS 'the column that is embedded, or the columns';
 COMMENT ON COLUMN vector_tools.searchable_tables.embedding_column IS 'the column that holds the embedding; NULL where the companion does';

@@ -39,31 +39,34 @@ LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 2 AS 'MODULE_PATHNAME', 'cou
 COMMENT ON FUNCTION vector_tools.count_store_models IS 'rows of a vector store by model; NULLs where the caller may not read them all';
 
 CREATE VIEW vector_tools.search_drift WITH (security_barrier) AS
-SELECT s.source, n.role, n.companion, coalesce(n.model, s.model) AS model, n.is_current, n.rows, n.chunks
-FROM vector_tools.searched_tables AS s
-CROSS JOIN LATERAL vector_tools.count_search_models(s.source) AS n
-UNION ALL
--- The rows do not say which model embedded them; the trigger does.
-SELECT t.source,
-       CASE WHEN n.rows IS NOT NULL THEN 'live' END,
-       NULL::pg_catalog.regclass,
-       t.model,
-       CASE WHEN n.rows IS NOT NULL THEN true END,
-       n.rows,
-       n.rows
-FROM vector_tools.searchable_tables AS t
-CROSS JOIN LATERAL vector_tools.count_embedded_rows(t.source, t.embedding_column) AS n(rows)
-WHERE t.embedding_column IS NOT NULL
-UNION ALL
-SELECT v.store,
-       CASE WHEN n.rows IS NOT NULL THEN 'live' END,
-       NULL::pg_catalog.regclass,
-       coalesce(n.model, v.model),
-       n.is_current,
-       n.rows,
-       n.chunks
-FROM vector_tools.vector_stores AS v
-CROSS JOIN LATERAL vector_tools.count_store_models(v.store) AS n;
+SELECT u.source, u.role, u.companion, u.model, u.is_current, u.rows, u.chunks
+FROM (
+    SELECT s.source, n.role, n.companion, coalesce(n.model, s.model) AS model, n.is_current, n.rows, n.chunks
+    FROM vector_tools.searched_tables AS s
+    CROSS JOIN LATERAL vector_tools.count_search_models(s.source) AS n
+    UNION ALL
+    -- The rows do not say which model embedded them; the trigger does.
+    SELECT t.source,
+           CASE WHEN n.rows IS NOT NULL THEN 'live' END,
+           NULL::pg_catalog.regclass,
+           t.model,
+           CASE WHEN n.rows IS NOT NULL THEN true END,
+           n.rows,
+           n.rows
+    FROM vector_tools.searchable_tables AS t
+    CROSS JOIN LATERAL vector_tools.count_embedded_rows(t.source, t.embedding_column) AS n(rows)
+    WHERE t.embedding_column IS NOT NULL
+    UNION ALL
+    SELECT v.store,
+           CASE WHEN n.rows IS NOT NULL THEN 'live' END,
+           NULL::pg_catalog.regclass,
+           coalesce(n.model, v.model),
+           n.is_current,
+           n.rows,
+           n.chunks
+    FROM vector_tools.vector_stores AS v
+    CROSS JOIN LATERAL vector_tools.count_store_models(v.store) AS n
+) AS u;
 COMMENT ON VIEW vector_tools.search_drift IS 'rows of each table that is embedded by the model that embedded them; NULL where the caller may not read the table';
 COMMENT ON COLUMN vector_tools.search_drift.source IS 'the table: a searchable one, one that embeds its rows itself, or the embeddings of a vector store';
 COMMENT ON COLUMN vector_tools.search_drift.role IS 'live: searched; next: filled by a change of the model; previous: kept for going back';
