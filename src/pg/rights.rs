@@ -64,14 +64,6 @@ pub fn writing_as<T>(role: pg_sys::Oid, table: pg_sys::Oid, work: impl FnOnce() 
     })
 }
 
-/// Like [`acting_as`], for work that writes to tables that are not known before.
-pub fn writing_anywhere_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
-    acting_as(role, || {
-        kept_expressions::forget_all();
-        work()
-    })
-}
-
 /// Runs statements with the caller's own rights, whose names and operators without a schema are those of
 /// pg_catalog, whatever the session's search_path says.
 pub fn with_pinned_path<T>(work: impl FnOnce() -> T) -> T {

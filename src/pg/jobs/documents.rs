@@ -128,7 +128,7 @@ impl DocumentSteps<'_> {
         let owner = self.0.store_owner;
         let writer = if rights::has_rights_of(writer, owner) { owner } else { writer };
         let settings = [(NAMESPACE, session_namespace.clone())];
-        Ok(spi::with_settings(&settings, || rights::writing_anywhere_as(writer, work)))
+        Ok(spi::with_settings(&settings, || rights::acting_as(writer, work)))
     }
 
     /// The chunks of documents that the model has to embed, with whose rights each may be compared with
