@@ -24,7 +24,7 @@ fn check_short(error: &DbError, call: &str) {
     );
 }
 
-// trust 23, 26
+// trust 23, 26, 28
 #[test]
 fn what_nests_or_grows_in_a_search_is_bounded() {
     let database = Database::with_extension("bounds_search");
@@ -104,7 +104,7 @@ fn what_nests_or_grows_in_a_search_is_bounded() {
     assert_eq!(started(&mut session), started_at, "expected the server not to restart");
 }
 
-// trust 23, 26
+// trust 23, 26, 28
 #[test]
 fn options_of_models_are_bounded() {
     let database = Database::with_extension("bounds_options");
@@ -224,7 +224,7 @@ fn values(type_name: &str) -> Vec<String> {
     std::iter::once(null).chain(odd.iter().copied()).map(cast).collect()
 }
 
-// trust 23, 26
+// trust 23, 26, 28
 #[test]
 fn every_function_answers_odd_arguments_with_an_error_of_its_own() {
     let database = Database::with_extension("bounds_functions");

@@ -43,7 +43,7 @@ fn overrun(session: &mut Session, milliseconds: u64, statement: &str) -> Option<
     Some(elapsed.saturating_sub(Duration::from_millis(milliseconds)))
 }
 
-// trust 8
+// trust 8, 28
 #[test]
 fn statement_timeout_stops_a_search_in_all_of_its_parts() {
     let database = Database::with_extension("cancel_search");
@@ -61,7 +61,7 @@ fn statement_timeout_stops_a_search_in_all_of_its_parts() {
     session.still_embeds();
 }
 
-// trust 8
+// trust 8, 28
 #[test]
 fn statement_timeout_stops_long_questions_and_lists() {
     let database = Database::with_extension("cancel_questions");
@@ -81,7 +81,7 @@ fn statement_timeout_stops_long_questions_and_lists() {
     }
 }
 
-// trust 9
+// trust 9, 28
 #[test]
 fn pg_terminate_backend_ends_a_search() {
     let database = Database::with_extension("terminate_search");

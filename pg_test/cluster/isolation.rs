@@ -92,7 +92,7 @@ fn check_apart(session: &mut Session, own: &str, other: &str) {
     session.fails("42501", "SELECT * FROM sx.vector_audit_log");
 }
 
-// trust 5
+// trust 5, 31
 #[test]
 fn the_tables_beside_the_embeddings_are_isolated_with_them() {
     let mut tenants = Tenants::new("isolation_roles");
@@ -128,7 +128,7 @@ fn the_tables_beside_the_embeddings_are_isolated_with_them() {
     assert_eq!(tenants.owner.text(left), "0|0");
 }
 
-// trust 5
+// trust 5, 31
 #[test]
 fn sessions_that_are_set_to_a_namespace_see_that_of_all_tables() {
     let mut tenants = Tenants::new("isolation_setting");
@@ -146,7 +146,7 @@ fn sessions_that_are_set_to_a_namespace_see_that_of_all_tables() {
     }
 }
 
-// trust 5, 21
+// trust 5, 21, 31
 #[test]
 fn a_store_whose_jobs_have_no_namespace_is_isolated_too() {
     let mut tenants = Tenants::new("isolation_old");
@@ -168,7 +168,7 @@ fn a_store_whose_jobs_have_no_namespace_is_isolated_too() {
     assert_eq!(a.rows(SEARCH), ["new document", "old document"]);
 }
 
-// trust 5
+// trust 5, 31
 #[test]
 fn a_role_keeps_its_namespaces_whatever_it_is_called() {
     let database = Database::with_extension("isolation_names");
@@ -207,7 +207,7 @@ fn a_role_keeps_its_namespaces_whatever_it_is_called() {
     assert_eq!(session.rows(rows), ["y"], "expected a policy of the owner's own to go on");
 }
 
-// trust 4, 5
+// trust 4, 5, 31
 #[test]
 fn a_document_that_waits_is_of_the_role_that_queued_it_whatever_it_is_called() {
     let mut tenants = Tenants::new("isolation_queue");

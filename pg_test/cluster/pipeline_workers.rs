@@ -436,7 +436,7 @@ const SNOOZE: &str = "CREATE FUNCTION snooze() RETURNS trigger LANGUAGE plpgsql 
          BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END;
      END LOOP; END $$";
 
-// trust 9
+// trust 9, 29
 #[test]
 fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
     let settings = [("vector_tools.worker_batch_timeout", "2s"), ("vector_tools.worker_linger", "10min")];
@@ -478,7 +478,7 @@ fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
     server.stop("fast");
 }
 
-// trust 9
+// trust 9, 29
 #[test]
 fn whoever_ends_a_worker_has_the_next_one_start_where_rows_are_due() {
     let server = server("test-workers-ended", &[("vector_tools.worker_linger", "10min")]);

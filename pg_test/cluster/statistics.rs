@@ -160,7 +160,7 @@ fn a_worker_that_counts_ends_when_it_is_told_to() {
     assert_eq!(ended, "t", "expected the worker to end");
 }
 
-// trust 9
+// trust 9, 29
 #[test]
 fn counting_takes_no_more_than_one_worker_and_no_more_than_its_time() {
     let settings = [("max_worker_processes", "6"), ("vector_tools.statistics_timeout", "2s")];

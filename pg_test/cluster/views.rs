@@ -28,7 +28,7 @@ fn every_view_is_a_barrier() {
     assert_eq!(database.connect().rows(open), [""; 0]);
 }
 
-// trust 4
+// trust 4, 30
 #[test]
 fn functions_of_a_stranger_see_what_the_views_show_him() {
     let database = Database::with_extension("views_leaks");
@@ -90,7 +90,7 @@ fn functions_of_a_stranger_see_what_the_views_show_him() {
     }
 }
 
-// trust 4
+// trust 4, 30
 #[test]
 fn models_of_other_databases_are_shown_to_monitors() {
     let folder = Folder::new();
@@ -132,7 +132,7 @@ fn lists(session: &mut Session) -> Vec<String> {
     views.into_iter().map(|view| format!("SELECT count(l::text) FROM {view} AS l")).collect()
 }
 
-// trust 26
+// trust 26, 29
 #[test]
 fn no_trigger_of_anybody_spoils_the_lists() {
     let database = Database::with_extension("views_triggers");
