@@ -148,7 +148,7 @@ fn calls() -> Vec<Call> {
         ("clear_namespace", "SELECT public.clear_namespace('st', 'default')".into()),
         ("count_embeddings", "SELECT public.count_embeddings('st', 'default', 'd')".into()),
         ("search_embeddings", "SELECT s.content, s.similarity, s.score FROM public.search_embeddings('st', 'pump', 'default', 2, metadata => '{}', filter => '{\"source_type\": \"d\"}') AS s".into()),
-        ("search_embeddings", "SET LOCAL vector_tools.log_searches = on; SELECT s.content FROM public.search_embeddings('st', 'pump') AS s".into()),
+        ("search_embeddings", "SELECT s.content FROM public.search_embeddings('st', 'pump') AS s".into()),
         ("count_store_models", "SELECT n.* FROM vector_tools.count_store_models('st.vector_embeddings') AS n".into()),
         (
             "queue_documents",
@@ -198,6 +198,7 @@ fn calls() -> Vec<Call> {
         ("announce_model_change", format!("SELECT public.register_model('m', '{MODEL}') IS NULL")),
         ("register_bundled_models", "SELECT vector_tools.register_bundled_models()".into()),
         ("embedder_statistics", "SELECT NULL FROM vector_tools.embedder_statistics() LIMIT 0".into()),
+        ("search_options", "SELECT vector_tools.search_options('{}\\000content\\000'::pg_catalog.bytea)".into()),
         ("trigger_arguments", "SELECT vector_tools.trigger_arguments('a\\000b\\000'::pg_catalog.bytea)".into()),
     ];
     calls.into_iter().map(|(function, sql)| Call { function, sql }).collect()
@@ -259,7 +260,7 @@ fn with_traps(database: Database<'_>) -> Database<'_> {
     }
     session.run(&format!(
         "CREATE SCHEMA home AUTHORIZATION shadows_owner; GRANT USAGE ON SCHEMA home TO PUBLIC;
-         GRANT CREATE ON DATABASE {name} TO shadows_owner"
+         GRANT CREATE ON DATABASE {name} TO shadows_owner; ALTER DATABASE {name} SET vector_tools.log_searches = on"
     ));
     let mut owner = database.connect_as("shadows_owner");
     owner.run(CLEAN_PATH);
