@@ -234,7 +234,7 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
             continue;
         }
         let Ok(Some(relation)) = catalog::open_table_now(table) else { continue };
-        if rights::is_owner(&relation) && !matches!(look_at(&relation), Seen::Other) {
+        if rights::is_owner(&relation) && matches!(look_at(&relation), Seen::Source(_)) {
             drop(relation);
             wait_a_while(OTHERS_WAIT);
             return Ok(true);
