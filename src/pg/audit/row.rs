@@ -337,24 +337,24 @@ fn is_written(column: &pg_sys::FormData_pg_attribute, include_embeddings: bool) 
 /// Whether a type is one of embeddings and their like: also as a domain or an array.
 fn is_embedding(type_oid: pg_sys::Oid) -> bool {
     let known = [pg_sys::TSVECTOROID, pg_sys::BITOID, pg_sys::VARBITOID];
+    let plain = plain_type(type_oid);
+    known.contains(&plain) || vector::embedding_types().contains(&plain)
+}
+
+/// What a type is made of: the type below its domains, or that of its elements where it is an array.
+fn plain_type(type_oid: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: syscache look-ups of a column's type.
-    let plain = unsafe {
+    unsafe {
         let base = pg_sys::getBaseType(type_oid);
         let element = pg_sys::get_element_type(base);
         if element == pg_sys::InvalidOid { base } else { pg_sys::getBaseType(element) }
-    };
-    known.contains(&plain) || vector::embedding_types().contains(&plain)
+    }
 }
 
 /// Whether the text of a type's values may depend on more of the session than how it writes numbers and times: on
 /// functions found through search_path, which casts of types of users call, or on the currency.
 fn depends_on_session(type_oid: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups of a column's type.
-    let plain = unsafe {
-        let base = pg_sys::getBaseType(type_oid);
-        let element = pg_sys::get_element_type(base);
-        if element == pg_sys::InvalidOid { base } else { pg_sys::getBaseType(element) }
-    };
+    let plain = plain_type(type_oid);
     plain == pg_sys::MONEYOID || plain.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
