@@ -3,19 +3,16 @@
 //! The rooms `model`, `chunking`, `embedding`, `jobs`, `search` and `tables` are pure and build without PostgreSQL;
 //! `pg` and each room's `sql` connect them to the server.
 
+pub use vector_tools_core::{error, identifier, json_depth};
+
 pub mod chunking;
 pub mod embedding;
-pub mod error;
-pub mod identifier;
 pub mod jobs;
-pub mod json_depth;
 pub mod model;
-#[cfg(feature = "pg")]
 pub mod pg;
 pub mod search;
 pub mod tables;
 
-#[cfg(feature = "pg")]
 mod extension {
     use pgrx::prelude::*;
 

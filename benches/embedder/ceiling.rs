@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vector_tools::embedding::{LocalEmbedder, Purpose};
-use vector_tools::model::runtime::open_runtime;
-use vector_tools::model::session::{Callers, WorkingMemory};
+use vector_tools_core::embedding::{LocalEmbedder, Purpose};
+use vector_tools_core::model::runtime::open_runtime;
+use vector_tools_core::model::session::{Callers, WorkingMemory};
 
 use crate::questions::question;
 use crate::{SESSIONS, Settings, cpu_seconds, median};

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use vector_tools::embedding::batch::plan_batches;
-use vector_tools::embedding::local::DEFAULT_TOKEN_BUDGET;
-use vector_tools::embedding::{Embedder, LocalEmbedder, Purpose};
-use vector_tools::model::runtime::open_runtime;
-use vector_tools::model::{Manifest, ModelOptions};
+use vector_tools_core::embedding::batch::plan_batches;
+use vector_tools_core::embedding::local::DEFAULT_TOKEN_BUDGET;
+use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::model::runtime::open_runtime;
+use vector_tools_core::model::{Manifest, ModelOptions};
 
 use crate::server::root;
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use vector_tools::embedding::{Embedder, LocalEmbedder, Purpose};
-use vector_tools::error::{Error, Result};
-use vector_tools::model::ModelRecord;
-use vector_tools::model::runtime::open_runtime;
+use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::error::{Error, Result};
+use vector_tools_core::model::ModelRecord;
+use vector_tools_core::model::runtime::open_runtime;
 
 use crate::models::{INT8, Registered, registered};
 use crate::process::Process;
@@ -52,7 +52,7 @@ fn a_model_that_cannot_be_loaded_gives_the_error_of_a_session() {
     let corrupt = copy(&model);
     fs::write(corrupt.path().join("model.onnx"), "no graph").expect("written");
     let (_, sha256) =
-        vector_tools::model::fingerprint::read_with_sha256(&corrupt.path().join("model.onnx"), "graph")
+        vector_tools_core::model::fingerprint::read_with_sha256(&corrupt.path().join("model.onnx"), "graph")
             .expect("readable");
     let record = ModelRecord { sha256, ..model.record.clone() };
     let (here, there) = both(&process, &model, &record, corrupt.path());

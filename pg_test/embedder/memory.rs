@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use vector_tools::embedding::{Embedder, Purpose};
-use vector_tools::model::ModelRecord;
+use vector_tools_core::embedding::{Embedder, Purpose};
+use vector_tools_core::model::ModelRecord;
 
 use crate::models::{FP32, INT8, Registered, registered};
 use crate::process::Process;
@@ -30,7 +30,7 @@ fn the_least_recently_used_model_makes_room() {
     };
     // Room for the large one and one of the two small ones.
     let process = Process::start(&large.library, &["--memory-limit-mb", "190", "--threads", "1"]);
-    let settings = vector_tools::model::manifest::EncodingSettings {
+    let settings = vector_tools_core::model::manifest::EncodingSettings {
         query_prefix: "question: ".to_owned(),
         ..small.record.settings.clone()
     };
@@ -122,8 +122,9 @@ fn a_process_that_stays_over_its_limit_ends_itself() {
     let mut process = Process::start(&model.library, &["--memory-limit-mb", "1"]);
     let claims = vec![0u8; 3 << 20];
     let mut socket = process.socket();
-    let hello =
-        vector_tools::embedding::protocol::Request::Hello { build: vector_tools::embedding::protocol::BUILD };
+    let hello = vector_tools_core::embedding::protocol::Request::Hello {
+        build: vector_tools_core::embedding::protocol::BUILD,
+    };
     let mut frame = Vec::new();
     hello.write(&mut frame).expect("short");
     frame.extend(((claims.len() + 1) as u32).to_le_bytes());

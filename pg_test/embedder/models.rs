@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use vector_tools::embedding::{Embedder, LocalEmbedder};
-use vector_tools::model::runtime::open_runtime;
-use vector_tools::model::{Manifest, ModelOptions, ModelRecord};
+use vector_tools_core::embedding::{Embedder, LocalEmbedder};
+use vector_tools_core::model::runtime::open_runtime;
+use vector_tools_core::model::{Manifest, ModelOptions, ModelRecord};
 
 /// The model in its original precision.
 pub const FP32: &str = "all-MiniLM-L6-v2";
@@ -21,7 +21,7 @@ pub struct Registered {
 
 /// A model of `make test-pure`, or `None` where it was not brought in.
 pub fn registered(test: &str, name: &str) -> Option<Registered> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let source = root.join(".local/models").join(name);
     let ours = || root.join(".local/onnxruntime/libonnxruntime.so");
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(ours, PathBuf::from);

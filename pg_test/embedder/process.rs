@@ -9,9 +9,9 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use vector_tools::embedding::protocol::ProcessStatistics;
-use vector_tools::embedding::shared::{Client, Connector, Transport, greet};
-use vector_tools::error::{Error, Result};
+use vector_tools_core::embedding::protocol::ProcessStatistics;
+use vector_tools_core::embedding::shared::{Client, Connector, Transport, greet};
+use vector_tools_core::error::{Error, Result};
 
 /// Long enough for a slow machine; passing tests never wait so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

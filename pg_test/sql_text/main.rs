@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 
 /// Statements that are right although a rule refuses them: the file, a part of the text, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("src/error/facts.rs", "CALL run_embedding_jobs(), see", "a hint for a person"),
+    ("crates/core/src/error/facts.rs", "CALL run_embedding_jobs(), see", "a hint for a person"),
     ("src/pg/spi.rs", "({key})=(", "a part of the server's own message, which is searched for"),
-    ("src/tables/store/index.rs", "{name}={value}", "options of an index as pg_class lists them"),
-    ("src/tables/memories/update.rs", "metadata = t.metadata", "a part of SET"),
+    ("crates/core/src/tables/store/index.rs", "{name}={value}", "options of an index as pg_class lists them"),
+    ("crates/core/src/tables/memories/update.rs", "metadata = t.metadata", "a part of SET"),
     (
-        "src/tables/searchable/companion.rs",
+        "crates/core/src/tables/searchable/companion.rs",
         "IS DISTINCT FROM",
         "the condition of a trigger: bound for good by CREATE TRIGGER, which runs with a pinned path",
     ),
@@ -37,7 +37,7 @@ const SWITCHES_IN_SQL: &[&str] = &["SECURITY DEFINER", "SET ROLE", "SET LOCAL RO
 const DOOR: &str = "src/pg/rights.rs";
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -68,7 +68,9 @@ fn text_of(path: &Path) -> String {
 
 /// The sources of the extension, without those of tests.
 fn sources() -> Vec<(String, rust_source::Source)> {
-    let files = files("src", "rs").into_iter().filter(|path| !path.ends_with("tests.rs"));
+    let folders = ["src", "crates/core/src", "crates/embedder/src"];
+    let files = folders.into_iter().flat_map(|folder| files(folder, "rs"));
+    let files = files.filter(|path| !path.ends_with("tests.rs"));
     files.map(|path| (shown(&path), rust_source::read(&text_of(&path)))).collect()
 }
 

@@ -51,7 +51,7 @@ const PROMISES: [(u32, &str); 32] = [
 const UNMARKED: [u32; 0] = [];
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// The files below a folder with one of these endings.

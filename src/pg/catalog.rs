@@ -1,5 +1,6 @@
 //! What PostgreSQL's catalogue says about a table.
 
+use crate::pg::cluster_lock::acquire_lock;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -67,7 +68,7 @@ fn lock_now(table: pg_sys::Oid, mode: u32) -> bool {
 /// [`Error::TableGone`] (42P01) when it was dropped since its name was looked up.
 pub fn lock_definition(table: pg_sys::Oid, mode: u32) -> Result<()> {
     if rights::owns(table)? {
-        definition_lock(table.to_u32()).wait();
+        acquire_lock(definition_lock(table.to_u32()));
         // SAFETY: any number may be locked, that of a table that is gone too; the lock ends with the transaction.
         unsafe { pg_sys::LockRelationOid(table, mode as i32) };
     }

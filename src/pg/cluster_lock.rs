@@ -176,28 +176,24 @@ fn same_tag(one: &pg_sys::LOCKTAG, other: &pg_sys::LOCKTAG) -> bool {
     fields(one) == fields(other)
 }
 
-impl CallLock {
-    /// Takes the lock, which others may have first, and keeps it until the transaction ends. A cancel, lock_timeout
-    /// and the detection of deadlocks end the wait. What the others have changed in the catalogue is known
-    /// afterwards: PostgreSQL looks for it when it takes a lock on a table, but not on one that is locked already.
-    pub fn wait(&self) {
-        self.acquire(false);
-        // SAFETY: called where statements run, which is where PostgreSQL calls it too.
-        unsafe { pg_sys::AcceptInvalidationMessages() };
-    }
+/// Takes the lock, which others may have first, and keeps it until the transaction ends. A cancel, lock_timeout
+/// and the detection of deadlocks end the wait. What the others have changed in the catalogue is known
+/// afterwards: PostgreSQL looks for it when it takes a lock on a table, but not on one that is locked already.
+pub fn acquire_lock(lock: CallLock) {
+    acquire(lock, false);
+    // SAFETY: called where statements run, which is where PostgreSQL calls it too.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
 
-    /// Takes the lock until the transaction ends, where nobody has it; tells whether that is so.
-    pub fn try_take(&self) -> bool {
-        self.acquire(true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    }
+/// Takes the lock until the transaction ends, where nobody has it; tells whether that is so.
+pub fn try_acquire_lock(lock: CallLock) -> bool {
+    acquire(lock, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
 
-    fn acquire(&self, only_now: bool) -> pg_sys::LockAcquireResult::Type {
-        // SAFETY: a variable of this process.
-        let key = self.key_in(unsafe { pg_sys::MyDatabaseId.to_u32() });
-        let mode = if self.is_shared { pg_sys::ShareLock } else { pg_sys::ExclusiveLock };
-        // SAFETY: a complete tag; called in a transaction, which the lock ends with.
-        unsafe {
-            pg_sys::LockAcquire(&tag((key >> 32) as u32, key as u32, CALL), mode as i32, false, only_now)
-        }
-    }
+fn acquire(lock: CallLock, only_now: bool) -> pg_sys::LockAcquireResult::Type {
+    // SAFETY: a variable of this process.
+    let key = lock.key_in(unsafe { pg_sys::MyDatabaseId.to_u32() });
+    let mode = if lock.is_shared { pg_sys::ShareLock } else { pg_sys::ExclusiveLock };
+    // SAFETY: a complete tag; called in a transaction, which the lock ends with.
+    unsafe { pg_sys::LockAcquire(&tag((key >> 32) as u32, key as u32, CALL), mode as i32, false, only_now) }
 }

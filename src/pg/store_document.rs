@@ -1,5 +1,6 @@
 //! Writing one document into a store, by whoever has the embeddings of its chunks.
 
+use crate::pg::cluster_lock::{acquire_lock, try_acquire_lock};
 use std::collections::HashMap;
 
 use super::embedding_cache::embed_passages_in_parts;
@@ -39,14 +40,14 @@ impl StoreDocument<'_> {
     /// Has others who write the document, or all of its namespace, wait until the transaction ends; those who do
     /// so now go first.
     pub fn lock(&self) {
-        lock(self.store.namespace_lock(self.namespace), true).wait();
-        lock(self.store.document_lock(self.source_type, self.source_id), false).wait();
+        acquire_lock(lock(self.store.namespace_lock(self.namespace), true));
+        acquire_lock(lock(self.store.document_lock(self.source_type, self.source_id), false));
     }
 
     /// Like [`StoreDocument::lock`], where nobody writes it now; tells whether that is so.
     pub fn try_lock(&self) -> bool {
-        lock(self.store.namespace_lock(self.namespace), true).try_take()
-            && lock(self.store.document_lock(self.source_type, self.source_id), false).try_take()
+        try_acquire_lock(lock(self.store.namespace_lock(self.namespace), true))
+            && try_acquire_lock(lock(self.store.document_lock(self.source_type, self.source_id), false))
     }
 
     /// What has to be changed so that the store has it.

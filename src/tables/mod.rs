@@ -1,11 +1,8 @@
-//! The tables the extension makes for people, from templates.
+pub use vector_tools_core::tables::*;
 
 pub mod access;
 pub mod audit;
-pub mod lock;
 pub mod memories;
 pub mod searchable;
 pub mod store;
-pub mod template;
-#[cfg(feature = "pg")]
 pub mod triggers;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use vector_tools::embedding::{Embedder, LocalEmbedder, Purpose};
-use vector_tools::error::Error;
-use vector_tools::model::{Manifest, ModelOptions};
+use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::error::Error;
+use vector_tools_core::model::{Manifest, ModelOptions};
 
 use crate::setup::{difference, load, root, runtime};
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 use serde::Deserialize;
-use vector_tools::embedding::{Embedder, Embeddings, LocalEmbedder, Purpose};
-use vector_tools::error::Result;
-use vector_tools::model::runtime::open_runtime;
-use vector_tools::model::{Manifest, ModelOptions};
+use vector_tools_core::embedding::{Embedder, Embeddings, LocalEmbedder, Purpose};
+use vector_tools_core::error::Result;
+use vector_tools_core::model::runtime::open_runtime;
+use vector_tools_core::model::{Manifest, ModelOptions};
 
 /// The model in its original precision.
 pub const FP32: &str = "all-MiniLM-L6-v2";
@@ -27,7 +27,7 @@ pub struct Sample {
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// A line on the terminal, which the test harness would keep from passing tests.

@@ -1,7 +1,3 @@
-//! Who may use the tables: roles, grants by level, and namespaces kept apart.
+pub use vector_tools_core::tables::access::*;
 
-pub mod grants;
-pub mod isolation;
-pub mod roles;
-#[cfg(feature = "pg")]
 pub mod sql;

@@ -1,12 +1,3 @@
-//! Domain memories: one table for each domain of an assistant's life, and what it does with them.
+pub use vector_tools_core::tables::memories::*;
 
-pub mod count;
-pub mod create;
-pub mod delete;
-pub mod domain;
-pub mod metadata;
-pub mod search;
-#[cfg(feature = "pg")]
 pub mod sql;
-pub mod store;
-pub mod update;

@@ -1,5 +1,6 @@
 //! The SQL functions of domain memories. Their declarations are in sql/50_memories.sql.
 
+use crate::pg::cluster_lock::acquire_lock;
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -265,7 +266,7 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
     // Two calls at once make or mend one table. What the other has made is seen from the next statement on. A stranger who
     // asks for a table that is there has nobody wait.
     if Regclass::find(&memories.table).is_none_or(|found| rights::owns(found.0).unwrap_or(false)) {
-        lock(memories.creation_lock(), false).wait();
+        acquire_lock(lock(memories.creation_lock(), false));
     }
     let record = registry::find_model(model)?;
     let around = Surroundings {

@@ -1,6 +1,7 @@
 //! The SQL functions that change the model of a searched table. Their declarations are in
 //! sql/59_model_change.sql.
 
+use crate::pg::cluster_lock::acquire_lock;
 use std::rc::Rc;
 
 use pgrx::prelude::*;
@@ -150,7 +151,7 @@ fn roll_back(source: pg_sys::Oid) -> Result<Regclass> {
 fn open_searched(source: pg_sys::Oid) -> Result<Rc<Searched>> {
     // Whoever is not the owner is refused below, and has nobody wait.
     if rights::owns(source)? {
-        definition_lock(source.to_u32()).wait();
+        acquire_lock(definition_lock(source.to_u32()));
     }
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);

@@ -1,5 +1,6 @@
 //! The SQL functions that make tables searchable. Their declarations are in sql/58_pipeline.sql.
 
+use crate::pg::cluster_lock::acquire_lock;
 use std::rc::Rc;
 
 use pgrx::prelude::*;
@@ -106,7 +107,7 @@ pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<Searched>> {
 fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
     // Whoever is not the owner is refused below, and has nobody wait.
     if rights::owns(source)? {
-        definition_lock(source.to_u32()).wait();
+        acquire_lock(definition_lock(source.to_u32()));
     }
     let relation = open_own(source)?;
     let found = searched_tables::find(&relation);
@@ -470,7 +471,7 @@ pub(super) fn query_as_owner<T>(
 fn disable(source: pg_sys::Oid) -> Result<bool> {
     // Whoever is not the owner is refused below, and has nobody wait.
     if rights::owns(source)? {
-        definition_lock(source.to_u32()).wait();
+        acquire_lock(definition_lock(source.to_u32()));
     }
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);

@@ -1,5 +1,6 @@
 //! Making stores, namespaces and collections, and dropping them.
 
+use crate::pg::cluster_lock::acquire_lock;
 use pgrx::Uuid;
 
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ pub fn create_store(
     // Two calls at once make one store. What the other has made is seen from the next statement on. A stranger who asks for
     // a store that is there has nobody wait.
     if Regclass::find(&embeddings).is_none_or(|found| rights::owns(found.0).unwrap_or(false)) {
-        lock(creation_lock(&tables.schema), false).wait();
+        acquire_lock(lock(creation_lock(&tables.schema), false));
     }
     let record = registry::find_model(&model.map_or_else(default_model, str::to_owned))?;
     let configuration = find_text_configuration(text_configuration.unwrap_or("english"))?;
@@ -146,8 +147,8 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
     // A table is not altered while it is open; the lock stays.
     drop(relation);
     // Whoever writes into the namespace goes first, or waits.
-    lock(store.partitions_lock(), false).wait();
-    lock(store.namespace_lock(namespace), false).wait();
+    acquire_lock(lock(store.partitions_lock(), false));
+    acquire_lock(lock(store.namespace_lock(namespace), false));
     if let Some(existing) = catalog::partition_of(&store, namespace)? {
         pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
         return Regclass::find(&existing).ok_or_else(|| unknown(schema));
@@ -240,7 +241,7 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
     let open = catalog::open_to_write(schema)?;
     let store = &open.store;
     let collection = catalog::find_collection(store, name)?;
-    lock(store.namespace_lock(&collection.namespace), false).wait();
+    acquire_lock(lock(store.namespace_lock(&collection.namespace), false));
     let mut deleted = 0;
     if delete_embeddings {
         deleted = spi::change(&statements::delete_collection_rows(store, &collection.id)) as i64;

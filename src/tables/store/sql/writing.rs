@@ -1,5 +1,6 @@
 //! Writing documents and embeddings, and deleting them.
 
+use crate::pg::cluster_lock::acquire_lock;
 use std::borrow::Cow;
 
 use crate::chunking::{self, Options, Strategy};
@@ -141,7 +142,7 @@ pub fn upsert_rows(schema: &str, rows: Vec<NewRow>, collection: Option<String>) 
         None => None,
     };
     for namespace in namespaces {
-        lock(store.namespace_lock(namespace), true).wait();
+        acquire_lock(lock(store.namespace_lock(namespace), true));
     }
     Ok(write_rows(&store, rows, collection.as_deref()) as i64)
 }
@@ -158,9 +159,9 @@ pub fn delete_document(
     let document = DocumentKey { source_type, source_id, namespace };
     let namespaces = namespaces_to_lock(store, &document);
     for namespace in &namespaces {
-        lock(store.namespace_lock(namespace), true).wait();
+        acquire_lock(lock(store.namespace_lock(namespace), true));
     }
-    lock(store.document_lock(source_type, source_id), false).wait();
+    acquire_lock(lock(store.document_lock(source_type, source_id), false));
     spi::query_latest(&statements::lock_rows(store, &document, None), |_| ());
     if namespace.is_some() || !has_hidden_rows(&open.relation) {
         let deleted = spi::change(&statements::delete_rows(store, &document, None));
@@ -185,7 +186,7 @@ fn namespaces_to_lock(store: &Store, document: &DocumentKey) -> Vec<String> {
     if let Some(namespace) = document.namespace {
         return vec![namespace.to_owned()];
     }
-    lock(store.partitions_lock(), true).wait();
+    acquire_lock(lock(store.partitions_lock(), true));
     let namespaces: Vec<Option<String>> =
         spi::query_latest(&statements::read_namespaces(store, document), |row| row.get(1));
     let mut namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
@@ -197,7 +198,7 @@ pub fn clear_namespace(schema: &str, namespace: &str) -> Result<i64> {
     session::forbid_when_read_only(c"clear_namespace");
     let open = catalog::open_to_write(schema)?;
     // Nobody else writes into it meanwhile, so rows need no order.
-    lock(open.store.namespace_lock(namespace), false).wait();
+    acquire_lock(lock(open.store.namespace_lock(namespace), false));
     let deleted = spi::change(&statements::clear_namespace(&open.store, namespace));
     overtake(&open, Overtaken::Namespace(namespace), deleted > 0)?;
     Ok(deleted as i64)
