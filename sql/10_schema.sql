@@ -36,3 +36,14 @@ COMMENT ON TABLE vector_tools.model_registry IS 'models as registered; read vect
 
 -- Bundled models are registered again by CREATE EXTENSION, so a dump carries only the others.
 SELECT pg_catalog.pg_extension_config_dump('vector_tools.model_registry', 'WHERE NOT bundled');
+
+CREATE FUNCTION register_model(
+    name text,
+    source text DEFAULT NULL,
+    provider text DEFAULT 'onnx',
+    options jsonb DEFAULT '{}'
+) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'register_model_wrapper';
+
+CREATE FUNCTION drop_model(name text) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_model_wrapper';

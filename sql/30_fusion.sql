@@ -1,5 +1,8 @@
 -- Fusing ranked lists that a user computed.
 
+CREATE FUNCTION rrf_score(rank bigint, k integer DEFAULT 60, weight double precision DEFAULT 1.0) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'rrf_score_wrapper';
+
 -- search_path is left to the definition of item equality, which GROUP BY takes from the type.
 CREATE FUNCTION rrf_fuse(
     list_a anyarray,

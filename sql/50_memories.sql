@@ -1,5 +1,13 @@
 -- Domain memories. The functions in C read their arguments by place: keep the order of src/tables/memories/sql.rs.
 
+CREATE FUNCTION create_domain_memories_table(
+    domain text,
+    model text DEFAULT NULL,
+    text_configuration text DEFAULT 'english'
+) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'create_domain_memories_table_wrapper';
+
 CREATE FUNCTION store_memory(
     content text,
     domain text DEFAULT NULL,

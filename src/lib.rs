@@ -18,32 +18,6 @@ mod extension {
 
     pgrx::pg_module_magic!(name, version);
 
-    extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
-    extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
-    extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["schema"]);
-    extension_sql_file!("../sql/25_chunking.sql", name = "chunking", requires = ["schema"]);
-    extension_sql_file!("../sql/25_embedder.sql", name = "embedder", requires = ["schema"]);
-    extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = [search::sql::rrf_score]);
-    extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["schema"]);
-    extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["schema"]);
-    extension_sql_file!("../sql/50_memories.sql", name = "memories", requires = ["views"]);
-    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["schema", "views"]);
-    extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["schema", "views"]);
-    extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["schema"]);
-    extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["store"]);
-    extension_sql_file!(
-        "../sql/58_pipeline.sql",
-        name = "pipeline",
-        requires = ["schema", "views", "memories"]
-    );
-    extension_sql_file!(
-        "../sql/59_model_change.sql",
-        name = "model_change",
-        requires = ["pipeline", "store"]
-    );
-    extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["schema"]);
-    extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
-
     /// Runs when a session or the postmaster loads the library: settings, callbacks and, in the postmaster,
     /// the launcher's registration, nothing else. ONNX Runtime is not touched before the first embedding.
     #[pg_guard]
@@ -54,6 +28,31 @@ mod extension {
         crate::pg::worker::watch_commits();
         crate::pg::worker::register_launcher();
     }
+}
+
+/// sql/install.list for `cargo pgrx test`, which makes an install script of its own, with a function for each test.
+#[cfg(feature = "pg_test")]
+mod install_script {
+    use pgrx::prelude::*;
+
+    extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
+    extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
+    extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["statistics"]);
+    extension_sql_file!("../sql/22_embed.sql", name = "embed", requires = ["views"]);
+    extension_sql_file!("../sql/25_chunking.sql", name = "chunking", requires = ["embed"]);
+    extension_sql_file!("../sql/25_embedder.sql", name = "embedder", requires = ["chunking"]);
+    extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = ["embedder"]);
+    extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["fusion"]);
+    extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["search"]);
+    extension_sql_file!("../sql/50_memories.sql", name = "memories", requires = ["internal"]);
+    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["memories"]);
+    extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["audit"]);
+    extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["store"]);
+    extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["access"]);
+    extension_sql_file!("../sql/58_pipeline.sql", name = "pipeline", requires = ["embedding_jobs"]);
+    extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
+    extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["model_change"]);
+    extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 }
 
 /// Read by `cargo pgrx test`.

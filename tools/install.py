@@ -7,6 +7,7 @@ notices by it that there is a new one, and what has not changed is left alone.
 
 import argparse
 import filecmp
+import glob
 import hashlib
 import json
 import os
@@ -21,6 +22,9 @@ import setup
 from progress import say
 
 EMBEDDER = "vector_tools_embedder"
+# All that a build depends on.
+BUILT_FROM = ("src", "crates", "sql", "Cargo.toml", "Cargo.lock", "build.rs", "vector_tools.control", ".cargo",
+              "tools/install.py")
 
 
 def main():
@@ -33,7 +37,7 @@ def main():
     chosen = parser.parse_args()
     if not chosen.no_build:
         parts = [] if chosen.only_extension else ["onnxruntime", "models"]
-        setup.bring_in(parts + (["build"] if _is_ours(chosen.pg_config) else ["tools"]))
+        setup.bring_in(parts + (["postgresql"] if _is_ours(chosen.pg_config) else []) + ["libclang"])
     with progress.only_one("install"):
         install(chosen.pg_config, chosen.no_build, chosen.only_extension)
 
@@ -51,43 +55,92 @@ def install(pg_config, no_build=False, only_extension=False):
 
 def install_companions(pg_config):
     """Installs only what the extension needs at run time."""
-    program = os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools", EMBEDDER)
-    put(pg_config, companions(pg_config) + [(_embedder(run.environment()), program)])
+    package(pg_config)
+    embedder = [pair for pair in _package_files(pg_config) if os.path.basename(pair[0]) == EMBEDDER]
+    put(pg_config, companions(pg_config) + embedder)
 
 
 def package(pg_config):
-    """Builds the release extension into a folder of its own."""
+    """Builds the release extension into a folder of its own, unless what is there was made from the same files."""
     major = _major(pg_config)
+    folder = _package_folder(pg_config)
+    key = _sources_key(pg_config)
+    if _read(folder + ".stamp") == key:
+        say("install", f"the extension for PostgreSQL {major} is built")
+        return
+    say("install", f"building the extension for PostgreSQL {major} (the first time takes some minutes)")
+    library, program = build(pg_config, major)
+    shutil.rmtree(folder, ignore_errors=True)
+    libraries, shared = _ask(pg_config, "--pkglibdir"), os.path.join(_ask(pg_config, "--sharedir"), "extension")
+    _copy(library, folder + os.path.join(libraries, "vector_tools.so"))
+    _copy(program, folder + os.path.join(libraries, "vector_tools", EMBEDDER))
+    for name, text in extension_files().items():
+        path = folder + os.path.join(shared, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    with open(folder + ".stamp", "w", encoding="utf-8") as file:
+        file.write(key)
+
+
+def build(pg_config, major):
+    """Compiles the library and the executable that embeds for all sessions; returns where both are."""
     env = run.environment()
     if not _is_ours(pg_config):
         # Bindings are made from the headers of the PostgreSQL that is installed into.
         env["PGRX_PG_CONFIG_PATH"] = pg_config
-        os.makedirs(env["PGRX_HOME"], exist_ok=True)
-    command = [paths.local("cargo", "bin", "cargo-pgrx"), "pgrx", "package", "--pg-config", pg_config,
-               "--no-default-features", "--features", f"pg{major}", "--out-dir", _package_folder(pg_config)]
-    say("install", f"building the extension for PostgreSQL {major} (the first time takes some minutes)")
-    shutil.rmtree(_package_folder(pg_config), ignore_errors=True)
-    os.makedirs(paths.local("log"), exist_ok=True)
-    with open(paths.local("log", "install.log"), "wb") as log:
-        done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, check=False)
-    if done.returncode != 0:
-        paths.fail("the extension did not build, see above")
-    folder = _package_folder(pg_config) + os.path.join(_ask(pg_config, "--pkglibdir"), "vector_tools")
-    os.makedirs(folder, exist_ok=True)
-    shutil.copyfile(_embedder(env), os.path.join(folder, EMBEDDER))
-
-
-def _embedder(env):
-    """Builds the executable that embeds for all sessions, which has nothing of PostgreSQL in it."""
-    command = ["cargo", "build", "--release", "--no-default-features", "--bin", EMBEDDER,
-               "--message-format", "json-render-diagnostics"]
+    command = ["cargo", "build", "--release", "--locked", "-p", "vector_tools", "-p", EMBEDDER, "--no-default-features",
+               "--features", f"vector_tools/pg{major}", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           text=True, check=False)
-    built = [message.get("executable") for message in map(json.loads, done.stdout.splitlines())
-             if message.get("target", {}).get("name") == EMBEDDER]
-    if done.returncode != 0 or not any(built):
-        paths.fail("the embedder did not build, see above")
-    return next(filter(None, built))
+    files = [path for message in map(json.loads, done.stdout.splitlines()) for path in message.get("filenames", [])]
+    library = [path for path in files if os.path.basename(path) == "libvector_tools.so"]
+    program = [path for path in files if os.path.basename(path) == EMBEDDER]
+    if done.returncode != 0 or not library or not program:
+        paths.fail("the extension did not build, see above")
+    return library[0], program[0]
+
+
+def extension_files():
+    """What CREATE EXTENSION and ALTER EXTENSION UPDATE read, by name."""
+    version = re.search(r'^version = "(.+)"', _text("Cargo.toml"), re.MULTILINE).group(1)
+    parts = [_text("sql", name) for name in _text("sql", "install.list").split()]
+    files = {"vector_tools.control": _text("vector_tools.control").replace("@CARGO_VERSION@", version),
+             f"vector_tools--{version}.sql": "\n".join(parts)}
+    for path in glob.glob(os.path.join(paths.ROOT, "sql", "vector_tools--*--*.sql")):
+        files[os.path.basename(path)] = _text("sql", os.path.basename(path))
+    return files
+
+
+def _sources_key(pg_config):
+    """Changes with every file that goes into the build, and with the PostgreSQL it is for."""
+    found = hashlib.sha256(f"{pg_config} {_ask(pg_config, '--version')}".encode())
+    for root in BUILT_FROM:
+        top = os.path.join(paths.ROOT, root)
+        names = [top] if os.path.isfile(top) else [
+            os.path.join(where, name) for where, _, names in os.walk(top) for name in names]
+        for name in sorted(names):
+            with open(name, "rb") as file:
+                found.update(os.path.relpath(name, paths.ROOT).encode() + b"\0" + hashlib.sha256(file.read()).digest())
+    return found.hexdigest()
+
+
+def _copy(source, destination):
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    shutil.copyfile(source, destination)
+
+
+def _text(*path):
+    with open(os.path.join(paths.ROOT, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def companions(pg_config):

@@ -1,7 +1,6 @@
 """Brings what building, running and testing need into .local: `python3 tools/setup.py PART…`.
 
-Parts: postgresql, postgresql-16, postgresql-test, onnxruntime, models, tools, build, build-test,
-deny, all.
+Parts: postgresql, postgresql-16, postgresql-test, onnxruntime, models, libclang, cargo-pgrx, deny, all.
 A part is left alone while the stamp it wrote says that it was made from the same pins.
 """
 
@@ -30,7 +29,7 @@ def main():
 def bring_in(parts):
     """Brings in parts by their names."""
     if "all" in parts:
-        parts = ["postgresql", "onnxruntime", "models", "build"]
+        parts = ["postgresql", "onnxruntime", "models", "libclang"]
     for part in parts:
         if part not in PARTS:
             paths.fail(f"no part {part}: choose from {', '.join(PARTS)}, all")
@@ -102,17 +101,18 @@ def models():
     _made(folder, key)
 
 
-def tools():
-    """What builds the extension: libclang and cargo-pgrx."""
-    _libclang()
-    # Its default features want OpenSSL's headers, for a download that is never made here.
-    _crate("tools", "cargo-pgrx", ["--no-default-features"])
-
-
-def build():
-    """The tools, set up for the PostgreSQL in .local."""
-    tools()
+def libclang():
+    """The library with which bindings are made from PostgreSQL's headers, and where these are."""
     _pgrx_home("pgrx", "postgresql")
+    key = _key(fetch.pin("libclang"))
+    folder = paths.local("libclang")
+    if _is_made("libclang", folder, key):
+        return
+    wheel = fetch.wheel("libclang", "libclang")
+    say("libclang", f"unpacking into {_shown(folder)}")
+    _replace(folder, lambda new: fetch.unpack(
+        wheel, lambda name: "libclang.so" if name.endswith("/libclang.so") else None, new))
+    _made(folder, key)
 
 
 def postgresql_test():
@@ -120,9 +120,11 @@ def postgresql_test():
     postgresql("postgresql-test")
 
 
-def build_test():
-    """The tools, set up for the PostgreSQL for tests too."""
-    build()
+def cargo_pgrx():
+    """What builds and runs the tests inside a server, set up for the PostgreSQL for tests."""
+    libclang()
+    # Its default features want OpenSSL's headers, for a download that is never made here.
+    _crate("cargo-pgrx", "cargo-pgrx", ["--no-default-features"])
     _pgrx_home("pgrx-test", "postgresql-test")
 
 
@@ -139,9 +141,8 @@ PARTS = {
     "postgresql-test": postgresql_test,
     "onnxruntime": onnxruntime,
     "models": models,
-    "tools": tools,
-    "build": build,
-    "build-test": build_test,
+    "libclang": libclang,
+    "cargo-pgrx": cargo_pgrx,
     "deny": deny,
 }
 
@@ -191,18 +192,6 @@ def _python():
     _made(folder, key)
 
 
-def _libclang():
-    key = _key(fetch.pin("libclang"))
-    folder = paths.local("libclang")
-    if _is_made(None, folder, key):
-        return
-    wheel = fetch.wheel("tools", "libclang")
-    say("tools", f"unpacking libclang into {_shown(folder)}")
-    _replace(folder, lambda new: fetch.unpack(
-        wheel, lambda name: "libclang.so" if name.endswith("/libclang.so") else None, new))
-    _made(folder, key)
-
-
 def _crate(part, crate, options):
     version = paths.pins()["crates"][crate]
     program = paths.local("cargo", "bin", crate)
@@ -219,14 +208,13 @@ def _crate(part, crate, options):
 
 
 def _pgrx_home(home, kind):
-    config = paths.pg_config(kind)
-    if f'"{config}"' in (_read(paths.local(home, "config.toml")) or ""):
-        return
-    postgresql(kind)
-    os.makedirs(paths.local(home), exist_ok=True)
-    progress.run("build", f"telling cargo-pgrx about {_shown(paths.postgresql(kind))}",
-                 [paths.local("cargo", "bin", "cargo-pgrx"), "pgrx", "init", "--no-run", f"--pg{paths.MAJOR}", config],
-                 run.environment(home))
+    # What `cargo pgrx init` would write, without cargo-pgrx, which only the tests inside a server need.
+    path = paths.local(home, "config.toml")
+    text = f'[configs]\npg{paths.MAJOR} = "{paths.pg_config(kind)}"'
+    # A newer file would have the bindings made again.
+    if _read(path) != text:
+        os.makedirs(paths.local(home), exist_ok=True)
+        _write(path, text)
 
 
 def _replace(folder, fill):

@@ -13,50 +13,50 @@ use crate::pg::report::OrReport;
 use crate::pg::settings::default_model;
 use crate::pg::vector::Vector;
 
-#[pg_extern(name = "embed", stable, strict, parallel_safe, cost = 10000)]
+#[pg_extern(sql = false)]
 fn embed_default(input: &str) -> Vector {
     embed_one(input, &default_model(), Purpose::Passage).or_report()
 }
 
 // Immutable as to_tsvector(regconfig, text) is: a registered model never changes under its name,
 // and its sha256 is checked at load.
-#[pg_extern(immutable, strict, parallel_safe, cost = 10000)]
+#[pg_extern(sql = false)]
 fn embed(input: &str, model: &str) -> Vector {
     embed_one(input, model, Purpose::Passage).or_report()
 }
 
-#[pg_extern(name = "embed", stable, strict, parallel_safe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn embed_array_default(inputs: Array<'_, &str>) -> Vec<Option<Vector>> {
     embed_array(inputs, &default_model()).or_report()
 }
 
-#[pg_extern(name = "embed", immutable, strict, parallel_safe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn embed_array_with(inputs: Array<'_, &str>, model: &str) -> Vec<Option<Vector>> {
     embed_array(inputs, model).or_report()
 }
 
-#[pg_extern(name = "embed_query", stable, strict, parallel_safe, cost = 10000)]
+#[pg_extern(sql = false)]
 fn embed_query_default(input: &str) -> Vector {
     embed_one(input, &default_model(), Purpose::Query).or_report()
 }
 
-#[pg_extern(immutable, strict, parallel_safe, cost = 10000)]
+#[pg_extern(sql = false)]
 fn embed_query(input: &str, model: &str) -> Vector {
     embed_one(input, model, Purpose::Query).or_report()
 }
 
-#[pg_extern(name = "count_tokens", stable, strict, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn count_tokens_default(input: &str) -> i32 {
     count(input, &default_model()).or_report()
 }
 
-#[pg_extern(immutable, strict, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn count_tokens(input: &str, model: &str) -> i32 {
     count(input, model).or_report()
 }
 
-#[pg_extern(volatile, parallel_restricted)]
-fn warm_up(model: default!(Option<&str>, "NULL")) -> i32 {
+#[pg_extern(sql = false)]
+fn warm_up(model: Option<&str>) -> i32 {
     run_once(model.unwrap_or(&default_model())).or_report()
 }
 

@@ -16,12 +16,12 @@ use crate::pg::{embedders, paths, registry, session};
 /// The models that come with the extension and are registered by CREATE EXTENSION.
 const BUNDLED: [&str; 2] = ["all-MiniLM-L6-v2", "all-MiniLM-L6-v2-int8"];
 
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(sql = false)]
 fn register_model(
     name: Option<&str>,
-    source: default!(Option<&str>, "NULL"),
-    provider: default!(Option<&str>, "'onnx'"),
-    options: default!(Option<JsonbText>, "'{}'"),
+    source: Option<&str>,
+    provider: Option<&str>,
+    options: Option<JsonbText>,
 ) -> i32 {
     let register = || {
         let missing = |argument| Error::MissingArgument { argument };
@@ -33,7 +33,7 @@ fn register_model(
     register().or_report()
 }
 
-#[pg_extern(volatile, strict, parallel_unsafe)]
+#[pg_extern(sql = false)]
 fn drop_model(name: &str) {
     drop_registered(name).or_report();
 }

@@ -104,8 +104,8 @@ fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
     ScoreCall(fcinfo).score(|| call::given_scorer(arguments)).or_report()
 }
 
-#[pg_extern(immutable, strict, parallel_safe)]
-fn rrf_score(rank: i64, k: default!(i32, 60), weight: default!(f64, 1.0)) -> f64 {
+#[pg_extern(sql = false)]
+fn rrf_score(rank: i64, k: i32, weight: f64) -> f64 {
     let score = || -> Result<f64> {
         check_rrf_k("k", k)?;
         check_weight("weight", weight)?;

@@ -30,11 +30,11 @@ use crate::search::trace::Trace;
 use crate::search::{Statement, TableFacts};
 use crate::tables::lock::lock;
 
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(sql = false)]
 fn create_domain_memories_table(
     domain: Option<&str>,
-    model: default!(Option<&str>, "NULL"),
-    text_configuration: default!(Option<&str>, "'english'"),
+    model: Option<&str>,
+    text_configuration: Option<&str>,
 ) -> Option<Regclass> {
     let model = model.map_or_else(default_model, str::to_owned);
     let configuration = text_configuration.unwrap_or("english");
