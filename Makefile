@@ -4,8 +4,7 @@ PG_CONFIG ?= $(CURDIR)/.local/postgresql/18/bin/pg_config
 TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server psql stop install postgresql-test test test-pure test-server test-regress test-cluster \
-	test-elsewhere test-older test-docs test-stress bench quality bench-search bench-memories bench-audit bench-store \
+.PHONY: help demo server psql stop install postgresql-test check test test-all test-stress bench quality bench-search bench-memories bench-audit bench-store \
 	bench-pipeline bench-embedder example lint clean \
 	distclean
 
@@ -39,38 +38,23 @@ install: ## into a PostgreSQL of yours: make install PG_CONFIG=/path/pg_config
 
 #:
 #: Work on it
-test: setup-for-tests ## all tests, then which passed
+check: ## format, lints and tests without PostgreSQL: before each commit
+	@$(TOOL)/setup.py onnxruntime models
+	@$(TOOL)/test.py check
+
+test: setup-for-tests ## check, and tests on PostgreSQL: make test T='words of names' runs those alone
+	@$(TOOL)/test.py $(STAGE) $(if $(T),-- $(T))
+
+test-all: setup-for-tests ## every test, also with crashes, in other schemas, and on the oldest PostgreSQL
 	@$(TOOL)/test.py all
-
-test-pure: ## tests that need no PostgreSQL
-	@$(TOOL)/setup.py onnxruntime models build
-	@$(TOOL)/test.py pure
-
-test-server: setup-for-tests ## tests of functions inside a server
-	@$(TOOL)/test.py server
-
-test-regress: setup-for-tests ## SQL sessions against their expected output
-	@$(TOOL)/test.py regress
-
-test-cluster: setup-for-tests ## tests on real servers: crash, standby, dump, upgrade
-	@$(TOOL)/test.py cluster
-
-test-elsewhere: setup-for-tests ## those again, with the extension and pgvector in other schemas
-	@$(TOOL)/test.py elsewhere
-
-test-older: setup-for-tests ## those again, on PostgreSQL 16
-	@$(TOOL)/test.py older
-
-test-docs: setup-for-tests ## the documentation's examples
-	@$(TOOL)/test.py docs
 
 test-stress: setup-for-tests ## random load of several roles: make test-stress SECONDS=180 SEED=7
 	@STRESS_SECONDS=$(SECONDS) STRESS_SEED=$(SEED) $(TOOL)/test.py stress
 
 bench: setup-for-tests ## measure the pure code, then SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
-	@$(TOOL)/run.py cargo bench --no-default-features --bench pure
-	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench sql
+	@$(TOOL)/run.py cargo bench -p vector_tools_benches --bench pure
+	@$(TOOL)/run.py cargo bench -p vector_tools_benches --bench sql
 
 quality: ## ranking on collections with judgements: make quality COLLECTIONS="folder …"
 	@$(TOOL)/install.py
@@ -98,14 +82,13 @@ bench-pipeline: ## what enable_search costs writers, and how fast its queue is e
 
 bench-embedder: setup-for-tests ## the embedding process beside models in each session, alone and through SQL
 	@$(TOOL)/install.py --pg-config $(CURDIR)/.local/postgresql-test/18/bin/pg_config
-	@$(TOOL)/run.py cargo bench --no-default-features --bench embedder
-	@$(TOOL)/run.py cargo bench --no-default-features --features cluster --bench embedder_sql
+	@$(TOOL)/run.py cargo bench -p vector_tools_embedder --bench embedder
+	@$(TOOL)/run.py cargo bench -p vector_tools_benches --bench embedder_sql
 
 lint: ## format, lints, licences and sources of the dependencies
-	@$(TOOL)/setup.py postgresql build deny
-	@$(TOOL)/run.py cargo fmt --check
-	@$(TOOL)/run.py cargo clippy --all-targets --no-default-features -- -D warnings
-	@$(TOOL)/run.py cargo clippy --all-targets --no-default-features --features "pg18 pg_test cluster" -- -D warnings
+	@$(TOOL)/setup.py postgresql libclang deny
+	@$(TOOL)/run.py cargo fmt --all --check
+	@$(TOOL)/run.py cargo clippy --workspace --all-targets --features pg_test -- -D warnings
 	@$(TOOL)/run.py cargo deny check bans licenses sources
 
 #:
@@ -119,7 +102,7 @@ distclean: stop-quietly clean ## remove everything that make brought in, the ser
 # Parts of the above.
 .PHONY: setup-for-tests stop-quietly
 setup-for-tests:
-	@$(TOOL)/setup.py postgresql postgresql-test postgresql-16 onnxruntime models build-test
+	@$(TOOL)/setup.py postgresql postgresql-test postgresql-16 onnxruntime models cargo-pgrx
 
 postgresql-test:
 	@$(TOOL)/setup.py postgresql-test

@@ -1,7 +1,9 @@
-"""Runs the tests and sums up which passed: `python3 tools/test.py STAGE…`.
+"""Runs the tests and sums up which passed: `python3 tools/test.py [STAGE…] [-- WORD…]`.
 
-Stages: pure, server, regress, cluster, elsewhere, older, docs, and all of these; and stress, which is not among them:
-random load for STRESS_SECONDS with the numbers of STRESS_SEED.
+Stages: check, server, regress, docs, cluster, elsewhere, older. Without one: check, server, regress and docs; `all` is
+all of them, and stress, random load for STRESS_SECONDS with the numbers of STRESS_SEED, is not among them. With words,
+only the tests run whose names have one of them, and without a stage every stage that has such tests on the current
+PostgreSQL.
 """
 
 import glob
@@ -25,17 +27,23 @@ OLDEST = "16"
 # What the runners of the present stage said last.
 CLOSING = []
 
+# Parts of the names of the tests that are wanted; all of them where there is none.
+WORDS = []
+
 
 def main():
     """Runs the stages that were named; ends with an error when one failed."""
     os.umask(0o022)
-    wanted = sys.argv[1:] or ["all"]
-    if wanted == ["all"]:
-        wanted = list(STAGES)
+    arguments = sys.argv[1:]
+    if "--" in arguments:
+        place = arguments.index("--")
+        WORDS.extend(arguments[place + 1:])
+        arguments = arguments[:place]
     stages = {**STAGES, "stress": stress}
-    for stage in wanted:
-        if stage not in stages:
+    for stage in arguments:
+        if stage not in stages and stage != "all":
             paths.fail(f"no stage {stage}: choose from {', '.join(stages)}, all")
+    wanted = list(STAGES) if arguments == ["all"] else arguments or _usual()
     results = []
     for stage in wanted:
         _heading(f"{stage}: {stages[stage].__doc__}")
@@ -51,11 +59,36 @@ def main():
     sys.exit(0 if all(passed for _, passed, *_ in results) else 1)
 
 
-def pure():
-    """everything that needs no PostgreSQL"""
-    command = ["cargo", "test", "--no-default-features", "--release"]
-    # Each bench once, so that none falls behind the code.
-    return _call(command) and _call([*command, "--bench", "pure"])
+def _usual():
+    if not WORDS:
+        return ["check", "server", "regress", "docs"]
+    found = [stage for stage, folders in SOURCES.items() if any(_has_tests(folder) for folder in folders)]
+    return found or paths.fail(f"no test has {' or '.join(WORDS)} in its name")
+
+
+def _has_tests(folder):
+    """Whether a test below a folder would match: its name is that of its file, and of its function."""
+    for where, _, names in os.walk(os.path.join(paths.ROOT, folder)):
+        for name in names:
+            stem, ending = os.path.splitext(name)
+            module = os.path.basename(where) if stem in ("mod", "tests") else stem
+            tests = [module]
+            if ending == ".rs":
+                with open(os.path.join(where, name), encoding="utf-8") as file:
+                    tests = [f"{module}::{test}" for test in re.findall(TEST, file.read())]
+            if ending in (".rs", ".sql", ".spec", ".md") and any(word in test for test in tests for word in WORDS):
+                return True
+    return False
+
+
+def check():
+    """format, lints and tests of everything that needs no PostgreSQL"""
+    pure = ["-p", "vector_tools_core", "-p", "vector_tools_embedder"]
+    if WORDS:
+        return _call(["cargo", "test", *pure, "--", *WORDS])
+    return _call(["cargo", "fmt", "--all", "--check"]) \
+        and _call(["cargo", "clippy", *pure, "--all-targets", "--", "-D", "warnings"]) \
+        and _call(["cargo", "test", *pure])
 
 
 def server():
@@ -72,8 +105,10 @@ def server():
     if user:
         env["PATH"] = os.path.join(paths.TOOLS, "sudo") + os.pathsep + env["PATH"]
         command += ["--runas", user.pw_name]
+    command += ["--pgdata", data]
     try:
-        return _call([*command, "--pgdata", data], env)
+        # It takes one word; several of them run one after the other.
+        return all([_call([*command, word], env) for word in WORDS] or [_call(command, env)])
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
@@ -83,38 +118,34 @@ def regress():
     _install()
     tests = os.path.join(paths.ROOT, "pg_test", "regress")
     specs = os.path.join(paths.ROOT, "pg_test", "isolation")
-    return _regress("regress/pg_regress", tests, "sql/*.sql") and \
-        _regress("isolation/pg_isolation_regress", specs, "specs/*.spec")
+    return all([_regress("regress/pg_regress", tests, "sql/*.sql"),
+                _regress("isolation/pg_isolation_regress", specs, "specs/*.spec")])
 
 
 def cluster():
     """real servers: crash, standby, dump and upgrade"""
     _install()
-    return _call(_cluster_test("cluster"))
+    return _cluster("cluster")
 
 
 def elsewhere():
-    """real servers again, with the extension in a quoted schema and pgvector in another"""
+    """what touches names, rights and schemas, with the extension in a quoted schema and pgvector in another"""
     _install()
-    # What these show does not depend on schemas, or is about the schema public itself.
-    skipped = ["shadows", "lifecycle::", "examples::", "upgrade::", "threads::"]
-    skips = [word for name in skipped for word in ("--skip", name)]
-    return _call([*_cluster_test("cluster"), "--", *skips], {**run.environment(), "TEST_SCHEMAS": "elsewhere"})
+    return _cluster("cluster", only=ABOUT_SCHEMAS, skips=["shadows"], env={"TEST_SCHEMAS": "elsewhere"})
 
 
 def older():
     """real servers again, of the oldest PostgreSQL that is supported"""
     install.install(paths.pg_config(major=OLDEST))
     # They name objects as a later PostgreSQL lists them, or need its extension_control_path.
-    skips = ["--skip", "objects::", "--skip", "upgrade::"]
     folder = os.path.relpath(paths.postgresql(major=OLDEST), paths.ROOT)
-    return _call([*_cluster_test("cluster"), "--", *skips], {**run.environment(), "TEST_POSTGRESQL": folder})
+    return _cluster("cluster", skips=["objects::", "upgrade::"], env={"TEST_POSTGRESQL": folder})
 
 
 def docs():
     """every example of the documentation"""
     _install()
-    return _call(_cluster_test("docs"))
+    return _cluster("docs")
 
 
 def stress():
@@ -123,15 +154,33 @@ def stress():
     # Empty is as good as not given: make hands on what it was called with.
     given = {name: os.environ[name] for name in ("STRESS_SECONDS", "STRESS_SEED") if os.environ.get(name)}
     # The seed is told before, so that a run that hangs can be repeated.
-    command = [*_cluster_test("cluster"), "--", "--nocapture", "stress::"]
-    return _call(command, {**run.environment(), "STRESS_SECONDS": "120", **given})
+    return _cluster("cluster", only=["stress::"], options=["--nocapture"], env={"STRESS_SECONDS": "120", **given})
 
 
-STAGES = {stage.__name__: stage for stage in (pure, server, regress, cluster, elsewhere, older, docs)}
+STAGES = {stage.__name__: stage for stage in (check, server, regress, docs, cluster, elsewhere, older)}
+
+# Where the tests of a stage are; those of `elsewhere` and `older` are those of `cluster`.
+SOURCES = {
+    "check": ["crates", "pg_test/arguments", "pg_test/embedder", "pg_test/fuzz", "pg_test/layers", "pg_test/quality/reference",
+              "pg_test/sql_text", "pg_test/trust"],
+    "server": ["pg_test/server"],
+    "regress": ["pg_test/regress/sql", "pg_test/isolation/specs"],
+    "docs": ["docs", "examples"],
+    "cluster": ["pg_test/cluster"],
+}
+TEST = re.compile(r"#\[(?:pg_)?test\](?:\s|//.*|#\[.*\])*fn (\w+)")
+
+# Parts of the names of tests in pg_test/cluster whose promises touch names, rights or schemas.
+ABOUT_SCHEMAS = ["rights", "names", "schema", "access", "isolation::", "views::", "install::", "adoption::", "objects::",
+                 "dump", "unbroken_lists", "store::", "memories::", "audit::", "pipeline::", "searchable::", "drift::"]
 
 
-def _cluster_test(name):
-    return ["cargo", "test", "--no-default-features", "--features", "cluster", "--release", "--test", name]
+def _cluster(name, only=(), skips=(), options=(), env=()):
+    """Runs tests on real servers: of `only`, those that the words name."""
+    command = ["cargo", "test", "-p", "vector_tools_tests", "--test", name, "--"]
+    command += WORDS or only
+    command += [word for skip in skips for word in ("--skip", skip)]
+    return _call([*command, *options], {**run.environment(), **dict(env)})
 
 
 def _install():
@@ -141,8 +190,9 @@ def _install():
 
 def _regress(program, folder, pattern):
     names = sorted(os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(folder, pattern)))
+    names = [name for name in names if not WORDS or any(word in name for word in WORDS)]
     if not names:
-        print(f"no {pattern} in {os.path.relpath(folder, paths.ROOT)}")
+        print(f"no {pattern} in {os.path.relpath(folder, paths.ROOT)} that is wanted")
         return True
     postgresql = paths.postgresql(TEST_POSTGRESQL)
     output = paths.local("log", os.path.basename(folder))

@@ -28,7 +28,7 @@ criterion_main!(pure);
 
 fn tokenizing(criterion: &mut Criterion) {
     let Ok(json) = std::fs::read(Path::new(TOKENIZER)) else {
-        eprintln!("skipped: tokenizing, because the models are not there (`make test-pure` brings them)");
+        eprintln!("skipped: tokenizing, because the models are not there (`make check` brings them)");
         return;
     };
     let tokenizer = TextTokenizer::from_json(&json, MAX_TOKENS).expect("the model's own tokenizer loads");
@@ -49,7 +49,7 @@ fn tokenizing(criterion: &mut Criterion) {
 fn cutting(criterion: &mut Criterion) {
     let (Ok(json), Ok(mut plain)) = (std::fs::read(TOKENIZER), tokenizers::Tokenizer::from_file(TOKENIZER))
     else {
-        eprintln!("skipped: cutting, because the models are not there (`make test-pure` brings them)");
+        eprintln!("skipped: cutting, because the models are not there (`make check` brings them)");
         return;
     };
     plain.with_padding(None);

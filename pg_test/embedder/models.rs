@@ -19,7 +19,7 @@ pub struct Registered {
     pub library: PathBuf,
 }
 
-/// A model of `make test-pure`, or `None` where it was not brought in.
+/// A model of `make check`, or `None` where it was not brought in.
 pub fn registered(test: &str, name: &str) -> Option<Registered> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let source = root.join(".local/models").join(name);
@@ -29,7 +29,7 @@ pub fn registered(test: &str, name: &str) -> Option<Registered> {
         // The test harness would keep it from passing tests.
         let _ = writeln!(
             std::io::stderr(),
-            "skipped: {test}, because {name} or ONNX Runtime is not there (`make test-pure` brings them)"
+            "skipped: {test}, because {name} or ONNX Runtime is not there (`make check` brings them)"
         );
         return None;
     }

@@ -121,7 +121,7 @@ fn list(marked: &BTreeMap<u32, BTreeSet<String>>) -> String {
             text += &format!("- {test}\n");
         }
         if UNMARKED.contains(&number) {
-            text += "- the property tests of `make test-pure`\n";
+            text += "- the property tests of `make check`\n";
         }
     }
     text

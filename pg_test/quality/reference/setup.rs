@@ -36,12 +36,12 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A model of `make test-pure`, or `None` where it was not brought in.
+/// A model of `make check`, or `None` where it was not brought in.
 pub fn model(test: &str, name: &str) -> Option<LocalEmbedder> {
     let folder = root().join(".local/models").join(name);
     if !folder.exists() {
         say(&format!(
-            "skipped: {test}, because .local/models/{name} is not there (`make test-pure` brings it)"
+            "skipped: {test}, because .local/models/{name} is not there (`make check` brings it)"
         ));
         return None;
     }
@@ -53,7 +53,7 @@ pub fn runtime(test: &str) -> Option<&'static Environment> {
     let ours = || root().join(".local/onnxruntime/libonnxruntime.so");
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(ours, PathBuf::from);
     if !library.exists() {
-        say(&format!("skipped: {test}, because ONNX Runtime is not there (`make test-pure` brings it)"));
+        say(&format!("skipped: {test}, because ONNX Runtime is not there (`make check` brings it)"));
         return None;
     }
     Some(open_runtime(Some(&library), &[]).expect("ONNX Runtime opens"))
