@@ -51,7 +51,11 @@ mod install_script {
     extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["access"]);
     extension_sql_file!("../sql/58_pipeline.sql", name = "pipeline", requires = ["embedding_jobs"]);
     extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
-    extension_sql_file!("../sql/60_embedding_cache.sql", name = "embedding_cache", requires = ["model_change"]);
+    extension_sql_file!(
+        "../sql/60_embedding_cache.sql",
+        name = "embedding_cache",
+        requires = ["model_change"]
+    );
     extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
 }
 

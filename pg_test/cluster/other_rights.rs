@@ -547,3 +547,124 @@ fn statistics_are_counted_as_the_owner() {
     assert_eq!(sprung, Vec::<&str>::new(), "expected the worker to act as the owner");
     assert_eq!(is_superuser(&mut superuser, "counting_mallory"), "f");
 }
+
+// trust 27
+#[test]
+fn a_domain_inside_of_a_type_does_not_keep_the_writers_code() {
+    let (database, mut bob) = with_everyday_types("nested_alice", "nested");
+    let mut alice = database.connect_as("nested_alice");
+    alice.run(
+        "CREATE FUNCTION lettered(t text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT public.shout(t) <> '' $$;
+         CREATE DOMAIN code AS text CHECK (lettered(VALUE));
+         CREATE TYPE place AS (code code);
+         CREATE TABLE shelves (key place PRIMARY KEY, body text);
+         SELECT enable_search('shelves', '{body}', mode => 'sync', index_kind => 'none');
+         GRANT ALL ON shelves TO nested_bob",
+    );
+    bob.run("SELECT 'abc'::public.code");
+    check_each(
+        &mut bob,
+        &[
+            "INSERT INTO public.shelves VALUES ('(abc)', 'a pump')",
+            "UPDATE public.shelves SET body = 'a valve'",
+            "DELETE FROM public.shelves",
+        ],
+    );
+    assert_eq!(is_superuser(&mut database.connect(), "nested_bob"), "f");
+}
+
+// trust 22, 27
+#[test]
+fn a_partition_key_of_a_log_does_not_keep_the_writers_code() {
+    let (database, mut bob) = with_everyday_types("routed_alice", "routed");
+    let mut alice = database.connect_as("routed_alice");
+    alice.run(
+        "CREATE TABLE accounts (id int PRIMARY KEY, body text);
+         SELECT enable_audit('accounts');
+         ALTER TABLE vector_audit_log RENAME TO old_log;
+         CREATE TABLE vector_audit_log (LIKE old_log INCLUDING DEFAULTS INCLUDING IDENTITY) PARTITION BY LIST (shout(operation));
+         COMMENT ON TABLE vector_audit_log IS 'audit log';
+         CREATE TABLE log_rest PARTITION OF vector_audit_log DEFAULT;
+         GRANT ALL ON accounts TO routed_bob; GRANT SELECT ON vector_audit_log TO routed_bob",
+    );
+    let read = "SELECT count(*) FROM public.vector_audit_log";
+    bob.run(read);
+    check_each(
+        &mut bob,
+        &[
+            "INSERT INTO public.accounts VALUES (1, 'a'), (2, 'b')",
+            // The log is open, as it was planned, while the lines are written to it.
+            "WITH seen AS MATERIALIZED (SELECT count(*) FROM public.vector_audit_log) DELETE FROM public.accounts USING seen",
+        ],
+    );
+    assert_eq!(is_superuser(&mut database.connect(), "routed_bob"), "f");
+    assert_eq!(alice.text(read), "4", "expected the lines in the partition");
+}
+
+// trust 27
+#[test]
+fn what_the_owners_triggers_write_does_not_keep_the_writers_code() {
+    let (database, mut bob) = with_everyday_types("onward_alice", "onward");
+    let mut alice = database.connect_as("onward_alice");
+    alice.run(
+        "CREATE TABLE notes (id int PRIMARY KEY, body text);
+         CREATE TABLE other (content text);
+         CREATE INDEX ON other (shout(content));
+         SELECT enable_search('notes', '{body}', mode => 'sync', index_kind => 'none');
+         CREATE FUNCTION onward() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.other VALUES (NEW.content); RETURN NEW; END $$;
+         CREATE TRIGGER onward BEFORE INSERT ON notes_search FOR EACH ROW EXECUTE FUNCTION onward();
+         INSERT INTO other VALUES ('a tap');
+         GRANT ALL ON notes TO onward_bob; GRANT SELECT ON other TO onward_bob",
+    );
+    bob.run("SELECT FROM public.other WHERE public.shout(content) OPERATOR(pg_catalog.=) 'X'");
+    check_each(
+        &mut bob,
+        &[
+            "INSERT INTO public.notes VALUES (1, 'a pump')",
+            // The other table is open, as it was planned, while the trigger writes to it.
+            "INSERT INTO public.notes SELECT 2, o.content FROM public.other AS o WHERE public.shout(o.content) OPERATOR(pg_catalog.<>) 'X' LIMIT 1",
+        ],
+    );
+    assert_eq!(is_superuser(&mut database.connect(), "onward_bob"), "f");
+}
+
+// trust 27
+#[test]
+fn partitions_of_others_run_nothing_as_the_owner_of_the_table() {
+    let (database, mut superuser, mut mallory) = with_attacker("partition_mallory");
+    database.create_role("partition_alice");
+    superuser.run("GRANT CREATE ON SCHEMA public TO partition_alice");
+    mallory.run(&trap("partition_mallory", "partition_mallory"));
+    let mut alice = database.connect_as("partition_alice");
+    alice.run(
+        "CREATE TABLE shared (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+         CREATE TABLE shared_low PARTITION OF shared FOR VALUES FROM (0) TO (100);
+         CREATE TABLE shared_high PARTITION OF shared FOR VALUES FROM (100) TO (200);
+         SELECT enable_search('shared', '{body}', index_kind => 'none');
+         INSERT INTO shared VALUES (1, 'a pump'), (101, 'a valve');
+         CALL run_embedding_jobs();
+         GRANT SELECT ON shared, shared_search TO partition_mallory",
+    );
+    superuser.run(
+        "GRANT CREATE ON SCHEMA public TO partition_mallory; ALTER TABLE shared_high OWNER TO partition_mallory",
+    );
+    mallory.run(
+        "CREATE INDEX ON public.shared_high (id) WHERE partition_mallory.true_of('condition of an index')",
+    );
+    let search = "SELECT count(*) FROM hybrid_search('public.shared', 'pump')";
+    check_each(&mut mallory, &[search]);
+    alice.run("UPDATE shared SET body = 'a tap' WHERE id = 1");
+    check_each(&mut superuser, &["CALL run_embedding_jobs()", "SELECT * FROM vector_tools.search_progress"]);
+    let refused =
+        "SELECT sqlstate, message FROM vector_tools.embedding_errors WHERE source = 'shared'::regclass";
+    assert_eq!(
+        superuser.rows(refused),
+        ["42501|partition public.shared_high of table public.shared belongs to another role"]
+    );
+    superuser
+        .run("ALTER TABLE shared_high OWNER TO partition_alice; SELECT retry_embedding_errors('shared')");
+    alice.run("CALL run_embedding_jobs()");
+    assert_eq!(superuser.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
+    assert_eq!(is_superuser(&mut superuser, "partition_mallory"), "f");
+}

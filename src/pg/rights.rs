@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pgrx::{PgRelation, pg_sys};
+use pgrx::{PgList, PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
 use super::subtransaction::attempt;
@@ -38,9 +38,18 @@ impl Drop for Caller {
 ///   session's temporary objects or its prepared statements;
 /// - what functions of that role set with SET ends with it.
 ///
+/// - what the session has kept of expressions is forgotten, so that they mean what the owners of their tables meant.
+///
 /// Statements run so must still call nothing of the caller's by name, and no code of a third role: see
 /// [`super::column_types::is_trusted`] for the types of columns.
 pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    switch_to(role, || {
+        kept_expressions::forget();
+        work()
+    })
+}
+
+fn switch_to<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     with_pinned_path(|| {
         let mut caller = Caller { user: pg_sys::InvalidOid, context: 0 };
         // SAFETY: user and context are put back when the value is dropped.
@@ -51,15 +60,6 @@ pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
                 | pg_sys::SECURITY_NOFORCE_RLS;
             pg_sys::SetUserIdAndSecContext(role, caller.context | flags as i32);
         }
-        work()
-    })
-}
-
-/// Like [`acting_as`], for work that writes to a table: the functions of its indexes and domains are those that its
-/// owner meant, whatever the session has kept of them.
-pub fn writing_as<T>(role: pg_sys::Oid, table: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
-    acting_as(role, || {
-        kept_expressions::forget(table);
         work()
     })
 }
@@ -84,13 +84,13 @@ pub fn look_as_owner<T>(table: &QualifiedName, owner: pg_sys::Oid, look: impl Fn
     counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
 }
 
-/// Runs fixed statements over a table of the extension's state with the rights of its owner.
+/// Runs fixed statements over a table of the extension's state, which has no expression, with the rights of its owner.
 pub fn with_rights_of_state<T>(table: &CStr, work: impl FnOnce() -> T) -> T {
     let table = state_table(table);
     if table == pg_sys::InvalidOid {
         pgrx::error!("the extension vector_tools has not been created in this database");
     }
-    acting_as(owner_of(table), work)
+    switch_to(owner_of(table), work)
 }
 
 /// The owner of a table.
@@ -109,6 +109,45 @@ pub fn owner(table: &PgRelation) -> pg_sys::Oid {
 pub fn is_owner(table: &PgRelation) -> bool {
     // SAFETY: a look-up for the current user.
     unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table.oid(), pg_sys::GetUserId()) }
+}
+
+/// A partition, or child, of a table whose owner's rights a role does not have; `None` where it has them all. What is
+/// written to such a table, or planned over it, runs code of its partitions' owners: triggers, conditions of indexes.
+pub fn partition_of_other(table: &PgRelation, role: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    unsafe extern "C-unwind" {
+        // pg_inherits.h, which pgrx leaves out.
+        fn find_all_inheritors(
+            parent: pg_sys::Oid,
+            mode: pg_sys::LOCKMODE,
+            parents: *mut *mut pg_sys::List,
+        ) -> *mut pg_sys::List;
+    }
+    // SAFETY: the relation is open; the list is a copy, and its members may go while they are looked at, when they
+    // have no owner that would matter.
+    unsafe {
+        if !(*table.rd_rel).relhassubclass {
+            return None;
+        }
+        let members = find_all_inheritors(table.oid(), pg_sys::NoLock as i32, std::ptr::null_mut());
+        PgList::<pg_sys::Oid>::from_pg(members).iter_oid().find(|member| {
+            pg_sys::get_rel_relkind(*member) != 0
+                && !pg_sys::object_ownercheck(pg_sys::RelationRelationId, *member, role)
+        })
+    }
+}
+
+/// An error where a role that acts on a table does not own all of its partitions.
+///
+/// # Errors
+/// [`Error::PartitionOfOther`] (42501).
+pub fn require_own_partitions(table: &PgRelation, role: pg_sys::Oid) -> Result<()> {
+    match partition_of_other(table, role) {
+        None => Ok(()),
+        Some(partition) => Err(Error::PartitionOfOther {
+            table: super::catalog::display_name(table),
+            partition: super::catalog::name_of(partition)?.to_string(),
+        }),
+    }
 }
 
 /// Raises PostgreSQL's own error (42501) where the caller does not have the rights of a table's owner, before it is

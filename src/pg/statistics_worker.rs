@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
 
 use super::cluster_lock::ClusterLock;
-use super::rights::{acting_as, owner_of};
+use super::rights::{acting_as, owner_of, partition_of_other};
 use super::settings::statistics_timeout;
 use super::statistics::{SearchedColumn, needs_refresh, refresh};
 use super::{background, catalog, worker};
@@ -85,7 +85,10 @@ pub extern "C-unwind" fn renew_statistics(_argument: pg_sys::Datum) {
             // Somebody who has the table for himself is not waited for: the next search has it counted.
             let Ok(Some(relation)) = catalog::open_table_now(table) else { return };
             // As autovacuum does: what the table's owner wrote runs with no more than its owner's rights.
-            acting_as(owner_of(table), || renew(&relation, column as usize));
+            let owner = owner_of(table);
+            if partition_of_other(&relation, owner).is_none() {
+                acting_as(owner, || renew(&relation, column as usize));
+            }
         })
     });
     let noted = noted.and_then(|()| if worker::is_overdue() { Ok(()) } else { overruns.forget(source) });

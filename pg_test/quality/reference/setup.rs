@@ -40,9 +40,7 @@ pub fn say(line: &str) {
 pub fn model(test: &str, name: &str) -> Option<LocalEmbedder> {
     let folder = root().join(".local/models").join(name);
     if !folder.exists() {
-        say(&format!(
-            "skipped: {test}, because .local/models/{name} is not there (`make check` brings it)"
-        ));
+        say(&format!("skipped: {test}, because .local/models/{name} is not there (`make check` brings it)"));
         return None;
     }
     Some(load(runtime(test)?, &folder).expect("the model loads"))

@@ -81,7 +81,9 @@ pub fn open_log_for(log: pg_sys::Oid, table: &PgRelation) -> Result<()> {
     };
     let owner = rights::owner(table);
     if !is_owned_for(&relation, owner) {
-        return Err(unusable("it belongs to a role that has not the rights of the table's owner"));
+        return Err(unusable(
+            "it, or a partition of it, belongs to a role that has not the rights of the table's owner",
+        ));
     }
     if rights::may_insert(&relation, owner) {
         return Ok(());

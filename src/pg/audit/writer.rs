@@ -74,7 +74,7 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
             ]
         };
         // It may have triggers and indexes of its owner's, whose functions the writer must not choose.
-        rights::writing_as(table.owner, log.oid(), || {
+        rights::acting_as(table.owner, || {
             spi::change_with(&insert_sql(&table.options.log), &types, values);
         });
         Ok(())
@@ -90,7 +90,7 @@ pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
     let Some(change) = changes.list.first() else { return Ok(()) };
     let log = rights::acting_as(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
-    rights::writing_as(rights::owner(&log), log.oid(), || {
+    rights::acting_as(rights::owner(&log), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, pg_sys::JSONBOID];
         spi::change_with(&join_sql(&table.options.log), &types, || {
@@ -144,14 +144,18 @@ pub fn check_opened(
         return Err(unusable("42809", "it is not a table"));
     }
     if !is_owned_for(log, owner) {
-        return Err(unusable("42501", "it belongs to a role that has not the rights of the table's owner"));
+        return Err(unusable(
+            "42501",
+            "it, or a partition of it, belongs to a role that has not the rights of the table's owner",
+        ));
     }
     Ok(())
 }
 
-/// Whether a log belongs to a role that may do whatever the owner of an audited table may.
+/// Whether a log, with all of its partitions, belongs to a role that may do whatever the owner of an audited table may.
 pub fn is_owned_for(log: &PgRelation, owner: pg_sys::Oid) -> bool {
-    rights::has_rights_of(rights::owner(log), owner)
+    let keeper = rights::owner(log);
+    rights::has_rights_of(keeper, owner) && rights::partition_of_other(log, keeper).is_none()
 }
 
 fn session_user() -> pg_sys::Oid {

@@ -21,7 +21,7 @@ use super::queue::{lease_entries, with_rights_of_queue};
 use super::queued_documents::with_rights_of_documents;
 use super::searched_tables::{self, Searched};
 use super::waiting::wait_a_while;
-use super::{catalog, flights, kept_expressions, rights, search_index, spi, worker};
+use super::{catalog, flights, rights, search_index, spi, worker};
 use crate::error::{Error, Result};
 use crate::jobs::statements::{
     due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
@@ -194,11 +194,7 @@ fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Re
     let _flight = flights::begin(relation.oid(), entries, &jobs);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match Source::find(relation) {
-        Ok(Some(Source::Documents(jobs))) => {
-            // A store has many tables, and its documents many writers; what runs in a batch is its owner's code alone.
-            kept_expressions::forget_all();
-            run_batch(&keys, &DocumentSteps(&jobs))?
-        }
+        Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &DocumentSteps(&jobs))?,
         _ => rows::run_queued(relation, &keys)?,
     };
     let source = relation.oid();

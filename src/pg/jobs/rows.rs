@@ -39,21 +39,16 @@ pub fn run_queued(relation: &PgRelation, keys: &[&[String]]) -> Result<Vec<Outco
 /// Embeds rows with the model of the table, and with the next one where a change of it is under way. A
 /// row is done when both are.
 fn run_rows(searched: &Searched, keys: &[&[String]]) -> Result<Vec<Outcome>> {
-    let outcomes = run_rows_of(&searched.table, searched.owner, searched.companion()?, keys)?;
+    let outcomes = run_rows_of(&searched.table, searched.owner, keys)?;
     let Some(next) = &searched.next else {
         return Ok(outcomes);
     };
-    let others = run_rows_of(&next.table, searched.owner, next.companion, keys)?;
+    let others = run_rows_of(&next.table, searched.owner, keys)?;
     Ok(outcomes.into_iter().zip(others).map(|(outcome, other)| outcome.and(other)).collect())
 }
 
-fn run_rows_of(
-    table: &SearchedTable,
-    owner: pg_sys::Oid,
-    companion: pg_sys::Oid,
-    keys: &[&[String]],
-) -> Result<Vec<Outcome>> {
-    match TableSteps::new(table, owner, companion) {
+fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) -> Result<Vec<Outcome>> {
+    match TableSteps::new(table, owner) {
         Ok(steps) => run_batch(keys, &steps),
         Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
     }
@@ -67,8 +62,7 @@ fn run_rows_of(
 pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
     let relation = catalog::open_table(source)?;
     let searched = lock_companions(&relation)?;
-    let companion = searched.companion()?;
-    embed_all(&searched.table, searched.owner, companion, keys, |key, failure| match failure {
+    embed_all(&searched.table, searched.owner, keys, |key, failure| match failure {
         Some(failure) => Err(Error::RowNotEmbedded {
             key: shown_key(key),
             table: searched.table.source.to_string(),
@@ -85,7 +79,7 @@ pub fn embed_now(source: pg_sys::Oid, keys: &[Vec<String>]) -> Result<()> {
     let Some(next) = &searched.next else {
         return Ok(());
     };
-    embed_all(&next.table, searched.owner, next.companion, keys, |key, _| {
+    embed_all(&next.table, searched.owner, keys, |key, _| {
         leave_to_queue(source, key);
         Ok(())
     })
@@ -101,13 +95,12 @@ fn leave_to_queue(source: pg_sys::Oid, key: &[String]) {
 fn embed_all(
     table: &SearchedTable,
     owner: pg_sys::Oid,
-    companion: pg_sys::Oid,
     keys: &[Vec<String>],
     undone: impl Fn(&[String], Option<Failure>) -> Result<()>,
 ) -> Result<()> {
     let mut rest: Vec<&[String]> = keys.iter().map(Vec::as_slice).collect();
     while !rest.is_empty() {
-        let outcomes = run_rows_of(table, owner, companion, &rest)?;
+        let outcomes = run_rows_of(table, owner, &rest)?;
         let mut later = Vec::new();
         for (key, outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
@@ -147,6 +140,7 @@ fn lock_companions(relation: &PgRelation) -> Result<Rc<Searched>> {
         // Whoever had one of them for himself has changed what is known by now.
         let searched = find()?;
         if written_companions(&searched)? == companions {
+            rights::require_own_partitions(relation, searched.owner)?;
             return opened.map(|()| searched);
         }
     }
@@ -219,17 +213,16 @@ fn number(value: usize) -> i32 {
 struct TableSteps<'a> {
     table: &'a SearchedTable,
     owner: pg_sys::Oid,
-    companion: pg_sys::Oid,
     chunking: Option<Options>,
 }
 
 impl<'a> TableSteps<'a> {
-    fn new(table: &'a SearchedTable, owner: pg_sys::Oid, companion: pg_sys::Oid) -> Result<TableSteps<'a>> {
+    fn new(table: &'a SearchedTable, owner: pg_sys::Oid) -> Result<TableSteps<'a>> {
         let read = |chunking: &Chunking| {
             read_options(Some(&chunking.strategy), chunking.max_tokens, chunking.overlap)
         };
         let chunking = table.options.chunking.as_ref().map(read).transpose()?;
-        Ok(TableSteps { table, owner, companion, chunking })
+        Ok(TableSteps { table, owner, chunking })
     }
 
     /// The chunks of a row with their tokens counted, which those that were cut have already.
@@ -247,7 +240,7 @@ impl<'a> TableSteps<'a> {
 
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
     fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
-        attempt(|| rights::writing_as(self.owner, self.companion, || spi::query_latest(statement, read)))
+        attempt(|| rights::acting_as(self.owner, || spi::query_latest(statement, read)))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table
 use crate::pg::column_types::{ServerTypes, is_trusted};
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
-use crate::pg::rights::acting_as;
+use crate::pg::rights::{acting_as, partition_of_other};
 use crate::pg::search_companion::{self, OpenCompanion};
 use crate::pg::search_database::{SessionDatabase, query_lexemes};
 use crate::pg::searched_tables;
@@ -196,7 +196,8 @@ impl SearchCall {
             found.is_some_and(|column| is_trusted(pg_sys::Oid::from(column.type_oid)))
         };
         let owner = opened.searched.owner;
-        let is_safe = compared.into_iter().all(|column| is_readable(column) && has_trusted_type(column));
+        let is_safe = compared.into_iter().all(|column| is_readable(column) && has_trusted_type(column))
+            && partition_of_other(&self.relation, owner).is_none();
         let rights = LegRights {
             counting: may_read_all.then_some(owner),
             searching: (may_read_all && is_safe).then_some(owner),

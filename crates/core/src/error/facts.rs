@@ -207,6 +207,11 @@ impl Error {
                 Some("The statistics count all rows of the table, whoever may see them.".into()),
                 Some("Have its owner call refresh_search_stats, or grant yourself the owner's role.".into()),
             ),
+            PartitionOfOther { partition, .. } => (
+                "42501",
+                Some("Its owner's functions would run with the rights of the table's owner.".into()),
+                Some(format!("ALTER TABLE {partition} OWNER TO the owner of the table.")),
+            ),
             RelationExists { .. } => (
                 "42P07",
                 None,

@@ -104,6 +104,8 @@ pub enum Error {
     IsolatedByRole { table: String },
     #[error("must be owner of table {table}")]
     NotOwner { table: String },
+    #[error("partition {partition} of table {table} belongs to another role")]
+    PartitionOfOther { table: String, partition: String },
     #[error("relation {relation} already exists and is not the table asked for")]
     RelationExists { relation: String },
     #[error("domain \"{domain}\" does not exist")]
