@@ -2,10 +2,11 @@
 
 use pgrx::pg_sys;
 
-use super::{audit, catalog, queue, registry, searched_tables};
+use super::{audit, catalog, kept_expressions, queue, registry, searched_tables};
 
 /// What forgets a relation in each place that keeps something of tables, or all with InvalidOid.
-const FORGET: [fn(pg_sys::Oid); 4] = [catalog::forget, searched_tables::forget, queue::forget, audit::forget];
+const FORGET: [fn(pg_sys::Oid); 5] =
+    [catalog::forget, searched_tables::forget, queue::forget, audit::forget, kept_expressions::forget_known];
 
 /// The catalogues whose names stand in what is kept: schemas, types and text search configurations.
 const NAMED: [pg_sys::SysCacheIdentifier::Type; 3] = [

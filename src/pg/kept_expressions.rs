@@ -7,6 +7,20 @@
 
 use pgrx::{PgList, PgRelation, pg_sys};
 
+use super::kept::Kept;
+use super::spi;
+use crate::search::{Parameter, Statement};
+
+thread_local! {
+    /// Whether the expressions of an index need more than the server itself, by the index.
+    static FOREIGN: Kept<bool> = Kept::default();
+}
+
+/// Forgets what is known of an index that may have changed, or of all: not the expressions, but whose they are.
+pub fn forget_known(relation: pg_sys::Oid) {
+    FOREIGN.with(|known| known.forget(relation, |index, _| index == relation));
+}
+
 /// Forgets what this session keeps of expressions for writing to a table.
 pub fn forget(table: pg_sys::Oid) {
     // SAFETY: PostgreSQL raises an error where the table is gone; it is about to be written to.
@@ -46,6 +60,9 @@ fn forget_index(index: pg_sys::Oid) {
             return;
         }
         drop(opened);
+        if !needs_more_than_the_server(index) {
+            return;
+        }
         pg_sys::RelationCacheInvalidateEntry(index);
         let opened = PgRelation::with_lock(index, pg_sys::NoLock as i32);
         if !is_plain(&opened) {
@@ -53,6 +70,24 @@ fn forget_index(index: pg_sys::Oid) {
             (*opened.as_ptr()).rd_indpred = std::ptr::null_mut();
         }
     }
+}
+
+/// Whether the expressions of an index call functions or operators that users have made, or have types of theirs:
+/// PostgreSQL records that an index depends on them. Those of the server itself mean the same under any search_path.
+fn needs_more_than_the_server(index: pg_sys::Oid) -> bool {
+    let read = || {
+        let mut statement = Statement::default();
+        let index = statement.bind(Parameter::Integer(i64::from(index.to_u32())));
+        statement.push(format_args!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+             AND d.objid OPERATOR(pg_catalog.=) {index}::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) \
+             ANY ('{{pg_catalog.pg_proc,pg_catalog.pg_operator,pg_catalog.pg_type}}'::pg_catalog.regclass[]::pg_catalog.oid[]))"
+        ));
+        let found = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get::<bool>(1)));
+        Ok(found.into_iter().flatten().any(|needs| needs))
+    };
+    FOREIGN.with(|known| known.get_or_read(index, read)).unwrap_or(true)
 }
 
 /// Whether a type is a domain, or an array of one.
