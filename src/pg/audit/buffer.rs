@@ -5,7 +5,7 @@
 //! them all, which the hooks in `pg::statements` say. Where none of them is at work (the statement
 //! that loads this library, the apply worker of logical replication) each change is written at
 //! once.
-//!
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
