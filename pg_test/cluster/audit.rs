@@ -60,6 +60,18 @@ fn every_kind_of_statement_gives_one_line_a_change() {
     assert_eq!(found[9..], ["UPDATE 5", "TRUNCATE "]);
     let update = session.rows("SELECT old_data, new_data FROM vector_audit_log WHERE record_id = '5'");
     assert_eq!(update, [r#"{"id": 4, "body": "new"}|{"id": 5, "body": "new"}"#]);
+    // Rows of two tables by turns.
+    session.run(
+        "CREATE TABLE u (id int PRIMARY KEY); SELECT enable_audit('u'); INSERT INTO t VALUES (6), (7), (8)",
+    );
+    session.run("WITH gone AS (DELETE FROM t RETURNING id) INSERT INTO u SELECT id FROM gone");
+    for table in ["t", "u"] {
+        let last = format!(
+            "SELECT concat_ws(' ', operation, record_id) FROM vector_audit_log WHERE table_name = '{table}' ORDER BY id DESC LIMIT 3"
+        );
+        let operation = if table == "t" { "DELETE" } else { "INSERT" };
+        assert_eq!(session.rows(&last), [8, 7, 6].map(|id| format!("{operation} {id}")));
+    }
 }
 
 // trust 22

@@ -423,6 +423,9 @@ fn an_index_of_a_log_does_not_keep_the_writers_code() {
         "CREATE TABLE accounts (id int PRIMARY KEY, body text);
          SELECT enable_audit('accounts');
          CREATE INDEX ON vector_audit_log (shout(new_data ->> 'body'));
+         CREATE FUNCTION is_long(t text, n int) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT length(upper(t) || '!') > n $$;
+         CREATE OPERATOR public.!> (LEFTARG = text, RIGHTARG = int, FUNCTION = is_long);
+         CREATE INDEX ON vector_audit_log (id) WHERE operation !> 2;
          GRANT ALL ON accounts TO logged_bob",
     );
     // It is planned before it is refused.

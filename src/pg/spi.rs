@@ -220,10 +220,10 @@ pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u
 }
 
 /// Runs a statement that changes something with values of any types, which `values` makes in memory
-/// that goes away with the call.
+/// that goes away with the call. One plan serves all values.
 pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>) {
     Spi::connect_mut(|_| {
-        let plan = prepared_plan(text, types.to_vec(), 0);
+        let plan = prepared_plan(text, types.to_vec(), pg_sys::CURSOR_OPT_GENERIC_PLAN as i32);
         let values = values();
         let nulls: Vec<c_char> =
             values.iter().map(|value| if value.is_some() { b' ' } else { b'n' } as c_char).collect();

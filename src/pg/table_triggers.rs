@@ -39,13 +39,13 @@ impl TableTrigger {
     }
 
     /// Whether it calls this function of the extension's state.
-    pub fn calls(&self, function: &str) -> bool {
+    fn calls(&self, function: &str) -> bool {
         catalog::is_state_function(self.function, function)
     }
 }
 
-/// The triggers of a table, in the order of their names.
-pub fn triggers_of(table: &PgRelation) -> Vec<TableTrigger> {
+/// All triggers of a table, in the order of their names.
+fn triggers_of(table: &PgRelation) -> Vec<TableTrigger> {
     // SAFETY: the table is open, so its trigger descriptor is there until the catalogue is looked at, which
     // copying does not do.
     unsafe {
@@ -59,7 +59,7 @@ pub fn triggers_of(table: &PgRelation) -> Vec<TableTrigger> {
     }
 }
 
-/// Those of them that call a function of the extension's state.
+/// The triggers of a table that call a function of the extension's state, in the order of their names.
 pub fn own_triggers(table: &PgRelation, function: &str) -> Vec<TableTrigger> {
     triggers_of(table).into_iter().filter(|trigger| trigger.calls(function)).collect()
 }

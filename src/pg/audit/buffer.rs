@@ -5,30 +5,31 @@
 //! them all, which the hooks in `pg::statements` say. Where none of them is at work (the statement
 //! that loads this library, the apply worker of logical replication) each change is written at
 //! once.
-//!
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::row::EncodedRow;
 use super::table::AuditedTable;
 use super::writer;
 use crate::error::Result;
 use crate::pg::statements;
 use crate::tables::audit::change::{Operation, is_full};
 
-/// One line of the log. Its values are in a buffer, at the places that are given.
+/// One line of the log. Its values are in the memory of its batch.
 pub struct Change {
     /// What happened.
     pub operation: Operation,
     /// The partition it happened in.
     pub partition: Option<Rc<AuditedTable>>,
     /// The primary key, a text.
-    pub record_id: Option<usize>,
+    pub record_id: Option<pg_sys::Datum>,
     /// The row before, a jsonb.
-    pub old: Option<usize>,
+    pub old: Option<pg_sys::Datum>,
     /// The row after, a jsonb.
-    pub new: Option<usize>,
+    pub new: Option<pg_sys::Datum>,
 }
 
 impl Change {
@@ -38,34 +39,35 @@ impl Change {
     }
 }
 
-/// Changes and the buffer that their values are in.
-#[derive(Default)]
-pub struct Changes {
+/// What a trigger for rows has been handed.
+struct ChangedRow {
+    operation: Operation,
+    old: pg_sys::HeapTuple,
+    new: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+}
+
+/// The changes of one table by one role, which one INSERT writes.
+struct Batch {
+    table: Rc<AuditedTable>,
+    user: pg_sys::Oid,
     /// In the order in which they happened.
-    pub list: Vec<Change>,
-    /// Values of variable length, each beginning at a multiple of four.
-    pub values: Vec<u8>,
+    changes: Vec<Change>,
+    /// How much their values take.
+    bytes: usize,
+    /// Where their values are, until they are written or the (sub)transaction is rolled back.
+    memory: pg_sys::MemoryContext,
 }
 
-impl Changes {
-    /// The value at a place, for as long as nothing is added.
-    pub fn datum(&self, place: usize) -> pg_sys::Datum {
-        pg_sys::Datum::from(self.values[place..].as_ptr())
-    }
-}
-
-/// The changes of one statement, all of one table by one role.
+/// The changes of one statement.
 #[derive(Default)]
 pub struct Frame {
-    table: Option<(Rc<AuditedTable>, pg_sys::Oid)>,
-    changes: Changes,
+    batches: Vec<Batch>,
 }
 
 thread_local! {
     /// The innermost statement is the last.
     static FRAMES: RefCell<Vec<Frame>> = RefCell::default();
-    /// Empty, with the memory of changes that are written.
-    static SPARE: Cell<Option<Changes>> = const { Cell::new(None) };
     /// A row that left its partition while no frame was there.
     static MOVED: Cell<Option<Moved>> = const { Cell::new(None) };
     /// The tables that the present TRUNCATE has written already, and its transaction.
@@ -97,16 +99,9 @@ pub fn record_row(
     (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
     descriptor: pg_sys::TupleDesc,
 ) -> Result<()> {
-    let changed = (operation, (old, new), descriptor);
-    let alone = statements::add_to_frame(&FRAMES, changed, |frame, (operation, rows, descriptor)| {
-        let mut frame = frame.for_changes_of(table)?;
-        frame.add(table, operation, rows, descriptor);
-        frame.write_if_full()
-    })?;
-    let Some((operation, rows, descriptor)) = alone else { return Ok(()) };
-    let mut frame = Frame::default().for_changes_of(table)?;
-    frame.add(table, operation, rows, descriptor);
-    record_alone(table, frame, operation, rows)
+    let row = ChangedRow { operation, old, new, descriptor };
+    let alone = statements::add_to_frame(&FRAMES, row, |frame, row| frame.add(table, &row))?;
+    alone.map_or(Ok(()), |row| record_alone(table, &row))
 }
 
 /// Notes that a table was truncated, unless that is part of truncating a table it is a partition of.
@@ -128,7 +123,7 @@ pub fn record_truncate(table: &Rc<AuditedTable>) -> Result<()> {
     }
     let partition = table.partition.is_some().then(|| Rc::clone(table));
     let change = Change { operation: Operation::Truncate, partition, record_id: None, old: None, new: None };
-    writer::write(table, current_user(), &Changes { list: vec![change], values: vec![] })
+    writer::write(table, current_user(), &[change])
 }
 
 fn current_user() -> pg_sys::Oid {
@@ -138,15 +133,10 @@ fn current_user() -> pg_sys::Oid {
 
 /// Writes a change at once. A row that moved has been written as a DELETE when its INSERT comes;
 /// command and transaction say that the two belong together.
-fn record_alone(
-    table: &Rc<AuditedTable>,
-    frame: Frame,
-    operation: Operation,
-    (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
-) -> Result<()> {
+fn record_alone(table: &Rc<AuditedTable>, row: &ChangedRow) -> Result<()> {
     // SAFETY: the rows are those of the trigger, of the present transaction's making.
-    let moved = |row: pg_sys::HeapTuple, of_delete: bool| unsafe {
-        let header = (*row).t_data;
+    let moved = |tuple: pg_sys::HeapTuple, of_delete: bool| unsafe {
+        let header = (*tuple).t_data;
         let command = if of_delete {
             pg_sys::HeapTupleHeaderGetCmax(header)
         } else {
@@ -154,87 +144,109 @@ fn record_alone(
         };
         Moved { root: table.root, transaction: pg_sys::GetTopTransactionIdIfAny(), command }
     };
+    let mut batch = Batch::new(table, current_user());
+    batch.add(table, row);
     let before = MOVED.take();
-    match operation {
-        Operation::Insert if before.is_some() && before == Some(moved(new, false)) => {
-            writer::join_moved(table, &frame.changes)
+    match (row.operation, batch.changes.as_slice()) {
+        (Operation::Insert, [change]) if before.is_some() && before == Some(moved(row.new, false)) => {
+            writer::join_moved(table, change)
         }
-        Operation::MoveAway => {
-            frame.write()?;
-            MOVED.set(Some(moved(old, true)));
+        (Operation::MoveAway, _) => {
+            batch.write()?;
+            MOVED.set(Some(moved(row.old, true)));
             Ok(())
         }
-        _ => frame.write(),
+        _ => batch.write(),
     }
 }
 
 impl Frame {
-    /// The frame, ready for changes of a table by the present role: what it has of another table or
-    /// by another role is written.
-    fn for_changes_of(mut self, table: &Rc<AuditedTable>) -> Result<Frame> {
+    /// Adds a change of the present role to the batch it belongs to, which is written when it is full.
+    fn add(mut self, table: &Rc<AuditedTable>, row: &ChangedRow) -> Result<Frame> {
         let user = current_user();
-        let is_other = self.table.as_ref().is_some_and(|(known, by)| {
-            *by != user || !(Rc::ptr_eq(known, table) || known.is_written_with(table))
-        });
-        if is_other {
-            self.write()?;
-            self = Frame::default();
+        let known = self.batches.iter().position(|batch| batch.takes(table, user));
+        let place = known.unwrap_or(self.batches.len());
+        if known.is_none() {
+            self.batches.push(Batch::new(table, user));
         }
-        if self.table.is_none() {
-            self.table = Some((Rc::clone(table), user));
-            self.changes = SPARE.take().unwrap_or_default();
+        self.batches[place].add(table, row);
+        if self.batches[place].is_full() {
+            self.batches.remove(place).write()?;
         }
         Ok(self)
     }
 
-    fn add(
-        &mut self,
-        table: &Rc<AuditedTable>,
-        operation: Operation,
-        (old, new): (pg_sys::HeapTuple, pg_sys::HeapTuple),
-        descriptor: pg_sys::TupleDesc,
-    ) {
-        let values = &mut self.changes.values;
+    fn write(self) -> Result<()> {
+        self.batches.into_iter().try_for_each(Batch::write)
+    }
+}
+
+impl Batch {
+    fn new(table: &Rc<AuditedTable>, user: pg_sys::Oid) -> Batch {
+        // SAFETY: the context of the (sub)transaction that the statement is in outlives the batch, and is
+        // deleted with all below it when an error ends that.
+        let memory = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurTransactionContext,
+                c"vector_tools audited changes".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        Batch { table: Rc::clone(table), user, changes: vec![], bytes: 0, memory }
+    }
+
+    /// Whether changes of a table by a role belong to it.
+    fn takes(&self, table: &Rc<AuditedTable>, user: pg_sys::Oid) -> bool {
+        self.user == user && (Rc::ptr_eq(&self.table, table) || self.table.is_written_with(table))
+    }
+
+    fn add(&mut self, table: &Rc<AuditedTable>, row: &ChangedRow) {
         // SAFETY: the rows are those of the trigger's table, with its descriptor.
-        let mut encode = |row: pg_sys::HeapTuple| unsafe {
-            (!row.is_null()).then(|| table.encoder.encode(row, descriptor, values))
+        let encode = |tuple: pg_sys::HeapTuple| unsafe {
+            (!tuple.is_null()).then(|| table.encoder.encode(tuple, row.descriptor))
         };
-        let (before, after) = (encode(old), encode(new));
+        let (before, after) = (encode(row.old), encode(row.new));
+        let key = after.as_ref().or(before.as_ref()).and_then(|encoded| encoded.key);
+        let data = |encoded: Option<EncodedRow>| encoded.map(|encoded| encoded.data);
         let change = Change {
-            operation,
+            operation: row.operation,
             partition: table.partition.is_some().then(|| Rc::clone(table)),
-            old: before.as_ref().map(|row| row.data),
-            new: after.as_ref().map(|row| row.data),
-            record_id: after.or(before).and_then(|row| row.key),
+            record_id: self.keep(key),
+            old: self.keep(data(before)),
+            new: self.keep(data(after)),
         };
-        match (self.changes.list.last_mut(), operation) {
-            (Some(last), Operation::Insert) if last.operation == Operation::MoveAway => {
+        match self.changes.last_mut() {
+            Some(last) if last.operation == Operation::MoveAway && row.operation == Operation::Insert => {
                 *last = Change { operation: Operation::Update, old: last.old, ..change };
             }
-            _ => self.changes.list.push(change),
+            _ => self.changes.push(change),
         }
     }
 
-    fn write_if_full(self) -> Result<Frame> {
-        let Changes { list, values } = &self.changes;
-        let last = list.last().map_or(Operation::Insert, |last| last.operation);
-        if is_full(list.len(), values.len(), last) {
-            self.write()?;
-            return Ok(Frame::default());
+    /// Copies a value, a text or jsonb, since what a trigger makes is gone when the next one fires.
+    fn keep(&mut self, value: Option<pg_sys::Datum>) -> Option<pg_sys::Datum> {
+        let value = value?;
+        // SAFETY: both types have variable length; the memory is the batch's own.
+        unsafe {
+            self.bytes += pgrx::varlena::varsize_any(value.cast_mut_ptr());
+            let outer = pg_sys::MemoryContextSwitchTo(self.memory);
+            let copy = pg_sys::pg_detoast_datum_copy(value.cast_mut_ptr());
+            pg_sys::MemoryContextSwitchTo(outer);
+            Some(pg_sys::Datum::from(copy))
         }
-        Ok(self)
     }
 
-    fn write(mut self) -> Result<()> {
-        const MOST_KEPT: usize = 1 << 20;
-        if let Some((table, user)) = &self.table {
-            writer::write(table, *user, &self.changes)?;
-            self.changes.list.clear();
-            self.changes.values.clear();
-            if self.changes.values.capacity() <= MOST_KEPT {
-                SPARE.set(Some(self.changes));
-            }
-        }
+    fn is_full(&self) -> bool {
+        let last = self.changes.last().map_or(Operation::Insert, |last| last.operation);
+        is_full(self.changes.len(), self.bytes, last)
+    }
+
+    fn write(self) -> Result<()> {
+        writer::write(&self.table, self.user, &self.changes)?;
+        // SAFETY: made in new; the values in it are written.
+        unsafe { pg_sys::MemoryContextDelete(self.memory) };
         Ok(())
     }
 }

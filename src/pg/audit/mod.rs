@@ -1,7 +1,6 @@
 //! Auditing inside the server: an audit trigger turns a change into a line of the log.
 
 mod buffer;
-mod direct;
 mod row;
 mod table;
 pub mod triggers;

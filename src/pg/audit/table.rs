@@ -69,7 +69,6 @@ thread_local! {
 
 /// Forgets what is known of a relation, or of all.
 pub fn forget(relation: pg_sys::Oid) {
-    super::direct::forget(relation);
     TABLES.with(|tables| {
         tables.forget(relation, |_, table| {
             table.as_ref().is_none_or(|table| table.relation == relation || table.root == relation)

@@ -6,7 +6,7 @@ use super::writer::{check_opened, is_owned_for};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::regclass::Regclass;
-use crate::pg::table_triggers::{TableTrigger, own_triggers};
+use crate::pg::table_triggers::own_triggers;
 use crate::pg::trigger_call::{Origin, origin_of};
 use crate::pg::{catalog, rights, spi};
 use crate::search::{Parameter, Statement};
@@ -56,11 +56,6 @@ pub fn audit_of(table: &PgRelation) -> Result<Option<Audit>> {
 /// Whether a table is an audit log, which its guard says.
 pub fn is_log(table: &PgRelation) -> bool {
     !own_triggers(table, GUARD).is_empty()
-}
-
-/// Whether a trigger is the guard of a log, which looks at statements only.
-pub fn is_guard(trigger: &TableTrigger) -> bool {
-    !trigger.is_for_rows && trigger.calls(GUARD)
 }
 
 /// Checks that a role's triggers can write to a log; a log of the caller's own lets them.

@@ -9,8 +9,7 @@ use std::ffi::CString;
 
 use pgrx::{IntoDatum, PgRelation, pg_sys};
 
-use super::buffer::{Change, Changes};
-use super::direct::{DirectLog, Names};
+use super::buffer::Change;
 use super::table::AuditedTable;
 use crate::error::{Error, Result};
 use crate::pg::{catalog, rights, spi};
@@ -34,48 +33,32 @@ pub fn may_write(log: &PgRelation) -> bool {
     WRITING.get() == log.oid() || rights::is_owner(log)
 }
 
-/// Writes changes, all of one table by one role.
+const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
+const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
+
+/// Writes changes, all of one table by one role, with one INSERT.
 ///
 /// # Errors
 /// [`Error::UnusableAuditLog`], with the SQLSTATE that says why.
-pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Result<()> {
-    const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
+pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &[Change]) -> Result<()> {
     const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
     const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
-    if changes.list.is_empty() {
-        return Ok(());
-    }
     rights::acting_as(table.owner, || {
         let log = open_log(table)?;
-        let names = Names {
-            schema: table.name.schema.as_str(),
-            table: table.name.name.as_str(),
-            user: rights::role_name(user),
-            session_user: rights::role_name(session_user()),
-        };
-        if let Some(log) = DirectLog::new(&log) {
-            log.write(&names, changes);
-            return Ok(());
-        }
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, TEXTS, TEXTS, TEXTS, JSONBS, JSONBS];
-        let datum = |place: Option<usize>| place.map(|place| changes.datum(place));
-        let values = || {
+        spi::change_with(&insert_sql(&table.options.log), &types, || {
             vec![
-                names.schema.into_datum(),
-                names.table.into_datum(),
-                names.user.as_str().into_datum(),
-                names.session_user.as_str().into_datum(),
+                table.name.schema.as_str().into_datum(),
+                table.name.name.as_str().into_datum(),
+                rights::role_name(user).into_datum(),
+                rights::role_name(session_user()).into_datum(),
                 array_of(changes, TEXT, |change| change.operation.name().into_datum()),
                 array_of(changes, TEXT, |change| change.partition_name().into_datum()),
-                array_of(changes, TEXT, |change| datum(change.record_id)),
-                array_of(changes, pg_sys::JSONBOID, |change| datum(change.old)),
-                array_of(changes, pg_sys::JSONBOID, |change| datum(change.new)),
+                array_of(changes, TEXT, |change| change.record_id),
+                array_of(changes, JSONB, |change| change.old),
+                array_of(changes, JSONB, |change| change.new),
             ]
-        };
-        // It may have triggers and indexes of its owner's, whose functions the writer must not choose.
-        rights::acting_as(table.owner, || {
-            spi::change_with(&insert_sql(&table.options.log), &types, values);
         });
         Ok(())
     })
@@ -85,21 +68,18 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &Changes) -> Resu
 ///
 /// # Errors
 /// As [`write`].
-pub fn join_moved(table: &AuditedTable, changes: &Changes) -> Result<()> {
-    const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
-    let Some(change) = changes.list.first() else { return Ok(()) };
+pub fn join_moved(table: &AuditedTable, change: &Change) -> Result<()> {
     let log = rights::acting_as(table.owner, || open_log(table))?;
     // The table's owner may have the right to add lines only.
     rights::acting_as(rights::owner(&log), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));
-        let types = [TEXT, TEXT, TEXT, TEXT, pg_sys::JSONBOID];
-        spi::change_with(&join_sql(&table.options.log), &types, || {
+        spi::change_with(&join_sql(&table.options.log), &[TEXT, TEXT, TEXT, TEXT, JSONB], || {
             vec![
                 table.name.schema.as_str().into_datum(),
                 table.name.name.as_str().into_datum(),
                 change.partition_name().into_datum(),
-                change.record_id.map(|place| changes.datum(place)),
-                change.new.map(|place| changes.datum(place)),
+                change.record_id,
+                change.new,
             ]
         });
     });
@@ -165,11 +145,11 @@ fn session_user() -> pg_sys::Oid {
 
 /// An array of one value of each change, in the current memory context.
 fn array_of(
-    changes: &Changes,
+    changes: &[Change],
     element: pg_sys::Oid,
     value: impl Fn(&Change) -> Option<pg_sys::Datum>,
 ) -> Option<pg_sys::Datum> {
-    let values: Vec<Option<pg_sys::Datum>> = changes.list.iter().map(value).collect();
+    let values: Vec<Option<pg_sys::Datum>> = changes.iter().map(value).collect();
     let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
     let mut values: Vec<pg_sys::Datum> =
         values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();

@@ -1,7 +1,5 @@
 //! One change of a row, and how its two halves become one when the row moves to another partition.
 
-use super::binary_json::{VARLENA_HEADER, varlena_header};
-
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -29,8 +27,8 @@ impl Operation {
     }
 }
 
-/// How many changes are written at once, and how many bytes of them, at most: enough that the cost
-/// of a batch does not count, few enough to stay near the processor.
+/// How many changes one INSERT writes, and how many bytes of them, at most: enough that its own cost
+/// does not count, few enough that a statement over millions of rows does not fill the memory.
 const MOST_CHANGES: usize = 1000;
 const MOST_BYTES: usize = 256 * 1024;
 
@@ -42,16 +40,6 @@ pub fn is_full(changes: usize, bytes: usize, last: Operation) -> bool {
 /// The primary key as text: the JSON of each value where there are several.
 pub fn join_key(json: &[String]) -> String {
     format!("[{}]", json.join(", "))
-}
-
-/// Writes a text as PostgreSQL holds it, with a header of its length, to the end of a buffer; returns
-/// where it begins.
-pub fn push_text(buffer: &mut Vec<u8>, text: &[u8]) -> usize {
-    let begin = buffer.len().next_multiple_of(VARLENA_HEADER);
-    buffer.resize(begin, 0);
-    buffer.extend(varlena_header(VARLENA_HEADER + text.len()));
-    buffer.extend_from_slice(text);
-    begin
 }
 
 #[cfg(test)]
@@ -69,14 +57,6 @@ mod tests {
     #[test]
     fn keys_of_several_columns_are_json() {
         assert_eq!(join_key(&["1".to_owned(), "\"a\"".to_owned()]), "[1, \"a\"]");
-    }
-
-    #[test]
-    fn texts_begin_at_multiples_of_four() {
-        let mut buffer = vec![1];
-        assert_eq!(push_text(&mut buffer, b"ab"), 4);
-        assert_eq!(buffer[4..8], varlena_header(6));
-        assert_eq!(buffer[8..], *b"ab");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Auditing: the log of a schema, the triggers that write it, and the statements they run.
 
-pub mod binary_json;
 pub mod change;
 
 use crate::error::Result;
@@ -100,13 +99,10 @@ pub fn revoke_sql(log: &QualifiedName, grantee: Option<&Identifier>) -> String {
 /// $5 operations, $6 partitions, $7 record ids, $8 old and $9 new data).
 pub fn insert_sql(log: &QualifiedName) -> String {
     format!(
-        "INSERT INTO {log} (operation, table_schema, table_name, partition_name, record_id, old_data, new_data, \
-         changed_by, session_user_name, changed_at, transaction_id) \
-         SELECT c.operation, $1, $2, c.partition_name, c.record_id, c.old_data, c.new_data, $3, $4, \
-         pg_catalog.now(), pg_catalog.pg_current_xact_id() \
-         FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), \
-         pg_catalog.unnest($8), pg_catalog.unnest($9)) \
-         AS c(operation, partition_name, record_id, old_data, new_data)"
+        "INSERT INTO {log} (table_schema, table_name, changed_by, session_user_name, operation, partition_name, \
+         record_id, old_data, new_data, changed_at, transaction_id) \
+         SELECT $1, $2, $3, $4, pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), \
+         pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.now(), pg_catalog.pg_current_xact_id()"
     )
 }
 
