@@ -1,4 +1,6 @@
--- Searching. The functions in C read their arguments by place: keep the order of src/search/sql.
+-- Searching. The arguments of the functions in C are those of src/search/sql, with which pg_test/arguments compares them.
+-- It keeps the lists here equal, too: a new argument of hybrid_search belongs into explain_search, and under the same
+-- name into what passes it on.
 
 -- 'any', 'all' or a number: as text in storage, and made of an integer by itself.
 CREATE TYPE vector_tools.word_match;

@@ -1,4 +1,4 @@
--- Domain memories. The functions in C read their arguments by place: keep the order of src/tables/memories/sql.rs.
+-- Domain memories. The arguments of the functions in C are those of src/tables/memories/sql.rs (pg_test/arguments).
 
 CREATE FUNCTION store_memory(
     content text,

@@ -1,5 +1,4 @@
--- Vector stores. The functions in C read their arguments by place: keep the order of
--- src/tables/store/sql.
+-- Vector stores. The arguments of the functions in C are those of src/tables/store/sql (pg_test/arguments).
 
 -- The catalogue itself says what a store is, so that it is dumped, renamed and dropped with its table.
 CREATE VIEW vector_tools.vector_stores WITH (security_barrier) AS
