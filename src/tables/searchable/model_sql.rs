@@ -319,11 +319,11 @@ fn index_names(table: &QualifiedName) -> Vec<Identifier> {
         return vec![];
     };
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(found.0.to_u32())));
+    let table = statement.bind(Parameter::Oid(found.0.to_u32()));
     statement.push(format_args!(
         "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid"
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}"
     ));
     let names = spi::query_latest(&statement, |row| row.get::<String>(1));
     names.into_iter().flatten().filter_map(|name| Identifier::new(name).ok()).collect()
