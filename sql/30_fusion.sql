@@ -4,7 +4,7 @@
 CREATE FUNCTION rrf_fuse(
     list_a anyarray,
     list_b anyarray,
-    k integer DEFAULT 60,
+    k bigint DEFAULT 60,
     weight_a double precision DEFAULT 1.0,
     weight_b double precision DEFAULT 1.0
 ) RETURNS TABLE (item anyelement, score double precision, rank_a integer, rank_b integer)

@@ -32,7 +32,7 @@ COMMENT ON FUNCTION delete_memory IS 'deletes a memory; returns whether there wa
 CREATE FUNCTION search_memories(
     query text,
     domain text DEFAULT NULL,
-    "limit" integer DEFAULT 5,
+    "limit" bigint DEFAULT 5,
     filter jsonb DEFAULT NULL,
     use_vector boolean DEFAULT true,
     min_importance double precision DEFAULT NULL

@@ -45,8 +45,8 @@ CREATE FUNCTION queue_documents(
     metadata jsonb[] DEFAULT NULL,
     collection text DEFAULT NULL,
     strategy text DEFAULT NULL,
-    max_tokens integer DEFAULT 512,
-    overlap integer DEFAULT NULL
+    max_tokens bigint DEFAULT 512,
+    overlap bigint DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
 AS 'MODULE_PATHNAME', 'queue_documents_wrapper';

@@ -44,8 +44,8 @@ CREATE FUNCTION enable_search(
     model text DEFAULT NULL,
     mode text DEFAULT 'async',
     chunking text DEFAULT NULL,
-    max_tokens integer DEFAULT NULL,
-    overlap integer DEFAULT NULL,
+    max_tokens bigint DEFAULT NULL,
+    overlap bigint DEFAULT NULL,
     text_configuration text DEFAULT NULL,
     storage text DEFAULT 'vector',
     index_kind text DEFAULT 'hnsw'
@@ -61,7 +61,7 @@ CREATE FUNCTION vector_tools.queue_row() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'queue_row_wrapper';
 COMMENT ON FUNCTION vector_tools.queue_row() IS 'row trigger (options, what it watches): queues a row to be embedded, or embeds it where the mode is sync';
 
-CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows integer DEFAULT 256)
+CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows bigint DEFAULT 256)
 RETURNS TABLE (
     table_name regclass,
     embedded bigint,

@@ -311,7 +311,7 @@ fn other_names_types_and_defaults_are_refused() {
         "the default of chunks is 'best'",
     );
     let in_sql = "CREATE FUNCTION explain_search(";
-    refused(in_sql, "skip integer DEFAULT 0,\n", "", "explain_search: (source, ");
+    refused(in_sql, "skip bigint DEFAULT 0,\n", "", "explain_search: (source, ");
     refused(in_sql, "0.75", "0.7", "explain_search: the default of b is 0.7, but in the library 0.75");
     refused("CREATE FUNCTION delete_document(", "source_id uuid", "source_id text", "source_id is text, ");
     refused("CREATE FUNCTION drop_namespace(", " STRICT", "", "drop_namespace: STRICT");

@@ -124,7 +124,7 @@ macro_rules! plain_arguments {
     };
 }
 
-plain_arguments!(bool, f64, i32);
+plain_arguments!(bool, f64, i64);
 
 impl Argument for String {
     type Default = &'static str;

@@ -24,19 +24,19 @@ arguments! {
     pub(crate) struct HybridSearch for hybrid_search, explain_search {
         source: Option<pg_sys::Oid>,
         query: Option<String>,
-        k: i32 = 10,
+        k: i64 = 10,
         filter: Option<JsonbText> = None,
         vector_weight: f64 = 1.0,
         text_weight: f64 = 1.0,
-        rrf_k: i32 = 60,
+        rrf_k: i64 = 60,
         model: Option<String> = None,
         text_configuration: Option<String> = None,
         vector_column: Option<String> = None,
         text_column: Option<String> = None,
         content_column: Option<String> = None,
         fusion: String = "rrf",
-        skip: i32 = 0,
-        depth: Option<i32> = None,
+        skip: i64 = 0,
+        depth: Option<i64> = None,
         min_similarity: Option<f64> = None,
         diversity: f64 = 0.0,
         r#match: String = "any",
@@ -154,7 +154,7 @@ fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]
-fn rrf_score(rank: i64, k: default!(i32, 60), weight: default!(f64, 1.0)) -> f64 {
+fn rrf_score(rank: i64, k: default!(i64, 60), weight: default!(f64, 1.0)) -> f64 {
     let score = || -> Result<f64> {
         check_rrf_k("k", k)?;
         check_weight("weight", weight)?;

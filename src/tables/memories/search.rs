@@ -20,7 +20,7 @@ const FUSION: &str = "adaptive";
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] (22023).
-pub fn request(limit: i32, use_vector: bool) -> Result<SearchRequest> {
+pub fn request(limit: i64, use_vector: bool) -> Result<SearchRequest> {
     if !(1..=MAX_K).contains(&limit) {
         return Err(Error::InvalidArgument {
             argument: "limit",
@@ -88,7 +88,7 @@ mod tests {
     fn the_limit_is_checked_by_its_own_name() {
         assert_eq!(request(5, true).map(|request| request.k), Ok(5));
         assert_eq!(request(7, false).map(|request| request.weights.vector), Ok(0.0));
-        for limit in [0, -1, MAX_K + 1] {
+        for limit in [0, -1, MAX_K + 1, i64::MAX] {
             let error = request(limit, true).expect_err("out of range");
             assert!(error.to_string().starts_with("limit must be between 1 and "), "{error}");
         }

@@ -58,7 +58,7 @@ arguments! {
     struct SearchMemories for search_memories {
         query: Option<String>,
         domain: Option<String> = None,
-        limit: i32 = 5,
+        limit: i64 = 5,
         filter: Option<JsonbText> = None,
         use_vector: bool = true,
         min_importance: Option<f64> = None,

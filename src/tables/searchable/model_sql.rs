@@ -10,7 +10,8 @@ use super::companion::Creation;
 use super::options::Chunking;
 use super::sql::{PIECE, create_companion, execute, is_unlogged, open_own, query_as_owner, read_keys};
 use super::{Mode, SearchOptions, SearchedTable};
-use crate::chunking::sql::{chunks, read_options};
+use crate::chunking::sql::chunks;
+use crate::chunking::{Options, Strategy};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::jobs::statements::{Urgency, remove_waiting};
@@ -177,7 +178,8 @@ fn check_chunking(options: &SearchOptions, model: &str) -> Result<()> {
     let Some(Chunking { strategy, max_tokens, overlap }) = &options.chunking else {
         return Ok(());
     };
-    chunks("a", &read_options(Some(strategy), *max_tokens, *overlap)?, model).map(|_| ())
+    let strategy = Strategy::from_name(strategy)?;
+    chunks("a", &Options { strategy, max_tokens: *max_tokens, overlap: *overlap }, model).map(|_| ())
 }
 
 /// Drops a companion that is not searched, whatever the triggers say of it.

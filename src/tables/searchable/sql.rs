@@ -39,8 +39,8 @@ arguments! {
         model: Option<String> = None,
         mode: String = "async",
         chunking: Option<String> = None,
-        max_tokens: Option<i32> = None,
-        overlap: Option<i32> = None,
+        max_tokens: Option<i64> = None,
+        overlap: Option<i64> = None,
         text_configuration: Option<String> = None,
         storage: String = "vector",
         index_kind: String = "hnsw",
@@ -217,8 +217,8 @@ fn read_table(
 fn read_chunking(
     model: &str,
     strategy: Option<String>,
-    max_tokens: Option<i32>,
-    overlap: Option<i32>,
+    max_tokens: Option<i64>,
+    overlap: Option<i64>,
 ) -> Result<Option<Chunking>> {
     let Some(strategy) = strategy else {
         let given = [("max_tokens", max_tokens), ("overlap", overlap)];
@@ -232,13 +232,13 @@ fn read_chunking(
         };
     };
     let options = read_options(Some(&strategy), max_tokens, overlap).map_err(|error| match error {
-        Error::InvalidArgument { expected, found, .. } => {
+        Error::InvalidArgument { argument: "strategy", expected, found } => {
             Error::InvalidArgument { argument: "chunking", expected: format!("NULL or {expected}"), found }
         }
         other => other,
     })?;
     chunks("a", &options, model)?;
-    Ok(Some(Chunking { strategy, max_tokens, overlap }))
+    Ok(Some(Chunking { strategy, max_tokens: options.max_tokens, overlap: options.overlap }))
 }
 
 /// The content columns, and the place of each in the order of the table's columns.

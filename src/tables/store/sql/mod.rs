@@ -44,8 +44,8 @@ arguments! {
         metadata: JsonbText = "{}",
         collection: Option<String> = None,
         strategy: Option<String> = None,
-        max_tokens: Option<i32> = Some(512),
-        overlap: Option<i32> = None,
+        max_tokens: Option<i64> = Some(512),
+        overlap: Option<i64> = None,
     }
 }
 
@@ -73,8 +73,8 @@ arguments! {
         metadata: Option<Vec<Option<JsonbText>>> = None,
         collection: Option<String> = None,
         strategy: Option<String> = None,
-        max_tokens: Option<i32> = Some(512),
-        overlap: Option<i32> = None,
+        max_tokens: Option<i64> = Some(512),
+        overlap: Option<i64> = None,
     }
 }
 
@@ -99,7 +99,7 @@ arguments! {
         schema: Option<String>,
         query: Option<String> = None,
         namespace: Option<String> = None,
-        top_k: i32 = 10,
+        top_k: i64 = 10,
         threshold: Option<f64> = None,
         source_type: Option<String> = None,
         collection: Option<String> = None,

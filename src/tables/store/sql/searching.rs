@@ -69,7 +69,7 @@ impl StoreSearch {
             query,
             embedding,
             namespace,
-            top_k: i64::from(top_k),
+            top_k,
             threshold,
             user_id: arguments.user_id.map(|id| id.to_string()),
             ..LoggedSearch::default()
