@@ -3,8 +3,8 @@
 CREATE FUNCTION chunk_text(
     content text,
     strategy text DEFAULT 'semantic',
-    max_tokens integer DEFAULT 512,
-    overlap integer DEFAULT NULL,
+    max_tokens bigint DEFAULT 512,
+    overlap bigint DEFAULT NULL,
     model text DEFAULT NULL
 ) RETURNS TABLE (
     chunk_index integer,

@@ -1,13 +1,13 @@
 -- Fusing ranked lists that a user computed.
 
-CREATE FUNCTION rrf_score(rank bigint, k integer DEFAULT 60, weight double precision DEFAULT 1.0) RETURNS double precision
+CREATE FUNCTION rrf_score(rank bigint, k bigint DEFAULT 60, weight double precision DEFAULT 1.0) RETURNS double precision
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'rrf_score_wrapper';
 
 -- search_path is left to the definition of item equality, which GROUP BY takes from the type.
 CREATE FUNCTION rrf_fuse(
     list_a anyarray,
     list_b anyarray,
-    k integer DEFAULT 60,
+    k bigint DEFAULT 60,
     weight_a double precision DEFAULT 1.0,
     weight_b double precision DEFAULT 1.0
 ) RETURNS TABLE (item anyelement, score double precision, rank_a integer, rank_b integer)

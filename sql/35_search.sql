@@ -1,6 +1,8 @@
--- Searching. The functions in C read their arguments by place: keep the order of src/search/sql.
+-- Searching. The arguments of the functions in C are those of src/search/sql, with which pg_test/arguments compares them.
+-- It keeps the lists here equal, too: a new argument of hybrid_search belongs into explain_search, and under the same
+-- name into what passes it on.
 
--- 'any', 'all' or a number: as text in storage, and made of an integer by itself.
+-- 'any', 'all' or a number: as text in storage, and made of a number by itself.
 CREATE TYPE vector_tools.word_match;
 CREATE FUNCTION vector_tools.word_match_in(cstring) RETURNS vector_tools.word_match
 LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'textin';
@@ -11,28 +13,26 @@ CREATE TYPE vector_tools.word_match (
     OUTPUT = vector_tools.word_match_out,
     LIKE = text
 );
-CREATE FUNCTION vector_tools.word_match(integer) RETURNS vector_tools.word_match
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-AS $$ SELECT ($1::pg_catalog.text)::vector_tools.word_match $$;
 CREATE CAST (text AS vector_tools.word_match) WITHOUT FUNCTION AS IMPLICIT;
-CREATE CAST (integer AS vector_tools.word_match) WITH FUNCTION vector_tools.word_match(integer) AS IMPLICIT;
+CREATE CAST (integer AS vector_tools.word_match) WITH INOUT AS IMPLICIT;
+CREATE CAST (bigint AS vector_tools.word_match) WITH INOUT AS IMPLICIT;
 
 CREATE FUNCTION hybrid_search(
     source regclass,
     query text,
-    k integer DEFAULT 10,
+    k bigint DEFAULT 10,
     filter jsonb DEFAULT NULL,
     vector_weight double precision DEFAULT 1,
     text_weight double precision DEFAULT 1,
-    rrf_k integer DEFAULT 60,
+    rrf_k bigint DEFAULT 60,
     model text DEFAULT NULL,
     text_configuration text DEFAULT NULL,
     vector_column text DEFAULT NULL,
     text_column text DEFAULT NULL,
     content_column text DEFAULT NULL,
     fusion text DEFAULT 'rrf',
-    skip integer DEFAULT 0,
-    depth integer DEFAULT NULL,
+    skip bigint DEFAULT 0,
+    depth bigint DEFAULT NULL,
     min_similarity double precision DEFAULT NULL,
     diversity double precision DEFAULT 0,
     match vector_tools.word_match DEFAULT 'any',
@@ -59,19 +59,19 @@ AS 'MODULE_PATHNAME', 'hybrid_search_wrapper';
 CREATE FUNCTION explain_search(
     source regclass,
     query text,
-    k integer DEFAULT 10,
+    k bigint DEFAULT 10,
     filter jsonb DEFAULT NULL,
     vector_weight double precision DEFAULT 1,
     text_weight double precision DEFAULT 1,
-    rrf_k integer DEFAULT 60,
+    rrf_k bigint DEFAULT 60,
     model text DEFAULT NULL,
     text_configuration text DEFAULT NULL,
     vector_column text DEFAULT NULL,
     text_column text DEFAULT NULL,
     content_column text DEFAULT NULL,
     fusion text DEFAULT 'rrf',
-    skip integer DEFAULT 0,
-    depth integer DEFAULT NULL,
+    skip bigint DEFAULT 0,
+    depth bigint DEFAULT NULL,
     min_similarity double precision DEFAULT NULL,
     diversity double precision DEFAULT 0,
     match vector_tools.word_match DEFAULT 'any',
@@ -89,13 +89,13 @@ AS 'MODULE_PATHNAME', 'explain_search_wrapper';
 CREATE FUNCTION semantic_search(
     source regclass,
     query text,
-    k integer DEFAULT 10,
+    k bigint DEFAULT 10,
     filter jsonb DEFAULT NULL,
     model text DEFAULT NULL,
     vector_column text DEFAULT NULL,
     content_column text DEFAULT NULL,
-    skip integer DEFAULT 0,
-    depth integer DEFAULT NULL,
+    skip bigint DEFAULT 0,
+    depth bigint DEFAULT NULL,
     min_similarity double precision DEFAULT NULL,
     diversity double precision DEFAULT 0,
     query_embedding vector DEFAULT NULL,
@@ -125,13 +125,13 @@ $$;
 CREATE FUNCTION keyword_search(
     source regclass,
     query text,
-    k integer DEFAULT 10,
+    k bigint DEFAULT 10,
     filter jsonb DEFAULT NULL,
     text_configuration text DEFAULT NULL,
     text_column text DEFAULT NULL,
     content_column text DEFAULT NULL,
-    skip integer DEFAULT 0,
-    depth integer DEFAULT NULL,
+    skip bigint DEFAULT 0,
+    depth bigint DEFAULT NULL,
     match vector_tools.word_match DEFAULT 'any',
     highlight boolean DEFAULT false,
     k1 double precision DEFAULT 1.2,

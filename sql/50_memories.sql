@@ -1,4 +1,4 @@
--- Domain memories. The functions in C read their arguments by place: keep the order of src/tables/memories/sql.rs.
+-- Domain memories. The arguments of the functions in C are those of src/tables/memories/sql.rs (pg_test/arguments).
 
 CREATE FUNCTION create_domain_memories_table(
     domain text,
@@ -40,7 +40,7 @@ COMMENT ON FUNCTION delete_memory IS 'deletes a memory; returns whether there wa
 CREATE FUNCTION search_memories(
     query text,
     domain text DEFAULT NULL,
-    "limit" integer DEFAULT 5,
+    "limit" bigint DEFAULT 5,
     filter jsonb DEFAULT NULL,
     use_vector boolean DEFAULT true,
     min_importance double precision DEFAULT NULL

@@ -1,4 +1,4 @@
--- Auditing tables. The functions in C read their arguments by place: keep the order of src/tables/audit/sql.rs.
+-- Auditing tables. The arguments of the functions in C are those of src/tables/audit/sql.rs (pg_test/arguments).
 
 CREATE FUNCTION enable_audit(
     source regclass,
@@ -10,7 +10,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'enable_audit_wrapper'
 CREATE FUNCTION disable_audit(source regclass) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'disable_audit_wrapper';
 
-CREATE FUNCTION audit_history(source regclass, id text DEFAULT NULL, "limit" integer DEFAULT 100)
+CREATE FUNCTION audit_history(source regclass, id text DEFAULT NULL, "limit" bigint DEFAULT 100)
 RETURNS TABLE (
     change_id bigint,
     operation text,
@@ -86,7 +86,7 @@ CREATE EVENT TRIGGER vector_tools_audit_partitions ON ddl_command_end
 
 COMMENT ON FUNCTION enable_audit(regclass, text, boolean) IS 'writes every change of a table and its partitions to a log in its schema; returns the log';
 COMMENT ON FUNCTION disable_audit(regclass) IS 'stops writing the changes of a table to its log, which stays; returns whether it was audited';
-COMMENT ON FUNCTION audit_history(regclass, text, integer) IS 'changes of an audited table, or of one of its rows, newest first';
+COMMENT ON FUNCTION audit_history(regclass, text, bigint) IS 'changes of an audited table, or of one of its rows, newest first';
 COMMENT ON FUNCTION vector_tools.audit_change() IS 'trigger (schema of the log, log, with or without embeddings): writes a change to the log with the rights of the table''s owner';
 COMMENT ON FUNCTION vector_tools.guard_audit_log() IS 'statement trigger: lets only audit triggers and the owner write to a log';
 COMMENT ON FUNCTION vector_tools.audit_new_partitions() IS 'event trigger: new partitions of audited tables record TRUNCATE too';

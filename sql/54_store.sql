@@ -1,5 +1,4 @@
--- Vector stores. The functions in C read their arguments by place: keep the order of
--- src/tables/store/sql.
+-- Vector stores. The arguments of the functions in C are those of src/tables/store/sql (pg_test/arguments).
 
 -- The catalogue itself says what a store is, so that it is dumped, renamed and dropped with its table.
 CREATE VIEW vector_tools.vector_stores WITH (security_barrier) AS
@@ -105,12 +104,12 @@ CREATE FUNCTION upsert_document(
     metadata jsonb DEFAULT '{}',
     collection text DEFAULT NULL,
     strategy text DEFAULT NULL,
-    max_tokens integer DEFAULT 512,
-    overlap integer DEFAULT NULL
+    max_tokens bigint DEFAULT 512,
+    overlap bigint DEFAULT NULL
 ) RETURNS TABLE (inserted integer, updated integer, unchanged integer, deleted integer)
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1
 AS 'MODULE_PATHNAME', 'upsert_text_wrapper';
-COMMENT ON FUNCTION upsert_document(text, text, uuid, text, text, jsonb, text, text, integer, integer) IS 'makes a text a document of a store, as one chunk or cut by a strategy of chunk_text; embeds the chunks that have changed';
+COMMENT ON FUNCTION upsert_document(text, text, uuid, text, text, jsonb, text, text, bigint, bigint) IS 'makes a text a document of a store, as one chunk or cut by a strategy of chunk_text; embeds the chunks that have changed';
 
 CREATE FUNCTION upsert_document(
     schema text,
@@ -170,7 +169,7 @@ CREATE FUNCTION search_embeddings(
     schema text,
     query text DEFAULT NULL,
     namespace text DEFAULT NULL,
-    top_k integer DEFAULT 10,
+    top_k bigint DEFAULT 10,
     threshold double precision DEFAULT NULL,
     source_type text DEFAULT NULL,
     collection text DEFAULT NULL,

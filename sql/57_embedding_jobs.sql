@@ -1,5 +1,5 @@
--- Documents that wait for the jobs of vector stores. The functions in C read their arguments by place: keep the order
--- of src/tables/store/sql.
+-- Documents that wait for the jobs of vector stores. The arguments of the functions in C are those of
+-- src/tables/store/sql (pg_test/arguments).
 
 -- Nobody but the extension writes here, since a document is written into its store with the rights of the role that
 -- queued it: whoever could put another one there could act as that role. It is kept by its number, which a dump writes
@@ -45,8 +45,8 @@ CREATE FUNCTION queue_documents(
     metadata jsonb[] DEFAULT NULL,
     collection text DEFAULT NULL,
     strategy text DEFAULT NULL,
-    max_tokens integer DEFAULT 512,
-    overlap integer DEFAULT NULL
+    max_tokens bigint DEFAULT 512,
+    overlap bigint DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000
 AS 'MODULE_PATHNAME', 'queue_documents_wrapper';

@@ -1,5 +1,5 @@
--- Tables made searchable, and the queue of rows to embed. The functions in C read their arguments by place: keep the
--- order of src/tables/searchable/sql.rs and src/jobs/sql.rs.
+-- Tables made searchable, and the queue of rows to embed. The arguments of the functions in C are those of
+-- src/tables/searchable/sql.rs and src/jobs/sql.rs (pg_test/arguments).
 
 -- Writers only add to it, so that none of them ever waits for a worker; entries of one row are joined when they are
 -- leased. An entry has the keys of many rows of one statement, a line of the array each: one tuple a row would cost the
@@ -44,8 +44,8 @@ CREATE FUNCTION enable_search(
     model text DEFAULT NULL,
     mode text DEFAULT 'async',
     chunking text DEFAULT NULL,
-    max_tokens integer DEFAULT NULL,
-    overlap integer DEFAULT NULL,
+    max_tokens bigint DEFAULT NULL,
+    overlap bigint DEFAULT NULL,
     text_configuration text DEFAULT NULL,
     storage text DEFAULT 'vector',
     index_kind text DEFAULT 'hnsw'
@@ -61,7 +61,7 @@ CREATE FUNCTION vector_tools.queue_row() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'queue_row_wrapper';
 COMMENT ON FUNCTION vector_tools.queue_row() IS 'row trigger (options, what it watches): queues a row to be embedded, or embeds it where the mode is sync';
 
-CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows integer DEFAULT 256)
+CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows bigint DEFAULT 256)
 RETURNS TABLE (
     table_name regclass,
     embedded bigint,

@@ -29,11 +29,10 @@ COMMENT ON FUNCTION bm25_rank IS 'BM25 score of a document for a query, by the w
 COMMENT ON FUNCTION refresh_search_stats IS 'counts the words of a table anew for BM25; returns the number of documents';
 COMMENT ON FUNCTION vector_tools.bm25_score IS 'BM25 score of a document for lexemes of given weights; NULL where it has fewer than minimum of them';
 COMMENT ON TYPE vector_tools.word_match IS 'how many of a query''s words a row must have: any, all or a number';
-COMMENT ON FUNCTION vector_tools.word_match(integer) IS 'makes match => 2 possible';
 COMMENT ON FUNCTION vector_tools.word_match_in(cstring) IS 'I/O';
 COMMENT ON FUNCTION vector_tools.word_match_out(vector_tools.word_match) IS 'I/O';
-COMMENT ON FUNCTION rrf_score(bigint, integer, double precision) IS 'share of one ranked list in a fused score: weight / (k + rank)';
-COMMENT ON FUNCTION rrf_fuse(anyarray, anyarray, integer, double precision, double precision) IS 'fuses two ranked lists, best first, by reciprocal rank';
+COMMENT ON FUNCTION rrf_score(bigint, bigint, double precision) IS 'share of one ranked list in a fused score: weight / (k + rank)';
+COMMENT ON FUNCTION rrf_fuse(anyarray, anyarray, bigint, double precision, double precision) IS 'fuses two ranked lists, best first, by reciprocal rank';
 COMMENT ON FUNCTION create_domain_memories_table(text, text, text) IS 'creates the table {domain}_memories, whose rows embed themselves; returns its name';
 COMMENT ON FUNCTION vector_tools.embed_row() IS 'row trigger (content column, embedding column, model): embeds new and changed content';
 COMMENT ON FUNCTION vector_tools.touch_row() IS 'row trigger (column): keeps the time of the last change';

@@ -189,7 +189,8 @@ fn values(type_name: &str) -> Vec<String> {
         "regclass" | "oid" => {
             &["'tt'::regclass", "0", "'pg_class'::regclass", "'pg_class_oid_index'::regclass"]
         }
-        "integer" | "smallint" | "bigint" => &["1", "0", "-1", "2147483647"],
+        "integer" | "smallint" => &["1", "0", "-1", "2147483647"],
+        "bigint" => &["1", "0", "-1", "9223372036854775807"],
         "double precision" | "real" => &["0.5", "'NaN'", "'-Infinity'", "1e300"],
         "boolean" => &["true", "false"],
         "uuid" => &["'00000000-0000-0000-0000-000000000001'"],

@@ -32,7 +32,7 @@ fn a_function_that_is_already_there_is_not_adopted() {
     check_clean_failure(
         "install_rrf",
         "42723",
-        "CREATE FUNCTION rrf_score(bigint, int, float8) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8'",
+        "CREATE FUNCTION rrf_score(bigint, bigint, float8) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8'",
     );
 }
 

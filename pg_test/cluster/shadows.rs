@@ -45,7 +45,7 @@ pub const EVIL: &str = r#"
         LANGUAGE sql AS 'SELECT evil.trap(''unnest(tsvector)'')::text, NULL::smallint[], NULL::text';
     CREATE FUNCTION evil.concat(oid, tid) RETURNS text LANGUAGE sql AS 'SELECT evil.trap(''concat(oid, tid)'')::text';
     CREATE FUNCTION evil.coalesce(float8, int) RETURNS float8 LANGUAGE sql AS 'SELECT evil.trap(''coalesce(float8, int)'')::float8';
-    CREATE FUNCTION evil.rrf_score(bigint, int, float8) RETURNS float8 LANGUAGE sql AS 'SELECT evil.trap(''rrf_score(bigint, int, float8)'')::float8';
+    CREATE FUNCTION evil.rrf_score(bigint, bigint, float8) RETURNS float8 LANGUAGE sql AS 'SELECT evil.trap(''rrf_score(bigint, bigint, float8)'')::float8';
     CREATE FUNCTION evil.current_schema() RETURNS name LANGUAGE sql AS 'SELECT evil.trap(''current_schema()'')::text::name';
     CREATE FUNCTION evil.to_regclass(text) RETURNS regclass LANGUAGE sql AS 'SELECT evil.trap(''to_regclass(text)'')::oid::regclass';
     CREATE FUNCTION evil.string_agg(text, text) RETURNS text LANGUAGE sql AS 'SELECT evil.trap(''string_agg(text, text)'')::text';

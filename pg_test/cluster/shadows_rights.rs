@@ -115,7 +115,6 @@ fn calls() -> Vec<Call> {
         ),
         ("rrf_fuse", "SELECT r.* FROM public.rrf_fuse(ARRAY['a', 'b'], ARRAY['b', 'c']) AS r".into()),
         ("rrf_score", "SELECT public.rrf_score(1)".into()),
-        ("word_match", "SELECT vector_tools.word_match(2)".into()),
         ("word_match_in", "SELECT k.id FROM public.keyword_search('home.docs', 'a valve', match => 'all') AS k".into()),
         ("word_match_out", "SELECT 'any'::vector_tools.word_match".into()),
         ("search_memories", "SELECT m.content, m.metadata FROM public.search_memories('pump', 'calm', filter => '{\"year\": 2024}', min_importance => 0) AS m".into()),
@@ -135,7 +134,7 @@ fn calls() -> Vec<Call> {
         ("create_collection", "SELECT public.create_collection('st', 'books') IS NULL".into()),
         ("drop_collection", "SELECT public.drop_collection('st', 'laws', true)".into()),
         ("upsert_document(text, text, uuid, text[], text, jsonb, text)", format!("SELECT {document}ARRAY['a pump', 'a tap'], collection => 'laws')")),
-        ("upsert_document(text, text, uuid, text, text, jsonb, text, text, integer, integer)", format!("SELECT {document}'a pump'::pg_catalog.text, strategy => 'semantic')")),
+        ("upsert_document(text, text, uuid, text, text, jsonb, text, text, bigint, bigint)", format!("SELECT {document}'a pump'::pg_catalog.text, strategy => 'semantic')")),
         (
             "upsert_embeddings(text, text[], uuid[], integer[], text[], vector[], text[], jsonb[], text)",
             format!("SELECT public.upsert_embeddings('st', ARRAY['d'], ARRAY[{ONE}], ARRAY[7], ARRAY['ready'], ARRAY[public.embed('ready')])"),

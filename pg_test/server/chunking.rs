@@ -143,6 +143,8 @@ mod tests {
             ("'x', max_tokens => 0", "22023"),
             ("'x', max_tokens => -5", "22023"),
             ("'x', max_tokens => 9", "22023"),
+            ("'x', max_tokens => 3000000000", "22023"),
+            ("'x', overlap => 3000000000", "22023"),
             ("'x', overlap => -1", "22023"),
             ("'x', overlap => 128", "22023"),
             ("'x', 'hierarchical', overlap => 32", "22023"),

@@ -152,6 +152,9 @@ mod tests {
             "k => 0",
             "k => -1",
             "k => 1000000",
+            "k => 3000000000",
+            "skip => 3000000000",
+            "depth => 3000000000",
             "rrf_k => -1",
             "vector_weight => -1",
             "text_weight => 'NaN'",
@@ -159,6 +162,9 @@ mod tests {
         ] {
             assert_error(&format!("SELECT * FROM hybrid_search('docs', 'x', {argument})"), "22023");
         }
+        // As drivers send numbers.
+        let numbers = "k => 1::bigint, skip => 0::bigint, depth => 100::bigint, match => 1::bigint";
+        assert_eq!(one::<i64>(&format!("SELECT count(*) FROM hybrid_search('docs', 'x', {numbers})")), 1);
     }
 
     #[pg_test]

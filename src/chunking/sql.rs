@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use super::{Chunk, Options, PassageTokens, Strategy, chunk};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::embedders::{check_interrupts, passage_tokenizer};
 use crate::pg::report::OrReport;
 use crate::pg::settings::default_model;
@@ -13,8 +13,8 @@ use crate::pg::settings::default_model;
 fn chunk_text(
     content: Option<String>,
     strategy: Option<&str>,
-    max_tokens: Option<i32>,
-    overlap: Option<i32>,
+    max_tokens: Option<i64>,
+    overlap: Option<i64>,
     model: Option<&str>,
 ) -> TableIterator<
     'static,
@@ -47,13 +47,24 @@ fn chunk_text(
 /// How a text shall be cut; NULL stands for the default.
 ///
 /// # Errors
-/// Those of [`Strategy::from_name`].
+/// Those of [`Strategy::from_name`], and [`Error::InvalidArgument`] (22023) for a number beyond all texts.
 pub fn read_options(
     strategy: Option<&str>,
-    max_tokens: Option<i32>,
-    overlap: Option<i32>,
+    max_tokens: Option<i64>,
+    overlap: Option<i64>,
 ) -> Result<Options> {
     let strategy = strategy.map_or(Ok(Strategy::Semantic), Strategy::from_name)?;
+    let size = |argument: &'static str, size: Option<i64>| {
+        size.map(|size| {
+            i32::try_from(size).map_err(|_| Error::InvalidArgument {
+                argument,
+                expected: format!("between 0 and {}", i32::MAX),
+                found: size.to_string(),
+            })
+        })
+        .transpose()
+    };
+    let (max_tokens, overlap) = (size("max_tokens", max_tokens)?, size("overlap", overlap)?);
     Ok(Options { strategy, max_tokens, overlap })
 }
 

@@ -11,7 +11,7 @@ use crate::pg::trigger_call::TriggerCall;
 use crate::pg::{catalog, rights, session, spi, worker};
 
 /// Rows of a batch unless asked otherwise: a few seconds of work, which is what a crash costs.
-const DEFAULT_ROWS: i32 = 256;
+const DEFAULT_ROWS: i64 = 256;
 
 /// Trigger (options, what it watches). What an AFTER trigger gives back is ignored, but must not be
 /// NULL.
@@ -26,7 +26,7 @@ fn queue_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn run_embedding_batch(
     source: Option<pg_sys::Oid>,
-    max_rows: Option<i32>,
+    max_rows: Option<i64>,
 ) -> TableIterator<
     'static,
     (
@@ -54,7 +54,7 @@ fn wait_for_embedding(source: Option<pg_sys::Oid>) -> bool {
     wait_for_others(source).or_report()
 }
 
-fn rows_asked_for(max_rows: Option<i32>) -> Result<usize> {
+fn rows_asked_for(max_rows: Option<i64>) -> Result<usize> {
     let rows = max_rows.unwrap_or(DEFAULT_ROWS);
     if (1..=10_000).contains(&rows) {
         return Ok(rows as usize);

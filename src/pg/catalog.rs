@@ -182,13 +182,13 @@ pub fn comment_of(relation: &PgRelation) -> Option<String> {
 /// none for a column that is filled in another way.
 fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT a.attname::pg_catalog.text, pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_catalog.pg_attrdef AS d \
          JOIN pg_catalog.pg_attribute AS a \
            ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
-         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND a.atttypid OPERATOR(pg_catalog.=) \
+         WHERE d.adrelid OPERATOR(pg_catalog.=) {table} AND a.atttypid OPERATOR(pg_catalog.=) \
          'pg_catalog.tsvector'::pg_catalog.regtype"
     ));
     let found = spi::query(&statement, |row| {
@@ -202,13 +202,13 @@ fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {
 fn default_model(relation: &PgRelation) -> Option<String> {
     relation.tuple_desc().iter().find(|attribute| attribute.name() == "embedding_model")?;
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_catalog.pg_attrdef AS d \
          JOIN pg_catalog.pg_attribute AS a \
            ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
-         WHERE d.adrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         WHERE d.adrelid OPERATOR(pg_catalog.=) {table} \
          AND a.attname OPERATOR(pg_catalog.=) 'embedding_model' AND a.attgenerated OPERATOR(pg_catalog.=) ''"
     ));
     let found = spi::query(&statement, |row| constant_in(&row.get::<String>(1)?));
@@ -218,12 +218,12 @@ fn default_model(relation: &PgRelation) -> Option<String> {
 /// The columns by which a table is partitioned; expressions are left out.
 fn partition_key(relation: &PgRelation) -> Result<Vec<Identifier>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_partitioned_table AS p \
          JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) p.partrelid \
            AND a.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[]) \
-         WHERE p.partrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid"
+         WHERE p.partrelid OPERATOR(pg_catalog.=) {table}"
     ));
     let names = spi::query(&statement, |row| row.get::<String>(1));
     names.into_iter().flatten().map(Identifier::new).collect()

@@ -96,11 +96,11 @@ fn is_owned_by_superuser(type_oid: pg_sys::Oid) -> bool {
 /// Whether a cast of the type calls a function.
 fn has_cast_functions(type_oid: pg_sys::Oid) -> bool {
     let mut statement = Statement::default();
-    let number = statement.bind(Parameter::Integer(i64::from(type_oid.to_u32())));
+    let number = statement.bind(Parameter::Oid(type_oid.to_u32()));
     statement.push(format_args!(
         "SELECT FROM pg_catalog.pg_cast AS c \
-         WHERE (c.castsource OPERATOR(pg_catalog.=) {number}::pg_catalog.oid \
-             OR c.casttarget OPERATOR(pg_catalog.=) {number}::pg_catalog.oid) \
+         WHERE (c.castsource OPERATOR(pg_catalog.=) {number} \
+             OR c.casttarget OPERATOR(pg_catalog.=) {number}) \
          AND c.castfunc OPERATOR(pg_catalog.<>) 0::pg_catalog.oid LIMIT 1"
     ));
     !spi::query_latest(&statement, |_| ()).is_empty()

@@ -24,7 +24,7 @@ const MOST_LISTS: &str = "SELECT p.reloptions FROM pg_catalog.pg_inherits AS h \
 /// Never in practice: names in the catalogue are valid.
 pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(table.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(table.oid().to_u32()));
     statement.push(format_args!(
         "SELECT m.amname::pg_catalog.text, o.opcname::pg_catalog.text, c.attname::pg_catalog.text, \
                 i.indkey[0] OPERATOR(pg_catalog.<>) 0, ic.atttypmod::pg_catalog.int8, \
@@ -43,7 +43,7 @@ pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
                HAVING pg_catalog.count(DISTINCT d.refobjsubid) OPERATOR(pg_catalog.=) 1) AS used ON true \
          JOIN pg_catalog.pg_attribute AS c \
            ON c.attrelid OPERATOR(pg_catalog.=) i.indrelid AND c.attnum OPERATOR(pg_catalog.=) used.attnum \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisvalid AND i.indpred IS NULL \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table} AND i.indisvalid AND i.indpred IS NULL \
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
     let indexes = spi::query(&statement, |row| {
@@ -73,7 +73,7 @@ pub fn vector_indexes(table: &PgRelation) -> Result<Vec<VectorIndex>> {
 /// Never in practice: names in the catalogue are valid.
 pub fn bm25_indexes(table: &PgRelation) -> Result<Vec<Bm25Index>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(table.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(table.oid().to_u32()));
     // Other extensions have an access method of that name, but not the function.
     statement.push(format_args!(
         "SELECT n.nspname::pg_catalog.text, x.relname::pg_catalog.text, c.attname::pg_catalog.text, \
@@ -88,7 +88,7 @@ pub fn bm25_indexes(table: &PgRelation) -> Result<Vec<Bm25Index>> {
            AND p.proargtypes[0] OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype \
            AND p.proargtypes[1] OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype \
          JOIN pg_catalog.pg_namespace AS f ON f.oid OPERATOR(pg_catalog.=) p.pronamespace \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisvalid AND i.indpred IS NULL \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table} AND i.indisvalid AND i.indpred IS NULL \
          AND m.amname OPERATOR(pg_catalog.=) 'bm25'"
     ));
     let indexes = spi::query(&statement, |row| {

@@ -87,13 +87,13 @@ fn choose(searched: &Searched) -> Result<(pg_sys::Oid, Place)> {
 /// The model that the trigger has for the calling query.
 fn model_of_snapshot(trigger: pg_sys::Oid) -> Option<String> {
     let mut statement = Statement::default();
-    let trigger = statement.bind(Parameter::Integer(i64::from(trigger.to_u32())));
+    let trigger = statement.bind(Parameter::Oid(trigger.to_u32()));
     // The first argument ends at the first zero byte.
     statement.push(format_args!(
         "SELECT pg_catalog.convert_from(pg_catalog.substring(t.tgargs, 1, \
              pg_catalog.position(t.tgargs, '\\x00'::pg_catalog.bytea) OPERATOR(pg_catalog.-) 1), \
              pg_catalog.getdatabaseencoding()) \
-         FROM pg_catalog.pg_trigger AS t WHERE t.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid"
+         FROM pg_catalog.pg_trigger AS t WHERE t.oid OPERATOR(pg_catalog.=) {trigger}"
     ));
     let options = spi::query(&statement, |row| row.get::<String>(1));
     options

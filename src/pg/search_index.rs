@@ -21,12 +21,12 @@ pub fn of(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
         return Ok(vec![]);
     };
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(found.0.to_u32())));
+    let table = statement.bind(Parameter::Oid(found.0.to_u32()));
     statement.push(format_args!(
         "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
          JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) c.relam \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table} \
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
     let names = spi::query_latest(&statement, |row| row.get::<String>(1));
@@ -96,13 +96,13 @@ pub fn create_when_filled(searched: &Searched) -> Result<()> {
 /// counted it yet.
 pub fn estimated_rows(relation: pg_sys::Oid, rows: &Statement) -> Option<f64> {
     let mut statement = Statement::default();
-    let relation = statement.bind(Parameter::Integer(i64::from(relation.to_u32())));
+    let relation = statement.bind(Parameter::Oid(relation.to_u32()));
     // Of a partitioned table the partitions are counted.
     statement.push(format_args!(
         "SELECT pg_catalog.bool_and(c.reltuples OPERATOR(pg_catalog.>=) 0) FROM pg_catalog.pg_class AS c \
          WHERE c.relkind OPERATOR(pg_catalog.<>) 'p' AND c.oid OPERATOR(pg_catalog.=) ANY ( \
-             SELECT p.relid FROM pg_catalog.pg_partition_tree({relation}::pg_catalog.oid::pg_catalog.regclass) AS p \
-             UNION ALL SELECT {relation}::pg_catalog.oid)"
+             SELECT p.relid FROM pg_catalog.pg_partition_tree({relation}::pg_catalog.regclass) AS p \
+             UNION ALL SELECT {relation})"
     ));
     let known = spi::query(&statement, |row| row.get::<bool>(1).unwrap_or(false));
     known.into_iter().all(|known| known).then(|| spi::estimate(rows).0)

@@ -203,15 +203,15 @@ pub fn read_arguments(arguments: &[String]) -> Option<(SearchOptions, Watched)> 
 /// The columns in the condition of a trigger, in the order of the table's.
 fn watched_columns(relation: &PgRelation, trigger: pg_sys::Oid) -> Result<Vec<Identifier>> {
     let mut statement = Statement::default();
-    let trigger = statement.bind(Parameter::Integer(i64::from(trigger.to_u32())));
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let trigger = statement.bind(Parameter::Oid(trigger.to_u32()));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
-         WHERE a.attrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND a.attnum OPERATOR(pg_catalog.=) ANY ( \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) {table} AND a.attnum OPERATOR(pg_catalog.=) ANY ( \
              SELECT d.refobjsubid FROM pg_catalog.pg_depend AS d \
              WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass \
-             AND d.objid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
-             AND d.refobjid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+             AND d.objid OPERATOR(pg_catalog.=) {trigger} \
+             AND d.refobjid OPERATOR(pg_catalog.=) {table} \
              AND d.refobjsubid OPERATOR(pg_catalog.>) 0) ORDER BY a.attnum"
     ));
     let names = spi::query(&statement, |row| row.get::<String>(1));
@@ -224,7 +224,7 @@ fn watched_columns(relation: &PgRelation, trigger: pg_sys::Oid) -> Result<Vec<Id
 /// Never in practice: names in the catalogue are valid.
 pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, -1), \
                 pg_catalog.concat(pg_catalog.format_type(a.atttypid, a.atttypmod), \
@@ -245,7 +245,7 @@ pub fn key_columns(relation: &PgRelation) -> Result<Vec<KeyColumn>> {
          LEFT JOIN pg_catalog.pg_collation AS l ON l.oid OPERATOR(pg_catalog.=) a.attcollation \
           AND a.attcollation OPERATOR(pg_catalog.<>) t.typcollation \
          LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid OPERATOR(pg_catalog.=) l.collnamespace \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND i.indisprimary ORDER BY a.attnum"
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table} AND i.indisprimary ORDER BY a.attnum"
     ));
     // With this path types of pg_catalog alone have no schema, as in the statements they are for.
     let found = rights::with_pinned_path(|| {
@@ -278,7 +278,7 @@ pub fn find_companion(
     keys: &mut [KeyColumn],
 ) -> Result<Option<Companion>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     let name = statement.bind(Parameter::Text(role.foreign_key()));
     // Whoever may reference a table may call a foreign key anything: the owner's comes first.
     statement.push(format_args!(
@@ -290,7 +290,7 @@ pub fn find_companion(
          FROM (SELECT f.* FROM pg_catalog.pg_constraint AS f \
                JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) f.conrelid \
                JOIN pg_catalog.pg_class AS s ON s.oid OPERATOR(pg_catalog.=) f.confrelid \
-               WHERE f.confrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+               WHERE f.confrelid OPERATOR(pg_catalog.=) {table} \
                AND f.contype OPERATOR(pg_catalog.=) 'f' AND f.conname OPERATOR(pg_catalog.=) {name}::pg_catalog.name \
                AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
                ORDER BY c.relowner OPERATOR(pg_catalog.<>) s.relowner, f.oid LIMIT 1) AS f \

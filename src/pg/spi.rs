@@ -313,6 +313,7 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
     let bound = parameters.iter().map(|parameter| match parameter {
         Parameter::Text(text) => (pg_sys::TEXTOID, text.as_str().into_datum()),
         Parameter::Integer(number) => (pg_sys::INT8OID, number.into_datum()),
+        Parameter::Oid(number) => (pg_sys::OIDOID, pg_sys::Oid::from(*number).into_datum()),
         Parameter::Vector(vector) => (Vector::type_oid(), Vector(vector.clone()).into_datum()),
         Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, Some(text_array(texts))),
         Parameter::TextLines(lines) => (pg_sys::TEXTARRAYOID, Some(text_lines(lines))),

@@ -111,9 +111,9 @@ impl SearchedColumn<'_> {
     }
 
     fn key(&self, statement: &mut Statement) -> (String, String) {
-        let table = statement.bind(Parameter::Integer(i64::from(self.relation.oid().to_u32())));
+        let table = statement.bind(Parameter::Oid(self.relation.oid().to_u32()));
         let column = statement.bind(Parameter::Integer(i64::from(self.number())));
-        (format!("{table}::pg_catalog.oid"), format!("{column}::pg_catalog.int2"))
+        (table, format!("{column}::pg_catalog.int2"))
     }
 }
 
@@ -295,13 +295,13 @@ fn pages_of(relation: &PgRelation) -> Option<u32> {
 /// reset.
 fn changes_of(relation: &PgRelation) -> i64 {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
         "SELECT pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(r.member) \
              OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_updated(r.member) \
              OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_deleted(r.member))::pg_catalog.int8 \
-         FROM (SELECT {table}::pg_catalog.oid UNION \
-               SELECT p.relid FROM pg_catalog.pg_partition_tree({table}::pg_catalog.oid) AS p) AS r(member)"
+         FROM (SELECT {table} UNION \
+               SELECT p.relid FROM pg_catalog.pg_partition_tree({table}) AS p) AS r(member)"
     ));
     let changes: Vec<Option<i64>> = spi::query(&statement, |row| row.get(1));
     changes.into_iter().flatten().next().unwrap_or(0)

@@ -29,6 +29,9 @@ pub struct Scorer {
     pub minimum: usize,
 }
 
+/// A `tsvector` where it lies. [`ScoreCall`] reads it.
+pub type TsVector = pg_sys::Datum;
+
 /// A call of a function whose first argument is a `tsvector`.
 #[derive(Clone, Copy)]
 pub struct ScoreCall(pub pg_sys::FunctionCallInfo);

@@ -102,13 +102,13 @@ pub struct Origin {
 /// Never in practice: names in the catalogue are valid.
 pub fn origin_of(trigger: pg_sys::Oid) -> Result<Option<Origin>> {
     let mut statement = Statement::default();
-    let trigger = statement.bind(Parameter::Integer(i64::from(trigger.to_u32())));
+    let trigger = statement.bind(Parameter::Oid(trigger.to_u32()));
     statement.push(format_args!(
         "WITH RECURSIVE ancestor AS ( \
              SELECT t.tgparentid, t.tgrelid FROM pg_catalog.pg_trigger AS f \
              JOIN pg_catalog.pg_trigger AS t ON t.tgrelid OPERATOR(pg_catalog.=) f.tgrelid \
               AND t.tgfoid OPERATOR(pg_catalog.=) f.tgfoid AND t.tgargs OPERATOR(pg_catalog.=) f.tgargs \
-             WHERE f.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
+             WHERE f.oid OPERATOR(pg_catalog.=) {trigger} \
              AND (t.oid OPERATOR(pg_catalog.=) f.oid OR \
                   (f.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 0) \
              UNION ALL \
@@ -118,7 +118,7 @@ pub fn origin_of(trigger: pg_sys::Oid) -> Result<Option<Origin>> {
          FROM ancestor AS a \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) a.tgrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-         JOIN pg_catalog.pg_trigger AS f ON f.oid OPERATOR(pg_catalog.=) {trigger}::pg_catalog.oid \
+         JOIN pg_catalog.pg_trigger AS f ON f.oid OPERATOR(pg_catalog.=) {trigger} \
          WHERE a.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
          ORDER BY (c.oid OPERATOR(pg_catalog.=) f.tgrelid)::pg_catalog.int4 LIMIT 1"
     ));

@@ -160,12 +160,12 @@ pub fn partitions(store: &Store) -> Result<Vec<QualifiedName>> {
 }
 
 fn push_partitions(statement: &mut Statement, store: &Store, condition: &str) {
-    let table = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    let table = statement.bind(Parameter::Oid(store.table_oid));
     statement.push(format_args!(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_inherits AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-         WHERE i.inhparent OPERATOR(pg_catalog.=) {table}::pg_catalog.oid AND {condition}"
+         WHERE i.inhparent OPERATOR(pg_catalog.=) {table} AND {condition}"
     ));
 }
 
@@ -181,13 +181,13 @@ fn read_name(row: &spi::Row) -> Option<Result<QualifiedName>> {
 /// Never in practice: names in the catalogue are valid.
 pub fn vector_indexes(store: &Store) -> Result<Vec<QualifiedName>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    let table = statement.bind(Parameter::Oid(store.table_oid));
     statement.push(format_args!(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
          JOIN pg_catalog.pg_am AS m ON m.oid OPERATOR(pg_catalog.=) c.relam \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table} \
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
     spi::query_latest(&statement, read_name).into_iter().flatten().collect()

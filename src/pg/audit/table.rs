@@ -50,10 +50,10 @@ impl AuditedTable {
             return vec![];
         }
         let mut statement = Statement::default();
-        let relation = statement.bind(Parameter::Integer(i64::from(self.relation.to_u32())));
+        let relation = statement.bind(Parameter::Oid(self.relation.to_u32()));
         statement.push(format_args!(
-            "SELECT a.relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors({relation}::pg_catalog.oid) AS a \
-             WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) {relation}::pg_catalog.oid"
+            "SELECT a.relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors({relation}) AS a \
+             WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) {relation}"
         ));
         let found = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get(1)));
         found.into_iter().flatten().collect()

@@ -114,12 +114,12 @@ pub fn check_log(log: &QualifiedName, table: &QualifiedName, owner: pg_sys::Oid)
 /// Never in practice: names in the catalogue are valid.
 pub fn grantees_of(table: pg_sys::Oid) -> Result<Vec<Option<Identifier>>> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
+    let table = statement.bind(Parameter::Oid(table.to_u32()));
     statement.push(format_args!(
         "SELECT DISTINCT r.rolname::pg_catalog.text FROM pg_catalog.pg_class AS c \
          CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a \
          LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.grantee \
-         WHERE c.oid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid \
+         WHERE c.oid OPERATOR(pg_catalog.=) {table} \
          AND a.grantee OPERATOR(pg_catalog.<>) c.relowner"
     ));
     let names = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get::<String>(1)));
@@ -160,10 +160,10 @@ pub fn with_truncate_trigger(root: pg_sys::Oid) -> Result<Vec<QualifiedName>> {
 /// `condition` is one of the fixed ones above, over the table `c`, the function `f` and `root`.
 fn partition_tree(root: pg_sys::Oid, condition: &str) -> Result<Vec<QualifiedName>> {
     let mut statement = Statement::default();
-    let root = statement.bind(Parameter::Integer(i64::from(root.to_u32())));
+    let root = statement.bind(Parameter::Oid(root.to_u32()));
     statement.push(format_args!(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text \
-         FROM (SELECT {root}::pg_catalog.oid AS root) AS given \
+         FROM (SELECT {root} AS root) AS given \
          CROSS JOIN LATERAL (SELECT root AS relid UNION \
               SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(root::pg_catalog.regclass) AS p) AS tree \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) tree.relid \

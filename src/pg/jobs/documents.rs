@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use pgrx::{PgRelation, pg_sys};
 
-use crate::chunking::sql::{chunks, read_options};
+use crate::chunking::sql::chunks;
+use crate::chunking::{Options, Strategy};
 use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
 use crate::jobs::assembly::Assembly;
@@ -219,7 +220,8 @@ impl Steps for DocumentSteps<'_> {
             return Ok(vec![Chunk::new(content.clone())]);
         };
         let cut = || {
-            let options = read_options(Some(strategy), document.max_tokens, document.overlap)?;
+            let strategy = Strategy::from_name(strategy)?;
+            let options = Options { strategy, max_tokens: document.max_tokens, overlap: document.overlap };
             chunks(content, &options, &self.0.store.model)
         };
         let found = cut().map_err(|error| Failure::from_error(&error))?;

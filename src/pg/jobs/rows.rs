@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use crate::chunking::sql::{chunks, read_options};
-use crate::chunking::{Chunk, Options};
+use crate::chunking::sql::chunks;
+use crate::chunking::{Chunk, Options, Strategy};
 use crate::error::{Error, Result};
 use crate::jobs::assembly::Assembly;
 use crate::jobs::{Failure, Found, Outcome, Steps, run_batch};
@@ -218,8 +218,9 @@ struct TableSteps<'a> {
 
 impl<'a> TableSteps<'a> {
     fn new(table: &'a SearchedTable, owner: pg_sys::Oid) -> Result<TableSteps<'a>> {
-        let read = |chunking: &Chunking| {
-            read_options(Some(&chunking.strategy), chunking.max_tokens, chunking.overlap)
+        let read = |chunking: &Chunking| -> Result<Options> {
+            let strategy = Strategy::from_name(&chunking.strategy)?;
+            Ok(Options { strategy, max_tokens: chunking.max_tokens, overlap: chunking.overlap })
         };
         let chunking = table.options.chunking.as_ref().map(read).transpose()?;
         Ok(TableSteps { table, owner, chunking })

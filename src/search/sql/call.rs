@@ -1,16 +1,15 @@
 //! One call of a search function: its arguments, and the question that they make.
 
-use pgrx::{FromDatum, PgRelation, pg_sys};
+use pgrx::{PgRelation, pg_sys};
 use serde_json::json;
 
+use super::{Bm25Score, HybridSearch};
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
 use crate::error::{Error, Result};
 use crate::identifier::Identifier;
-use crate::pg::arguments::Arguments;
 use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
 use crate::pg::column_types::{ServerTypes, is_trusted};
-use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
 use crate::pg::rights::{acting_as, partition_of_other};
 use crate::pg::search_companion::{self, OpenCompanion};
@@ -19,10 +18,9 @@ use crate::pg::searched_tables;
 use crate::pg::settings::{default_model, use_bm25_index};
 use crate::pg::statistics::{SearchedColumn, word_statistics};
 use crate::pg::text_vector::Scorer;
-use crate::pg::vector::Vector;
 use crate::search::bm25::{Bm25, QueryWord, inverse_document_frequency};
 use crate::search::bm25_index::Bm25Index;
-use crate::search::fusion::{DEFAULT_RRF_K, Weights};
+use crate::search::fusion::Weights;
 use crate::search::hybrid::{Question, Search, SearchHit};
 use crate::search::keyword_leg::KeywordQuestion;
 use crate::search::lexemes::{MOST_WORDS, any_word_query};
@@ -103,48 +101,39 @@ impl SearchCall {
         SearchCall { ef_search, probes, ..self }
     }
 
-    /// Reads the arguments in the order of sql/35_search.sql. NULL stands for the default of an
-    /// argument; without a table or a query there is no call.
+    /// The call with those arguments; without a table or a query there is none.
     ///
     /// # Errors
     /// Those of an argument that makes no sense.
-    pub fn read(arguments: Arguments) -> Result<Option<SearchCall>> {
-        let (Some(table), Some(query)) = (arguments.get(0), arguments.get(1)) else {
+    pub fn new(arguments: HybridSearch) -> Result<Option<SearchCall>> {
+        let (Some(table), Some(query)) = (arguments.source, arguments.query) else {
             return Ok(None);
         };
         let relation = open_table(table)?;
-        let number = |place, default| arguments.get::<f64>(place).unwrap_or(default);
-        let weights = Weights { vector: number(4, 1.0), text: number(5, 1.0) };
-        let fusion = arguments.get::<String>(12).unwrap_or_else(|| "rrf".to_owned());
-        let rrf_k = arguments.get(6).unwrap_or(DEFAULT_RRF_K);
-        let k = arguments.get(2).unwrap_or(10);
-        let request = SearchRequest::new(k, arguments.get(13).unwrap_or(0), arguments.get(14))?
-            .fused(&fusion, rrf_k, weights)?
-            .limited(arguments.get(15), number(16, 0.0))?;
-        let word_match = arguments.get::<String>(17);
-        let default = Bm25::default();
+        let weights = Weights { vector: arguments.vector_weight, text: arguments.text_weight };
+        let request = SearchRequest::new(arguments.k, arguments.skip, arguments.depth)?
+            .fused(&arguments.fusion, arguments.rrf_k, weights)?
+            .limited(arguments.min_similarity, arguments.diversity)?;
         Ok(Some(SearchCall {
             relation,
             query,
             request,
-            filters: arguments.get::<JsonbText>(3).map(|filter| filter.0).into_iter().collect(),
-            model: arguments.get(7),
-            text_configuration: arguments.get(8),
+            filters: arguments.filter.map(|filter| filter.0).into_iter().collect(),
+            model: arguments.model,
+            text_configuration: arguments.text_configuration,
             choice: ColumnChoice {
-                embedding: arguments.get(9),
-                lexemes: arguments.get(10),
-                content: arguments.get(11),
+                embedding: arguments.vector_column,
+                lexemes: arguments.text_column,
+                content: arguments.content_column,
             },
-            word_match: word_match.map_or(Ok(WordMatch::Any), |text| WordMatch::parse(&text))?,
-            query_embedding: arguments.get::<Vector>(18).map(|vector| vector.0),
-            require_vector: arguments.get(19).unwrap_or(false),
-            highlight: arguments.get(20).unwrap_or(false),
-            bm25: Bm25::new(number(21, default.k1), number(22, default.b))?,
+            word_match: WordMatch::parse(&arguments.r#match)?,
+            query_embedding: arguments.query_embedding.map(|vector| vector.0),
+            require_vector: arguments.require_vector,
+            highlight: arguments.highlight,
+            bm25: Bm25::new(arguments.k1, arguments.b)?,
             ef_search: 0,
             probes: 0,
-            chunks: arguments
-                .get::<String>(23)
-                .map_or(Ok(ChunkChoice::Best), |text| ChunkChoice::parse(&text))?,
+            chunks: ChunkChoice::parse(&arguments.chunks)?,
         }))
     }
 
@@ -467,9 +456,9 @@ pub fn scorer(
 ///
 /// # Errors
 /// [`Error::NullElement`] (22004).
-pub fn given_scorer(arguments: Arguments) -> Result<Option<Scorer>> {
-    let words = (elements::<String>(arguments, 1, "lexemes")?, elements::<f64>(arguments, 2, "weights")?);
-    let numbers = (arguments.get(3), arguments.get(4), arguments.get(5), arguments.get::<i64>(6));
+pub fn given_scorer(arguments: Bm25Score) -> Result<Option<Scorer>> {
+    let words = (elements(arguments.lexemes, "lexemes")?, elements(arguments.weights, "weights")?);
+    let numbers = (arguments.average_length, arguments.k1, arguments.b, arguments.minimum);
     let ((Some(lexemes), Some(weights)), (Some(average_length), Some(k1), Some(b), Some(minimum))) =
         (words, numbers)
     else {
@@ -485,13 +474,9 @@ pub fn given_scorer(arguments: Arguments) -> Result<Option<Scorer>> {
 }
 
 /// The elements of an array, none of which may be NULL; `None` for no array.
-fn elements<T>(arguments: Arguments, place: usize, argument: &'static str) -> Result<Option<Vec<T>>>
-where
-    Vec<Option<T>>: FromDatum,
-{
-    let Some(elements) = arguments.get::<Vec<Option<T>>>(place) else { return Ok(None) };
+fn elements<T>(array: Option<Vec<Option<T>>>, argument: &'static str) -> Result<Option<Vec<T>>> {
     let element = |(index, element): (usize, Option<T>)| {
         element.ok_or(Error::NullElement { argument, place: index + 1 })
     };
-    elements.into_iter().enumerate().map(element).collect::<Result<Vec<T>>>().map(Some)
+    array.map(|elements| elements.into_iter().enumerate().map(element).collect()).transpose()
 }

@@ -11,12 +11,71 @@ use super::fusion::rrf_score as score_of_rank;
 use super::request::{check_rrf_k, check_weight};
 use super::trace::Trace;
 use crate::error::{Error, Result};
-use crate::pg::arguments::Arguments;
+use crate::pg::arguments::arguments;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::report::OrReport;
 use crate::pg::session;
 use crate::pg::statistics::{SearchedColumn, refresh};
-use crate::pg::text_vector::{ScoreCall, Scorer};
+use crate::pg::text_vector::{ScoreCall, Scorer, TsVector};
+use crate::pg::vector::Vector;
+
+arguments! {
+    /// What is asked of a search, and of its explanation.
+    pub(crate) struct HybridSearch for hybrid_search, explain_search {
+        source: Option<pg_sys::Oid>,
+        query: Option<String>,
+        k: i64 = 10,
+        filter: Option<JsonbText> = None,
+        vector_weight: f64 = 1.0,
+        text_weight: f64 = 1.0,
+        rrf_k: i64 = 60,
+        model: Option<String> = None,
+        text_configuration: Option<String> = None,
+        vector_column: Option<String> = None,
+        text_column: Option<String> = None,
+        content_column: Option<String> = None,
+        fusion: String = "rrf",
+        skip: i64 = 0,
+        depth: Option<i64> = None,
+        min_similarity: Option<f64> = None,
+        diversity: f64 = 0.0,
+        r#match: String = "any",
+        query_embedding: Option<Vector> = None,
+        require_vector: bool = false,
+        highlight: bool = false,
+        k1: f64 = 1.2,
+        b: f64 = 0.75,
+        chunks: String = "best",
+    }
+}
+
+arguments! {
+    /// What the BM25 score of a `tsvector` of a table depends on.
+    struct Bm25Rank for bm25_rank {
+        #[expect(dead_code, reason = "read by ScoreCall, for each row")]
+        document: Option<TsVector>,
+        query: Option<String>,
+        source: Option<pg_sys::Oid>,
+        k1: f64 = 1.2,
+        b: f64 = 0.75,
+        text_column: Option<String> = None,
+        text_configuration: Option<String> = None,
+    }
+}
+
+arguments! {
+    /// What the score behind every keyword leg depends on.
+    pub(crate) struct Bm25Score for bm25_score {
+        #[expect(dead_code, reason = "read by ScoreCall, for each row")]
+        document: Option<TsVector>,
+        lexemes: Option<Vec<Option<String>>>,
+        weights: Option<Vec<Option<f64>>>,
+        average_length: Option<f64>,
+        k1: Option<f64>,
+        b: Option<f64>,
+        minimum: Option<i64>,
+    }
+}
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
@@ -37,7 +96,7 @@ fn hybrid_search(
     ),
 > {
     // Nothing answers no question.
-    let hits = match read_search(fcinfo) {
+    let hits = match HybridSearch::read(fcinfo).and_then(SearchCall::new).or_report() {
         Some(call) => call.run(&mut Trace::default()).or_report(),
         None => vec![],
     };
@@ -59,15 +118,11 @@ fn hybrid_search(
 
 #[pg_extern(sql = false)]
 fn explain_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<JsonB> {
-    let call = read_search(fcinfo)?;
+    let call = HybridSearch::read(fcinfo).and_then(SearchCall::new).or_report()?;
     let mut trace = Trace::wanted();
     let hits = trace.time("total", |trace| call.run(trace)).or_report();
     trace.note("rows", || hits.len().into());
     Some(JsonB(trace.into_json()))
-}
-
-fn read_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<SearchCall> {
-    Arguments(fcinfo).checked(24).and_then(SearchCall::read).or_report()
 }
 
 #[pg_extern(sql = false)]
@@ -76,36 +131,30 @@ fn refresh_search_stats(source: Option<pg_sys::Oid>, text_column: Option<&str>) 
     Some(call::with_searched_column(source?, text_column, |column| refresh(&column)).or_report())
 }
 
-/// The BM25 score of a `tsvector` of a table, for the words of a query: (document, query, source,
-/// k1, b, text_column, text_configuration).
+/// The BM25 score of a `tsvector` of a table, for the words of a query.
 #[pg_extern(sql = false)]
 fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments(fcinfo).checked(7).or_report();
     let scorer = || -> Result<Option<Scorer>> {
-        let (Some(query), Some(source)) = (arguments.get::<String>(1), arguments.get::<pg_sys::Oid>(2))
-        else {
+        let arguments = Bm25Rank::read(fcinfo)?;
+        let (Some(query), Some(source)) = (arguments.query, arguments.source) else {
             return Ok(None);
         };
-        let default = Bm25::default();
-        let k1 = arguments.get(3).unwrap_or(default.k1);
-        let bm25 = Bm25::new(k1, arguments.get(4).unwrap_or(default.b))?;
-        let (column, configuration) = (arguments.get::<String>(5), arguments.get::<String>(6));
-        let scorer = |column: SearchedColumn| call::scorer(&column, &query, configuration.as_deref(), bm25);
-        call::with_searched_column(source, column.as_deref(), scorer).map(Some)
+        let bm25 = Bm25::new(arguments.k1, arguments.b)?;
+        let configuration = arguments.text_configuration.as_deref();
+        let scorer = |column: SearchedColumn| call::scorer(&column, &query, configuration, bm25);
+        call::with_searched_column(source, arguments.text_column.as_deref(), scorer).map(Some)
     };
     ScoreCall(fcinfo).score(scorer).or_report()
 }
 
-/// The score behind every keyword leg: (document, lexemes, weights, average length, k1, b, minimum
-/// of words).
+/// The score behind every keyword leg.
 #[pg_extern(sql = false)]
 fn bm25_score(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
-    let arguments = Arguments(fcinfo).checked(7).or_report();
-    ScoreCall(fcinfo).score(|| call::given_scorer(arguments)).or_report()
+    ScoreCall(fcinfo).score(|| Bm25Score::read(fcinfo).and_then(call::given_scorer)).or_report()
 }
 
 #[pg_extern(sql = false)]
-fn rrf_score(rank: i64, k: i32, weight: f64) -> f64 {
+fn rrf_score(rank: i64, k: i64, weight: f64) -> f64 {
     let score = || -> Result<f64> {
         check_rrf_k("k", k)?;
         check_weight("weight", weight)?;

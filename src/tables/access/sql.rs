@@ -233,13 +233,13 @@ fn companions(table: &QualifiedName) -> Result<Vec<QualifiedName>> {
 /// The policies of a table, those made by another session a moment ago too.
 fn policies(table: pg_sys::Oid) -> Vec<Policy> {
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(table.to_u32())));
+    let table = statement.bind(Parameter::Oid(table.to_u32()));
     let comment = statement.bind(Parameter::Text(COMMENT.to_owned()));
     statement.push(format_args!(
         "SELECT p.polname::pg_catalog.text, p.polroles::pg_catalog.text[], \
              coalesce(pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.=) {comment}, false) \
          FROM pg_catalog.pg_policy AS p \
-         WHERE p.polrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid ORDER BY p.polname"
+         WHERE p.polrelid OPERATOR(pg_catalog.=) {table} ORDER BY p.polname"
     ));
     let found = spi::query_latest(&statement, |row| {
         let roles: Vec<String> = row.get(2).unwrap_or_default();

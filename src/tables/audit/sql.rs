@@ -51,7 +51,7 @@ fn audit_partitions(source: Option<pg_sys::Oid>) -> Option<i32> {
 fn audit_history(
     source: Option<pg_sys::Oid>,
     id: Option<&str>,
-    limit: Option<i32>,
+    limit: Option<i64>,
 ) -> TableIterator<
     'static,
     (
@@ -68,7 +68,7 @@ fn audit_history(
         name!(transaction_id, Option<i64>),
     ),
 > {
-    let read = |source| history(source, id, limit.unwrap_or(i32::MAX)).or_report();
+    let read = |source| history(source, id, limit.unwrap_or(i64::MAX)).or_report();
     let statement = source.map(read);
     let changes = statement.map_or_else(Vec::new, |statement| {
         spi::query(&statement, |row| {
@@ -194,7 +194,7 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     Ok(true)
 }
 
-fn history(source: pg_sys::Oid, id: Option<&str>, limit: i32) -> Result<crate::search::Statement> {
+fn history(source: pg_sys::Oid, id: Option<&str>, limit: i64) -> Result<crate::search::Statement> {
     let table = catalog::open_table(source)?;
     let not_audited = || Error::NotAudited { table: catalog::display_name(&table) };
     let audit = triggers::audit_of(&table)?.ok_or_else(not_audited)?;

@@ -13,7 +13,7 @@ use super::metadata::Described;
 use super::{count, delete, search, store, update};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
-use crate::pg::arguments::Arguments;
+use crate::pg::arguments::arguments;
 use crate::pg::catalog::{
     comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, read_table,
 };
@@ -30,6 +30,42 @@ use crate::search::trace::Trace;
 use crate::search::{Statement, TableFacts};
 use crate::tables::lock::lock;
 
+arguments! {
+    /// A memory to store.
+    struct StoreMemory for store_memory {
+        content: Option<String>,
+        domain: Option<String> = None,
+        source: Option<String> = None,
+        importance: Option<f64> = None,
+        metadata: JsonbText = "{}",
+        id: Option<String> = None,
+    }
+}
+
+arguments! {
+    /// What to change of a memory.
+    struct UpdateMemory for update_memory {
+        id: Option<String>,
+        content: Option<String> = None,
+        domain: Option<String> = None,
+        source: Option<String> = None,
+        importance: Option<f64> = None,
+        metadata: Option<JsonbText> = None,
+    }
+}
+
+arguments! {
+    /// A question to a domain.
+    struct SearchMemories for search_memories {
+        query: Option<String>,
+        domain: Option<String> = None,
+        limit: i64 = 5,
+        filter: Option<JsonbText> = None,
+        use_vector: bool = true,
+        min_importance: Option<f64> = None,
+    }
+}
+
 #[pg_extern(sql = false)]
 fn create_domain_memories_table(
     domain: Option<&str>,
@@ -41,39 +77,35 @@ fn create_domain_memories_table(
     domain.map(|domain| create(domain, &model, configuration).or_report())
 }
 
-/// (content, domain, source, importance, metadata, id)
 #[pg_extern(sql = false)]
 fn store_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<String> {
     session::forbid_when_read_only(c"store_memory");
-    let arguments = Arguments(fcinfo).checked(6).or_report();
-    let content: Option<String> = arguments.get(0);
+    let StoreMemory { content, domain, source, importance, metadata, id } =
+        StoreMemory::read(fcinfo).or_report();
     let content = content.ok_or(Error::MissingArgument { argument: "content" }).or_report();
-    let described = describe(arguments, 2).or_report();
-    Domain::open(arguments.get(1)).or_report().store(&content, &described, arguments.get(5)).or_report()
+    let described = describe(source, importance, Some(metadata)).or_report();
+    Domain::open(domain).or_report().store(&content, &described, id).or_report()
 }
 
-/// (id, content, domain, source, importance, metadata)
 #[pg_extern(sql = false)]
 fn update_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     session::forbid_when_read_only(c"update_memory");
-    let arguments = Arguments(fcinfo).checked(6).or_report();
-    let (id, content): (String, Option<String>) = (arguments.get(0)?, arguments.get(1));
-    let described = describe(arguments, 3).or_report();
-    let domain = Domain::open(arguments.get(2)).or_report();
+    let UpdateMemory { id, content, domain, source, importance, metadata } =
+        UpdateMemory::read(fcinfo).or_report();
+    let id = id?;
+    let described = describe(source, importance, metadata).or_report();
+    let domain = Domain::open(domain).or_report();
     Some(domain.update(&id, content.as_deref(), &described).or_report())
 }
 
-/// (id, domain)
 #[pg_extern(sql = false)]
-fn delete_memory(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
+fn delete_memory(id: Option<String>, domain: Option<String>) -> Option<bool> {
     session::forbid_when_read_only(c"delete_memory");
-    let arguments = Arguments(fcinfo).checked(2).or_report();
-    let id: String = arguments.get(0)?;
-    let domain = Domain::open(arguments.get(1)).or_report();
+    let id = id?;
+    let domain = Domain::open(domain).or_report();
     Some(spi::change(&delete::delete(&domain.facts.table, &id)) > 0)
 }
 
-/// (query, domain, limit, filter, use_vector, min_importance)
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn search_memories(
@@ -90,7 +122,7 @@ fn search_memories(
         name!(updated_at, Option<TimestampWithTimeZone>),
     ),
 > {
-    let hits = Arguments(fcinfo).checked(6).and_then(find_memories).or_report();
+    let hits = SearchMemories::read(fcinfo).and_then(find_memories).or_report();
     let time = |text: Option<String>| text.and_then(|text| TimestampWithTimeZone::from_str(&text).ok());
     TableIterator::new(hits.into_iter().map(move |hit| {
         let shown = search::Shown::of(&hit.fetched.document);
@@ -106,7 +138,6 @@ fn search_memories(
     }))
 }
 
-/// (domain)
 #[pg_extern(sql = false)]
 fn drop_domain(domain: Option<String>) -> Option<bool> {
     session::forbid_when_read_only(c"drop_domain");
@@ -121,14 +152,12 @@ fn drop_domain(domain: Option<String>) -> Option<bool> {
     Some(table.is_some())
 }
 
-/// (source, embedded)
 #[pg_extern(sql = false)]
 fn count_memories(source: Option<pg_sys::Oid>, embedded: Option<bool>) -> Option<i64> {
     let embedded = embedded?;
     read_as_owner(source?, |table| count::count(table, embedded))
 }
 
-/// (source)
 #[pg_extern(sql = false)]
 fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZone> {
     read_as_owner(source?, count::last_update)
@@ -145,26 +174,25 @@ fn read_as_owner<T: FromDatum>(
     rights::look_as_owner(table, owner, look)?.into_iter().flatten().next()
 }
 
-/// The arguments source, importance and metadata, from the place of the first on.
-fn describe(arguments: Arguments, first: usize) -> Result<Described> {
-    let described = Described {
-        source: arguments.get(first),
-        importance: arguments.get(first + 1),
-        metadata: arguments.get::<JsonbText>(first + 2).map(|metadata| metadata.0),
-    };
+fn describe(
+    source: Option<String>,
+    importance: Option<f64>,
+    metadata: Option<JsonbText>,
+) -> Result<Described> {
+    let described = Described { source, importance, metadata: metadata.map(|metadata| metadata.0) };
     described.check()?;
     Ok(described)
 }
 
 /// Nothing answers no question.
-fn find_memories(arguments: Arguments) -> Result<Vec<SearchHit>> {
-    let Some(query) = arguments.get::<String>(0) else {
+fn find_memories(arguments: SearchMemories) -> Result<Vec<SearchHit>> {
+    let Some(query) = arguments.query else {
         return Ok(vec![]);
     };
-    let request = search::request(arguments.get(2), arguments.get(4).unwrap_or(true))?;
-    let own_filter = arguments.get::<JsonbText>(3).map(|filter| filter.0);
-    let filters = search::filters(own_filter, arguments.get(5))?;
-    let domain = Domain::open(arguments.get(1))?;
+    let request = search::request(arguments.limit, arguments.use_vector)?;
+    let own_filter = arguments.filter.map(|filter| filter.0);
+    let filters = search::filters(own_filter, arguments.min_importance)?;
+    let domain = Domain::open(arguments.domain)?;
     domain.check_words()?;
     SearchCall::of(domain.relation, query, request).filtered(filters).run(&mut Trace::default())
 }

@@ -11,7 +11,8 @@ use super::companion::Creation;
 use super::options::Chunking;
 use super::sql::{PIECE, create_companion, execute, is_unlogged, open_own, query_as_owner, read_keys};
 use super::{Mode, SearchOptions, SearchedTable};
-use crate::chunking::sql::{chunks, read_options};
+use crate::chunking::sql::chunks;
+use crate::chunking::{Options, Strategy};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::jobs::statements::{Urgency, remove_waiting};
@@ -178,7 +179,8 @@ fn check_chunking(options: &SearchOptions, model: &str) -> Result<()> {
     let Some(Chunking { strategy, max_tokens, overlap }) = &options.chunking else {
         return Ok(());
     };
-    chunks("a", &read_options(Some(strategy), *max_tokens, *overlap)?, model).map(|_| ())
+    let strategy = Strategy::from_name(strategy)?;
+    chunks("a", &Options { strategy, max_tokens: *max_tokens, overlap: *overlap }, model).map(|_| ())
 }
 
 /// Drops a companion that is not searched, whatever the triggers say of it.
@@ -320,11 +322,11 @@ fn index_names(table: &QualifiedName) -> Vec<Identifier> {
         return vec![];
     };
     let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Integer(i64::from(found.0.to_u32())));
+    let table = statement.bind(Parameter::Oid(found.0.to_u32()));
     statement.push(format_args!(
         "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
-         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid"
+         WHERE i.indrelid OPERATOR(pg_catalog.=) {table}"
     ));
     let names = spi::query_latest(&statement, |row| row.get::<String>(1));
     names.into_iter().flatten().filter_map(|name| Identifier::new(name).ok()).collect()

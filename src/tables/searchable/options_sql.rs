@@ -7,6 +7,6 @@ use crate::pg::jsonb::JsonbText;
 
 /// The options in the arguments of a trigger that watches the content, written anew: nothing but what was read.
 #[pg_extern(sql = false)]
-fn search_options(arguments: &[u8]) -> Option<JsonbText> {
-    SearchOptions::from_trigger(arguments).map(|options| JsonbText(options.to_json()))
+fn search_options(tgargs: &[u8]) -> Option<JsonbText> {
+    SearchOptions::from_trigger(tgargs).map(|options| JsonbText(options.to_json()))
 }

@@ -14,7 +14,7 @@ use crate::chunking::sql::{chunks, read_options};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::jobs::statements::remove_source;
-use crate::pg::arguments::Arguments;
+use crate::pg::arguments::arguments;
 use crate::pg::array::one_dimensional;
 use crate::pg::audit::triggers::grantees_of;
 use crate::pg::catalog::{self, find_text_configuration, open_table};
@@ -32,14 +32,27 @@ use crate::tables::lock::definition_lock;
 /// So many keys are queued at once.
 pub(super) const PIECE: usize = 10_000;
 
-/// (source, content, model, mode, chunking, max_tokens, overlap, text_configuration, storage,
-/// index_kind)
+arguments! {
+    /// A table to be made searchable, and how.
+    struct EnableSearch<'call> for enable_search {
+        source: Option<pg_sys::Oid>,
+        content: Option<Array<'call, &'call str>>,
+        model: Option<String> = None,
+        mode: String = "async",
+        chunking: Option<String> = None,
+        max_tokens: Option<i64> = None,
+        overlap: Option<i64> = None,
+        text_configuration: Option<String> = None,
+        storage: String = "vector",
+        index_kind: String = "hnsw",
+    }
+}
+
 #[pg_extern(sql = false)]
 fn enable_search(fcinfo: pg_sys::FunctionCallInfo) -> Option<Regclass> {
     session::forbid_when_read_only(c"enable_search");
-    let arguments = Arguments(fcinfo).checked(10).or_report();
-    let source = arguments.get(0)?;
-    Some(enable(source, arguments).or_report())
+    let arguments = EnableSearch::read(fcinfo).or_report();
+    Some(enable(arguments.source?, arguments).or_report())
 }
 
 #[pg_extern(sql = false)]
@@ -104,7 +117,7 @@ pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<Searched>> {
     is_readable.then_some(searched)
 }
 
-fn enable(source: pg_sys::Oid, arguments: Arguments) -> Result<Regclass> {
+fn enable(source: pg_sys::Oid, arguments: EnableSearch) -> Result<Regclass> {
     // Whoever is not the owner is refused below, and has nobody wait.
     if rights::owns(source)? {
         acquire_lock(definition_lock(source.to_u32()));
@@ -160,30 +173,29 @@ pub(super) fn is_unlogged(relation: &PgRelation) -> bool {
 fn read_table(
     relation: &PgRelation,
     before: Option<&Searched>,
-    arguments: Arguments,
+    arguments: EnableSearch,
 ) -> Result<SearchedTable> {
     let display = catalog::display_name(relation);
-    let text = |place, default: &str| arguments.get::<String>(place).unwrap_or_else(|| default.to_owned());
-    let model = arguments.get(2).or_else(|| before.map(|before| before.table.options.model.clone()));
+    let model = arguments.model.or_else(|| before.map(|before| before.table.options.model.clone()));
     let record = registry::find_model(&model.unwrap_or_else(default_model))?;
-    let chunking = read_chunking(&record.name, arguments)?;
+    let chunking = read_chunking(&record.name, arguments.chunking, arguments.max_tokens, arguments.overlap)?;
     let keys = key_columns(relation)?;
     if keys.is_empty() {
         return Err(Error::NoPrimaryKey { table: display });
     }
-    let (content, order) = read_content(relation, arguments.get::<Array<&str>>(1))?;
-    let configuration = read_configuration(relation, arguments.get(7))?;
+    let (content, order) = read_content(relation, arguments.content)?;
+    let configuration = read_configuration(relation, arguments.text_configuration)?;
     let source = catalog::qualified_name(relation)?;
     let options = SearchOptions {
         model: record.name.clone(),
-        mode: Mode::from_name(&text(3, "async"))?,
+        mode: Mode::from_name(&arguments.mode)?,
         chunking,
         text_configuration: match &configuration {
             Configuration::Constant(name) => Some(name.to_string()),
             Configuration::Column(_) => None,
         },
-        storage: Storage::from_name(&text(8, "vector"))?,
-        index_kind: IndexKind::from_name(&text(9, "hnsw"))?,
+        storage: Storage::from_name(&arguments.storage)?,
+        index_kind: IndexKind::from_name(&arguments.index_kind)?,
         order,
         next: before.and_then(|before| Some(before.next.as_ref()?.table.options.model.clone())),
         previous: before.and_then(|before| Some(before.previous.as_ref()?.table.options.model.clone())),
@@ -203,9 +215,13 @@ fn read_table(
 }
 
 /// How rows become chunks, checked by cutting a text.
-fn read_chunking(model: &str, arguments: Arguments) -> Result<Option<Chunking>> {
-    let (max_tokens, overlap) = (arguments.get::<i32>(5), arguments.get::<i32>(6));
-    let Some(strategy) = arguments.get::<String>(4) else {
+fn read_chunking(
+    model: &str,
+    strategy: Option<String>,
+    max_tokens: Option<i64>,
+    overlap: Option<i64>,
+) -> Result<Option<Chunking>> {
+    let Some(strategy) = strategy else {
         let given = [("max_tokens", max_tokens), ("overlap", overlap)];
         return match given.into_iter().find_map(|(argument, given)| Some((argument, given?))) {
             None => Ok(None),
@@ -217,13 +233,13 @@ fn read_chunking(model: &str, arguments: Arguments) -> Result<Option<Chunking>> 
         };
     };
     let options = read_options(Some(&strategy), max_tokens, overlap).map_err(|error| match error {
-        Error::InvalidArgument { expected, found, .. } => {
+        Error::InvalidArgument { argument: "strategy", expected, found } => {
             Error::InvalidArgument { argument: "chunking", expected: format!("NULL or {expected}"), found }
         }
         other => other,
     })?;
     chunks("a", &options, model)?;
-    Ok(Some(Chunking { strategy, max_tokens, overlap }))
+    Ok(Some(Chunking { strategy, max_tokens: options.max_tokens, overlap: options.overlap }))
 }
 
 /// The content columns, and the place of each in the order of the table's columns.

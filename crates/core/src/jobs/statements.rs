@@ -41,7 +41,7 @@ pub enum Urgency {
 /// index has it last.
 pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let keys = statement.bind(Parameter::TextLines(keys.to_vec()));
     let next_try = match urgency {
         Urgency::Usual => "pg_catalog.now()",
@@ -49,7 +49,7 @@ pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement
     };
     statement.push(format_args!(
         "INSERT INTO vector_tools.queue (source, keys, next_try) \
-         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {keys}, {next_try})"
+         VALUES ({source}::pg_catalog.regclass, {keys}, {next_try})"
     ));
     statement
 }
@@ -58,10 +58,10 @@ pub fn enqueue(source: u32, keys: &[Vec<String>], urgency: Urgency) -> Statement
 /// who waited for a batch could have what it waits for.
 pub fn remove_waiting(source: u32) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
-             SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
+             SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source} \
              AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED))"
     ));
     statement
@@ -96,12 +96,12 @@ pub fn upcoming_sources() -> Statement {
 /// entries that are fetched are leased.
 pub fn lease(source: u32, most: usize) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let most = statement.bind(Parameter::Integer(most as i64));
     let columns = columns_of_lease();
     statement.push(format_args!(
         "SELECT {columns} FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead \
+         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.is_dead \
          AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
     ));
     statement
@@ -117,10 +117,10 @@ fn columns_of_lease() -> String {
 /// Says whether a table has entries that are due, leased ones too.
 pub fn has_due(source: u32) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     statement.push(format_args!(
         "SELECT EXISTS (SELECT FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND NOT q.is_dead AND {IS_DUE})"
+         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.is_dead AND {IS_DUE})"
     ));
     statement
 }
@@ -150,10 +150,10 @@ pub fn remove(ids: Vec<i64>) -> Statement {
 /// Removes the dead entries of rows that are done now; keys as JSON arrays. A dead entry has one row.
 pub fn remove_dead(source: u32, keys: Vec<String>) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let keys = statement.bind(Parameter::Texts(keys));
     statement.push(format_args!(
-        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
+        "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source} \
          AND q.is_dead AND q.category IS NOT NULL \
          AND (pg_catalog.array_to_json(q.keys) OPERATOR(pg_catalog.->) 0)::pg_catalog.text \
              OPERATOR(pg_catalog.=) ANY ({keys})"
@@ -197,11 +197,11 @@ pub fn keep(remainder: &Remainder) -> Statement {
 /// Removes all entries of a table that nobody has leased.
 pub fn remove_source(source: u32) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT q.id FROM vector_tools.queue AS q \
-             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid FOR UPDATE SKIP LOCKED))"
+             WHERE q.source OPERATOR(pg_catalog.=) {source} FOR UPDATE SKIP LOCKED))"
     ));
     statement
 }
@@ -210,7 +210,7 @@ pub fn remove_source(source: u32) -> Statement {
 /// how many (one column).
 pub fn retry(source: u32, category: Option<Category>) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let of_category = category.map_or(String::new(), |category| {
         let category = statement.bind(Parameter::Text(category.name().to_owned()));
         format!(" AND q.category OPERATOR(pg_catalog.=) {category}")
@@ -218,7 +218,7 @@ pub fn retry(source: u32, category: Option<Category>) -> Statement {
     statement.push(format_args!(
         "WITH retried AS (UPDATE vector_tools.queue AS q \
              SET is_dead = false, attempts = 0, next_try = pg_catalog.clock_timestamp() \
-             WHERE q.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND q.category IS NOT NULL{of_category} \
+             WHERE q.source OPERATOR(pg_catalog.=) {source} AND q.category IS NOT NULL{of_category} \
              RETURNING pg_catalog.array_length(q.keys, 1) AS rows) \
          SELECT coalesce(pg_catalog.sum(r.rows), 0) FROM retried AS r"
     ));
@@ -229,7 +229,7 @@ pub fn retry(source: u32, category: Option<Category>) -> Statement {
 /// and forgets what is too old for it.
 pub fn note_batch(source: u32, rows: usize, seconds: f64) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let rows = statement.bind(Parameter::Integer(rows as i64));
     let seconds = statement.bind(Parameter::Number(seconds));
     // Old lines that another worker is deleting are skipped, so that nobody waits for anybody.
@@ -239,7 +239,7 @@ pub fn note_batch(source: u32, rows: usize, seconds: f64) -> Statement {
              (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '5 minutes'::pg_catalog.interval) \
              FOR UPDATE SKIP LOCKED))) \
          INSERT INTO vector_tools.batches (source, rows, seconds) \
-         VALUES ({source}::pg_catalog.oid::pg_catalog.regclass, {rows}, {seconds})"
+         VALUES ({source}::pg_catalog.regclass, {rows}, {seconds})"
     ));
     statement
 }

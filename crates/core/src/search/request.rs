@@ -4,10 +4,10 @@ use super::fusion::{Fusion, Weights};
 use crate::error::{Error, Result};
 
 /// The most rows one search returns.
-pub const MAX_K: i32 = 10_000;
+pub const MAX_K: i64 = 10_000;
 
 /// The most rows a search passes over before the first one that it returns.
-pub const MAX_SKIP: i32 = 100_000;
+pub const MAX_SKIP: i64 = 100_000;
 
 /// The most candidates that each leg gives.
 pub const MOST_DEPTH: usize = 4 * (MAX_K + MAX_SKIP) as usize;
@@ -27,7 +27,7 @@ pub struct SearchRequest {
     /// How the legs become one list.
     pub fusion: Fusion,
     /// The constant of reciprocal rank fusion.
-    pub rrf_k: i32,
+    pub rrf_k: i64,
     /// The weights of the legs; zero leaves one out.
     pub weights: Weights,
     /// The least similarity of a row.
@@ -81,10 +81,10 @@ impl WordMatch {
     /// # Errors
     /// [`Error::InvalidArgument`] (22023) for anything else.
     pub fn parse(text: &str) -> Result<WordMatch> {
-        match (text, text.parse::<u32>()) {
+        match (text, text.parse::<usize>()) {
             ("any", _) => Ok(WordMatch::Any),
             ("all", _) => Ok(WordMatch::All),
-            (_, Ok(count)) if count > 0 => Ok(WordMatch::AtLeast(count as usize)),
+            (_, Ok(count)) if count > 0 => Ok(WordMatch::AtLeast(count)),
             _ => Err(invalid("match", "'any', 'all' or a number of words".into(), format!("'{text}'"))),
         }
     }
@@ -106,7 +106,7 @@ impl SearchRequest {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] (22023).
-    pub fn new(k: i32, skip: i32, depth: Option<i32>) -> Result<SearchRequest> {
+    pub fn new(k: i64, skip: i64, depth: Option<i64>) -> Result<SearchRequest> {
         if !(1..=MAX_K).contains(&k) {
             return Err(invalid("k", format!("between 1 and {MAX_K}"), k));
         }
@@ -134,7 +134,7 @@ impl SearchRequest {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] (22023).
-    pub fn fused(self, fusion: &str, rrf_k: i32, weights: Weights) -> Result<SearchRequest> {
+    pub fn fused(self, fusion: &str, rrf_k: i64, weights: Weights) -> Result<SearchRequest> {
         check_rrf_k("rrf_k", rrf_k)?;
         check_weight("vector_weight", weights.vector)?;
         check_weight("text_weight", weights.text)?;
@@ -174,7 +174,7 @@ impl SearchRequest {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] (22023) when it is negative.
-pub fn check_rrf_k(argument: &'static str, k: i32) -> Result<()> {
+pub fn check_rrf_k(argument: &'static str, k: i64) -> Result<()> {
     if k >= 0 { Ok(()) } else { Err(invalid(argument, "zero or greater".into(), k)) }
 }
 
@@ -209,10 +209,18 @@ mod tests {
 
     #[test]
     fn senseless_numbers_are_refused() {
-        for (k, skip, depth) in
-            [(0, 0, None), (1_000_000, 0, None), (10, -1, None), (10, 1_000_000, None), (10, 5, Some(14))]
-        {
-            assert!(SearchRequest::new(k, skip, depth).is_err(), "{k} {skip} {depth:?}");
+        for (k, skip, depth, argument) in [
+            (0, 0, None, "k"),
+            (1_000_000, 0, None, "k"),
+            (i64::MAX, i64::MAX, None, "k"),
+            (10, -1, None, "skip"),
+            (10, 1_000_000, None, "skip"),
+            (10, i64::MIN, None, "skip"),
+            (10, 5, Some(14), "depth"),
+            (10, 5, Some(i64::MAX), "depth"),
+        ] {
+            let error = SearchRequest::new(k, skip, depth).expect_err("out of range");
+            assert!(error.to_string().starts_with(&format!("{argument} must be between ")), "{error}");
         }
         let request = || SearchRequest::new(10, 0, None).expect("valid");
         let weights = |vector, text| Weights { vector, text };
@@ -229,6 +237,7 @@ mod tests {
         assert_eq!(WordMatch::parse("all").map(|words| words.minimum(4)), Ok(4));
         assert_eq!(WordMatch::parse("2").map(|words| words.minimum(4)), Ok(2));
         assert_eq!(WordMatch::parse("9").map(|words| words.minimum(4)), Ok(4));
+        assert_eq!(WordMatch::parse("9223372036854775807").map(|words| words.minimum(4)), Ok(4));
         for text in ["", "0", "-1", "ANY", "some"] {
             assert!(WordMatch::parse(text).is_err(), "{text}");
         }

@@ -9,6 +9,8 @@ pub enum Parameter {
     Text(String),
     /// `bigint`
     Integer(i64),
+    /// `oid`
+    Oid(u32),
     /// pgvector's `vector`
     Vector(Vec<f32>),
     /// `text[]`

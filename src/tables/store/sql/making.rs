@@ -20,7 +20,7 @@ use crate::tables::store::partition::NamespacePartition;
 use crate::tables::store::question::check_metadata;
 use crate::tables::store::queued::Overtaken;
 use crate::tables::store::{
-    DEFAULT_NAMESPACE, Store, StoreTables, check_collection, check_namespace, creation_lock, statements,
+    Store, StoreTables, check_collection, check_namespace, creation_lock, statements,
 };
 
 pub fn create_store(
@@ -192,12 +192,11 @@ pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
 pub fn create_collection(
     schema: &str,
     name: &str,
-    namespace: Option<&str>,
+    namespace: &str,
     description: Option<&str>,
     metadata: &str,
 ) -> Result<Option<Uuid>> {
     session::forbid_when_read_only(c"create_collection");
-    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     check_collection(name)?;
     check_namespace(namespace)?;
     check_metadata(metadata)?;

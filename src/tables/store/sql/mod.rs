@@ -15,12 +15,103 @@ use super::document::read_chunks;
 use super::embeddings::{Columns, rows_from_json};
 use crate::chunking::sql::read_options;
 use crate::error::Result;
-use crate::pg::arguments::Arguments;
+use crate::pg::arguments::arguments;
 use crate::pg::array::one_dimensional;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::vector::Vector;
+
+arguments! {
+    /// A collection to create.
+    struct CreateCollection for create_collection {
+        schema: Option<String>,
+        name: Option<String>,
+        namespace: String = "default",
+        description: Option<String> = None,
+        metadata: JsonbText = "{}",
+    }
+}
+
+arguments! {
+    /// A document, whole or to be cut.
+    struct UpsertText for upsert_text {
+        schema: Option<String>,
+        source_type: Option<String>,
+        source_id: Option<Uuid>,
+        content: Option<String>,
+        namespace: Option<String> = None,
+        metadata: JsonbText = "{}",
+        collection: Option<String> = None,
+        strategy: Option<String> = None,
+        max_tokens: Option<i64> = Some(512),
+        overlap: Option<i64> = None,
+    }
+}
+
+arguments! {
+    /// A document in chunks.
+    struct UpsertChunks<'call> for upsert_chunks {
+        schema: Option<String>,
+        source_type: Option<String>,
+        source_id: Option<Uuid>,
+        chunks: Option<Array<'call, &'call str>>,
+        namespace: Option<String> = None,
+        metadata: JsonbText = "{}",
+        collection: Option<String> = None,
+    }
+}
+
+arguments! {
+    /// Documents to be written by a job.
+    struct QueueDocuments<'call> for queue_documents {
+        schema: Option<String>,
+        source_type: Option<String>,
+        source_ids: Option<Vec<Option<Uuid>>>,
+        contents: Option<Array<'call, &'call str>>,
+        namespace: Option<String> = None,
+        metadata: Option<Vec<Option<JsonbText>>> = None,
+        collection: Option<String> = None,
+        strategy: Option<String> = None,
+        max_tokens: Option<i64> = Some(512),
+        overlap: Option<i64> = None,
+    }
+}
+
+arguments! {
+    /// Rows with their embeddings, column by column.
+    struct UpsertEmbeddings<'call> for upsert_embeddings {
+        schema: Option<String>,
+        source_types: Option<Array<'call, &'call str>>,
+        source_ids: Option<Vec<Option<Uuid>>>,
+        chunk_indexes: Option<Vec<Option<i32>>>,
+        contents: Option<Array<'call, &'call str>>,
+        embeddings: Option<Vec<Option<Vector>>>,
+        namespaces: Option<Array<'call, &'call str>> = None,
+        metadata: Option<Vec<Option<JsonbText>>> = None,
+        collection: Option<String> = None,
+    }
+}
+
+arguments! {
+    /// A question to a store.
+    struct SearchEmbeddings for search_embeddings {
+        schema: Option<String>,
+        query: Option<String> = None,
+        namespace: Option<String> = None,
+        top_k: i64 = 10,
+        threshold: Option<f64> = None,
+        source_type: Option<String> = None,
+        collection: Option<String> = None,
+        metadata: Option<JsonbText> = None,
+        filter: Option<JsonbText> = None,
+        fusion: String = "rrf",
+        query_embedding: Option<Vector> = None,
+        vector_weight: f64 = 1.0,
+        text_weight: f64 = 1.0,
+        user_id: Option<Uuid> = None,
+    }
+}
 
 #[pg_extern(sql = false)]
 fn create_vector_store(
@@ -51,14 +142,12 @@ fn drop_namespace(schema: &str, namespace: &str) {
     making::drop_namespace(schema, namespace).or_report();
 }
 
-/// (schema, name, namespace, description, metadata)
 #[pg_extern(sql = false)]
 fn create_collection(fcinfo: pg_sys::FunctionCallInfo) -> Option<Uuid> {
-    let arguments = Arguments(fcinfo).checked(5).or_report();
-    let text = |place| arguments.get::<String>(place);
-    let (Some(schema), Some(name)) = (text(0), text(1)) else { return None };
-    let metadata = arguments.get::<JsonbText>(4).map_or_else(|| "{}".to_owned(), |json| json.0);
-    making::create_collection(&schema, &name, text(2).as_deref(), text(3).as_deref(), &metadata).or_report()
+    let CreateCollection { schema, name, namespace, description, metadata } =
+        CreateCollection::read(fcinfo).or_report();
+    let (schema, name) = (schema?, name?);
+    making::create_collection(&schema, &name, &namespace, description.as_deref(), &metadata.0).or_report()
 }
 
 #[pg_extern(sql = false)]
@@ -66,8 +155,6 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
-/// (schema, source_type, source_id, content, namespace, metadata, collection, strategy, max_tokens,
-/// overlap)
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn upsert_text(
@@ -76,17 +163,25 @@ fn upsert_text(
     'static,
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
-    let content = |arguments: Arguments| {
-        let text: Option<String> = arguments.get(3);
-        match (arguments.get::<String>(7), text) {
+    let upsert = || {
+        let arguments = UpsertText::read(fcinfo)?;
+        let (Some(schema), Some(source_type), Some(source_id)) =
+            (arguments.schema, arguments.source_type, arguments.source_id)
+        else {
+            return Ok(None);
+        };
+        let content = match (arguments.strategy, arguments.content) {
             (Some(strategy), Some(text)) => {
-                let options = read_options(Some(&strategy), arguments.get(8), arguments.get(9))?;
-                Content::to_cut(text, options)
+                let options = read_options(Some(&strategy), arguments.max_tokens, arguments.overlap)?;
+                Content::to_cut(text, options)?
             }
-            (_, text) => Ok(Content::Chunks(read_chunks(vec![text])?)),
-        }
+            (_, text) => Content::Chunks(read_chunks(vec![text])?),
+        };
+        let given = given(arguments.namespace, arguments.metadata, arguments.collection);
+        let source_id = source_id.to_string();
+        upsert(&DocumentCall { schema, source_type, source_id, content, given }).map(Some)
     };
-    TableIterator::new(upsert(fcinfo, 10, content).or_report())
+    TableIterator::new(upsert().or_report())
 }
 
 /// The same with chunks instead of the content.
@@ -98,117 +193,92 @@ fn upsert_chunks(
     'static,
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
-    let content = |arguments: Arguments| {
-        let chunks = arguments.get::<Array<&str>>(3).map(one_dimensional).transpose()?;
-        Ok(Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]))?))
+    let upsert = || {
+        let arguments = UpsertChunks::read(fcinfo)?;
+        let (Some(schema), Some(source_type), Some(source_id)) =
+            (arguments.schema, arguments.source_type, arguments.source_id)
+        else {
+            return Ok(None);
+        };
+        let chunks = arguments.chunks.map(one_dimensional).transpose()?;
+        let content = Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]))?);
+        let given = given(arguments.namespace, arguments.metadata, arguments.collection);
+        let source_id = source_id.to_string();
+        upsert(&DocumentCall { schema, source_type, source_id, content, given }).map(Some)
     };
-    TableIterator::new(upsert(fcinfo, 7, content).or_report())
+    TableIterator::new(upsert().or_report())
 }
 
-fn upsert(
-    fcinfo: pg_sys::FunctionCallInfo,
-    count: usize,
-    content: impl FnOnce(Arguments) -> Result<Content>,
-) -> Result<Option<(i32, i32, i32, i32)>> {
-    let arguments = Arguments(fcinfo).checked(count)?;
-    let (Some(schema), Some(source_type), Some(source_id)) =
-        (arguments.get::<String>(0), arguments.get::<String>(1), arguments.get::<Uuid>(2))
-    else {
-        return Ok(None);
-    };
-    let call = DocumentCall {
-        schema,
-        source_type,
-        source_id: source_id.to_string(),
-        content: content(arguments)?,
-        given: read_given(arguments, 4),
-    };
+fn upsert(call: &DocumentCall) -> Result<(i32, i32, i32, i32)> {
     let plan = call.run()?;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let counts = [plan.inserted, plan.updated(), plan.unchanged, plan.deleted.len()].map(number);
-    Ok(Some((counts[0], counts[1], counts[2], counts[3])))
+    Ok((counts[0], counts[1], counts[2], counts[3]))
 }
 
-/// Namespace, metadata and collection, from a place on.
-fn read_given(arguments: Arguments, place: usize) -> Given {
-    Given {
-        namespace: arguments.get(place),
-        metadata: arguments.get::<JsonbText>(place + 1).map_or_else(|| "{}".to_owned(), |json| json.0),
-        collection: arguments.get(place + 2),
-    }
+fn given(namespace: Option<String>, metadata: JsonbText, collection: Option<String>) -> Given {
+    Given { namespace, metadata: metadata.0, collection }
 }
 
-/// (schema, source_type, source_ids, contents, namespace, metadata, collection, strategy, max_tokens, overlap)
 #[pg_extern(sql = false)]
 fn queue_documents(fcinfo: pg_sys::FunctionCallInfo) -> Option<Uuid> {
     let queued = || -> Result<Option<Uuid>> {
-        let arguments = Arguments(fcinfo).checked(10)?;
-        let (Some(schema), Some(source_type)) = (arguments.get::<String>(0), arguments.get::<String>(1))
+        let arguments = QueueDocuments::read(fcinfo)?;
+        let (Some(schema), Some(source_type), Some(ids), Some(contents)) =
+            (arguments.schema, arguments.source_type, arguments.source_ids, arguments.contents)
         else {
             return Ok(None);
         };
-        let (Some(ids), Some(contents)) =
-            (arguments.get::<Vec<Option<Uuid>>>(2), arguments.get::<Array<&str>>(3))
-        else {
-            return Ok(None);
-        };
-        let metadata = arguments.get::<Vec<Option<JsonbText>>>(5);
-        let cut = arguments.get::<String>(7);
-        let options = |strategy: String| read_options(Some(&strategy), arguments.get(8), arguments.get(9));
+        let options =
+            |strategy: String| read_options(Some(&strategy), arguments.max_tokens, arguments.overlap);
         let call = DocumentsCall {
             schema,
             source_type,
             source_ids: ids.into_iter().map(|id| id.map(|id| id.to_string())).collect(),
             contents: one_dimensional(contents)?,
-            metadata: metadata.map(|all| all.into_iter().map(|one| one.map(|json| json.0)).collect()),
-            given: Given {
-                namespace: arguments.get(4),
-                metadata: "{}".to_owned(),
-                collection: arguments.get(6),
-            },
-            cut: cut.map(options).transpose()?,
+            metadata: arguments.metadata.map(json_texts),
+            given: given(arguments.namespace, JsonbText("{}".to_owned()), arguments.collection),
+            cut: arguments.strategy.map(options).transpose()?,
         };
         call.run()
     };
     queued().or_report()
 }
 
-/// (schema, source_types, source_ids, chunk_indexes, contents, embeddings, namespaces, metadata,
-/// collection)
 #[pg_extern(sql = false)]
 fn upsert_embeddings(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
     let written = || -> Result<Option<i64>> {
-        let arguments = Arguments(fcinfo).checked(9)?;
-        let Some(schema) = arguments.get::<String>(0) else { return Ok(None) };
-        let texts = |place| arguments.get::<Array<&str>>(place).map(one_dimensional).transpose();
-        let ids = arguments.get::<Vec<Option<Uuid>>>(2).unwrap_or_default();
-        let vectors = arguments.get::<Vec<Option<Vector>>>(5).unwrap_or_default();
-        let metadata = arguments.get::<Vec<Option<JsonbText>>>(7);
+        let arguments = UpsertEmbeddings::read(fcinfo)?;
+        let Some(schema) = arguments.schema else { return Ok(None) };
+        let texts = |array: Option<Array<&str>>| array.map(one_dimensional).transpose();
+        let ids = arguments.source_ids.unwrap_or_default();
+        let vectors = arguments.embeddings.unwrap_or_default();
         let columns = Columns {
-            source_types: texts(1)?.unwrap_or_default(),
+            source_types: texts(arguments.source_types)?.unwrap_or_default(),
             source_ids: ids.into_iter().map(|id| id.map(|id| id.to_string())).collect(),
-            chunk_indexes: arguments.get(3).unwrap_or_default(),
-            contents: texts(4)?.unwrap_or_default(),
+            chunk_indexes: arguments.chunk_indexes.unwrap_or_default(),
+            contents: texts(arguments.contents)?.unwrap_or_default(),
             embeddings: vectors.into_iter().map(|vector| vector.map(|vector| vector.0)).collect(),
-            namespaces: texts(6)?,
-            metadata: metadata.map(|all| all.into_iter().map(|one| one.map(|json| json.0)).collect()),
+            namespaces: texts(arguments.namespaces)?,
+            metadata: arguments.metadata.map(json_texts),
         };
-        writing::upsert_rows(&schema, columns.into_rows()?, arguments.get(8)).map(Some)
+        writing::upsert_rows(&schema, columns.into_rows()?, arguments.collection).map(Some)
     };
     written().or_report()
 }
 
-/// (schema, rows, collection)
+fn json_texts(all: Vec<Option<JsonbText>>) -> Vec<Option<String>> {
+    all.into_iter().map(|one| one.map(|json| json.0)).collect()
+}
+
 #[pg_extern(sql = false)]
-fn upsert_embedding_rows(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
-    let written = || -> Result<Option<i64>> {
-        let arguments = Arguments(fcinfo).checked(3)?;
-        let (Some(schema), Some(rows)) = (arguments.get::<String>(0), arguments.get::<JsonbText>(1)) else {
-            return Ok(None);
-        };
-        writing::upsert_rows(&schema, rows_from_json(&rows.0)?, arguments.get(2)).map(Some)
-    };
-    written().or_report()
+fn upsert_embedding_rows(
+    schema: Option<&str>,
+    rows: Option<JsonbText>,
+    collection: Option<String>,
+) -> Option<i64> {
+    let upsert = |schema, rows: JsonbText| writing::upsert_rows(schema, rows_from_json(&rows.0)?, collection);
+    Some(upsert(schema?, rows?).or_report())
 }
 
 #[pg_extern(sql = false)]
@@ -256,7 +326,7 @@ fn search_embeddings(
         name!(content, Option<String>),
     ),
 > {
-    let search = Arguments(fcinfo).checked(SEARCH_ARGUMENTS).and_then(StoreSearch::read).or_report();
+    let search = SearchEmbeddings::read(fcinfo).and_then(StoreSearch::new).or_report();
     let found = search.map_or(vec![], |search| search.run().or_report());
     TableIterator::new(found.into_iter().map(|(hit, found)| {
         (
@@ -273,5 +343,3 @@ fn search_embeddings(
         )
     }))
 }
-
-const SEARCH_ARGUMENTS: usize = 14;

@@ -2,14 +2,10 @@
 
 use std::time::Instant;
 
-use pgrx::Uuid;
-
+use super::SearchEmbeddings;
 use crate::error::Result;
-use crate::pg::arguments::Arguments;
-use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::rights::{acting_as, owner_of};
-use crate::pg::vector::Vector;
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, settings, spi};
 use crate::search::SearchRequest;
@@ -32,12 +28,12 @@ pub struct StoreSearch {
 }
 
 impl StoreSearch {
-    /// Reads the arguments in the order of sql/54_store.sql. Without a store, or anything to search
-    /// for, there is no search.
-    pub fn read(arguments: Arguments) -> Result<Option<StoreSearch>> {
-        let Some(schema) = arguments.get::<String>(0) else { return Ok(None) };
-        let query: Option<String> = arguments.get(1);
-        let embedding = arguments.get::<Vector>(10).map(|vector| vector.0);
+    /// The search with those arguments. Without a store, or anything to search for, there is none.
+    pub fn new(arguments: SearchEmbeddings) -> Result<Option<StoreSearch>> {
+        let SearchEmbeddings { schema: Some(schema), query, top_k, threshold, .. } = arguments else {
+            return Ok(None);
+        };
+        let embedding = arguments.query_embedding.map(|vector| vector.0);
         if query.is_none() && embedding.is_none() {
             return Ok(None);
         }
@@ -45,24 +41,22 @@ impl StoreSearch {
         if let Some(embedding) = &embedding {
             check_vector(embedding, &store, || "query_embedding".to_owned())?;
         }
-        let collection: Option<String> = arguments.get(6);
-        let collection = collection.map(|name| catalog::find_collection(&store, &name)).transpose()?;
+        let collection =
+            arguments.collection.map(|name| catalog::find_collection(&store, &name)).transpose()?;
         let own = collection.as_ref().map(|collection| collection.namespace.clone());
-        let namespace: Option<String> = arguments.get::<String>(2).or(own);
-        let (top_k, threshold) = (arguments.get(3).unwrap_or(10), arguments.get(4));
+        let namespace = arguments.namespace.or(own);
         let scope = Scope {
             namespace: namespace.clone(),
-            source_type: arguments.get(5),
+            source_type: arguments.source_type,
             collection: collection.map(|collection| collection.id),
-            metadata: arguments.get::<JsonbText>(7).map(|json| json.0),
-            filter: arguments.get::<JsonbText>(8).map(|json| json.0),
+            metadata: arguments.metadata.map(|json| json.0),
+            filter: arguments.filter.map(|json| json.0),
         };
         // Without a text there are no words to search for.
-        let text_weight = if query.is_some() { arguments.get(12).unwrap_or(1.0) } else { 0.0 };
-        let weights = Weights { vector: arguments.get(11).unwrap_or(1.0), text: text_weight };
-        let fusion = arguments.get::<String>(9).unwrap_or_else(|| "rrf".to_owned());
+        let text_weight = if query.is_some() { arguments.text_weight } else { 0.0 };
+        let weights = Weights { vector: arguments.vector_weight, text: text_weight };
         let request = SearchRequest::new(top_k, 0, None)?
-            .fused(&fusion, DEFAULT_RRF_K, weights)?
+            .fused(&arguments.fusion, DEFAULT_RRF_K, weights)?
             .limited(threshold, 0.0)?;
         let index = facts.vector_indexes.iter().find(|index| index.column.as_str() == "embedding");
         let preset = index.and_then(|index| Preset::of_options(&index.options));
@@ -75,9 +69,9 @@ impl StoreSearch {
             query,
             embedding,
             namespace,
-            top_k: i64::from(top_k),
+            top_k,
             threshold,
-            user_id: arguments.get::<Uuid>(13).map(|id| id.to_string()),
+            user_id: arguments.user_id.map(|id| id.to_string()),
             ..LoggedSearch::default()
         };
         Ok(Some(StoreSearch { store, call, log }))

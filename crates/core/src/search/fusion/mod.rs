@@ -120,7 +120,7 @@ pub fn merge(
 pub fn fuse(
     mut rows: Vec<RankedRow>,
     fusion: Fusion,
-    rrf_k: i32,
+    rrf_k: i64,
     weights: Weights,
     dimensions: usize,
     checkpoint: Checkpoint,

@@ -128,7 +128,7 @@ pub fn history_statement(
     log: &QualifiedName,
     (schema, table): (&str, &str),
     record_id: Option<&str>,
-    limit: i32,
+    limit: i64,
 ) -> Result<Statement> {
     if limit < 0 {
         return Err(crate::error::Error::InvalidArgument {
@@ -153,7 +153,7 @@ pub fn history_statement(
             ));
         }
     }
-    let limit = statement.bind(Parameter::Integer(i64::from(limit)));
+    let limit = statement.bind(Parameter::Integer(limit));
     statement.push(format_args!(" ORDER BY l.id DESC LIMIT {limit}"));
     // With a record few rows qualify, without one the newest are wanted: two plans.
     statement.depends_on_values = true;

@@ -15,16 +15,12 @@ use crate::search::request::MAX_K;
 /// the question.
 const FUSION: &str = "adaptive";
 
-/// Memories returned when no limit is given.
-const DEFAULT_LIMIT: i32 = 5;
-
 /// The request for a search of at most `limit` memories, by words alone where vectors are not
 /// wanted.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] (22023).
-pub fn request(limit: Option<i32>, use_vector: bool) -> Result<SearchRequest> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+pub fn request(limit: i64, use_vector: bool) -> Result<SearchRequest> {
     if !(1..=MAX_K).contains(&limit) {
         return Err(Error::InvalidArgument {
             argument: "limit",
@@ -90,10 +86,10 @@ mod tests {
 
     #[test]
     fn the_limit_is_checked_by_its_own_name() {
-        assert_eq!(request(None, true).map(|request| request.k), Ok(5));
-        assert_eq!(request(Some(7), false).map(|request| request.weights.vector), Ok(0.0));
-        for limit in [0, -1, MAX_K + 1] {
-            let error = request(Some(limit), true).expect_err("out of range");
+        assert_eq!(request(5, true).map(|request| request.k), Ok(5));
+        assert_eq!(request(7, false).map(|request| request.weights.vector), Ok(0.0));
+        for limit in [0, -1, MAX_K + 1, i64::MAX] {
+            let error = request(limit, true).expect_err("out of range");
             assert!(error.to_string().starts_with("limit must be between 1 and "), "{error}");
         }
     }

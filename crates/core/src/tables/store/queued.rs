@@ -146,8 +146,8 @@ impl NewJob<'_> {
         let [job, source_type, namespace, session_namespace] =
             [self.id, self.source_type, self.namespace, &self.queued_by.session_namespace]
                 .map(|text| statement.bind(Parameter::Text(text.to_owned())));
-        let role = statement.bind(Parameter::Integer(i64::from(self.queued_by.role)));
-        let source = statement.bind(Parameter::Integer(i64::from(self.source)));
+        let role = statement.bind(Parameter::Oid(self.queued_by.role));
+        let source = statement.bind(Parameter::Oid(self.source));
         let collection = optional_uuid(&mut statement, self.collection);
         let strategy = match self.cut {
             Some(options) => statement.bind(Parameter::Text(options.strategy.name().to_owned())),
@@ -159,9 +159,9 @@ impl NewJob<'_> {
         statement.push(format_args!(
             "INSERT INTO vector_tools.queued_documents (source, job, source_type, source_id, namespace, content, \
                  metadata, collection_id, strategy, max_tokens, overlap, queued_by, session_namespace) \
-             SELECT {source}::pg_catalog.oid::pg_catalog.regclass, {job}::pg_catalog.uuid, {source_type}, \
+             SELECT {source}::pg_catalog.regclass, {job}::pg_catalog.uuid, {source_type}, \
                  n.id::pg_catalog.uuid, {namespace}, n.content, n.metadata::pg_catalog.jsonb, {collection}, \
-                 {strategy}, {max_tokens}, {overlap}, {role}::pg_catalog.oid::pg_catalog.regrole, {session_namespace} \
+                 {strategy}, {max_tokens}, {overlap}, {role}::pg_catalog.regrole, {session_namespace} \
              FROM ROWS FROM (pg_catalog.unnest({ids}), pg_catalog.unnest({contents}), pg_catalog.unnest({metadata})) \
                  AS n(id, content, metadata)"
         ));
@@ -182,7 +182,7 @@ impl NewJob<'_> {
 pub fn read(source: u32, keys: &[&[String]]) -> Statement {
     let mut statement = Statement::default();
     let given = given_keys(&mut statement, keys);
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let most = statement.bind(Parameter::Integer(MOST_BYTES));
     statement.push(format_args!(
         "SELECT r.is_wanted, r.is_read, r.id, CASE WHEN r.is_read THEN r.content END, r.source_type, r.namespace, \
@@ -199,7 +199,7 @@ pub fn read(source: u32, keys: &[&[String]]) -> Statement {
                            FROM {given} \
                            LEFT JOIN vector_tools.queued_documents AS d ON d.job OPERATOR(pg_catalog.=) k.job \
                                AND d.source_id OPERATOR(pg_catalog.=) k.source_id \
-                               AND d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid) AS w) AS l) AS r \
+                               AND d.source OPERATOR(pg_catalog.=) {source}) AS w) AS l) AS r \
          ORDER BY r.place"
     ));
     statement
@@ -243,12 +243,12 @@ pub enum Overtaken<'a> {
 /// Has documents forgotten that wait; those of `writer` alone where it is given.
 pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     // Everybody locks versions in this order.
     statement.push(format_args!(
         "UPDATE vector_tools.queued_documents AS o SET content = NULL WHERE o.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT d.id FROM vector_tools.queued_documents AS d \
-             WHERE d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND d.content IS NOT NULL"
+             WHERE d.source OPERATOR(pg_catalog.=) {source} AND d.content IS NOT NULL"
     ));
     let mut conditions = Vec::new();
     match overtaken {
@@ -261,8 +261,8 @@ pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Sta
         Overtaken::Collection(id) => conditions.push(("collection_id", id, "uuid")),
     }
     if let Some(writer) = writer {
-        let role = statement.bind(Parameter::Integer(i64::from(writer.role)));
-        statement.push(format_args!(" AND d.queued_by OPERATOR(pg_catalog.=) {role}::pg_catalog.oid"));
+        let role = statement.bind(Parameter::Oid(writer.role));
+        statement.push(format_args!(" AND d.queued_by OPERATOR(pg_catalog.=) {role}"));
         conditions.push(("session_namespace", &writer.session_namespace, "text"));
     }
     for (column, value, type_name) in conditions {
@@ -277,11 +277,11 @@ pub fn forget(source: u32, overtaken: Overtaken, writer: Option<&Writer>) -> Sta
 /// Counts the documents of a collection that wait (one column).
 pub fn count_of_collection(source: u32, collection: &str) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let collection = statement.bind(Parameter::Text(collection.to_owned()));
     statement.push(format_args!(
         "SELECT pg_catalog.count(*) FROM vector_tools.queued_documents AS d \
-         WHERE d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid AND d.content IS NOT NULL \
+         WHERE d.source OPERATOR(pg_catalog.=) {source} AND d.content IS NOT NULL \
          AND d.collection_id OPERATOR(pg_catalog.=) {collection}::pg_catalog.uuid"
     ));
     statement
@@ -290,10 +290,10 @@ pub fn count_of_collection(source: u32, collection: &str) -> Statement {
 /// Removes the documents of a store that is gone.
 pub fn remove_source(source: u32) -> Statement {
     let mut statement = Statement::default();
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     statement.push(format_args!(
         "DELETE FROM vector_tools.queued_documents AS d \
-         WHERE d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid"
+         WHERE d.source OPERATOR(pg_catalog.=) {source}"
     ));
     statement
 }
@@ -320,7 +320,7 @@ pub fn note_ends(source: u32, ends: &[(&[String], End)]) -> Statement {
     let given = given_keys(&mut statement, &keys);
     let kinds = ends.iter().map(|(_, end)| *end as i64).collect();
     let kinds = statement.bind(Parameter::Integers(kinds));
-    let source = statement.bind(Parameter::Integer(i64::from(source)));
+    let source = statement.bind(Parameter::Oid(source));
     let [written, failed, dead] = [End::Written, End::Failed, End::Dead].map(|end| end as i64);
     // In one order, since others note theirs and forget some of these: who had one of two would wait for ever.
     statement.push(format_args!(
@@ -329,7 +329,7 @@ pub fn note_ends(source: u32, ends: &[(&[String], End)]) -> Statement {
                  ({kinds}::pg_catalog.int8[])[k.place] AS kind \
              FROM {given} JOIN vector_tools.queued_documents AS d ON d.job OPERATOR(pg_catalog.=) k.job \
                  AND d.source_id OPERATOR(pg_catalog.=) k.source_id \
-                 AND d.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid), \
+                 AND d.source OPERATOR(pg_catalog.=) {source}), \
          older AS ( \
              SELECT DISTINCT o.id FROM own AS w JOIN vector_tools.queued_documents AS o \
                  ON o.source OPERATOR(pg_catalog.=) w.source AND o.source_type OPERATOR(pg_catalog.=) w.source_type \
