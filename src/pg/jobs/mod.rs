@@ -115,7 +115,7 @@ thread_local! {
 pub fn begin_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<bool> {
     let sources = own_sources(source)?;
     let mut begun = None;
-    if !running::is_one_abandoned(source) {
+    if running::find_abandoned(source).is_empty() {
         for source in sources {
             begun = begin_batch_of(source, most_rows);
             if begun.is_some() {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 
 use super::{BatchReport, report, write_outcomes};
-use crate::jobs::running::{AbandonedBatch, OVERDUE, Process, RunningBatch, list, listed, take_off};
+use crate::jobs::running::{AbandonedBatch, OVERDUE, Process, RunningBatch, abandoned, list, take_off};
 use crate::jobs::{Entry, Job, Outcome, join_entries};
 use crate::pg::queue::lease_again;
 use crate::pg::{catalog, queue, rights, spi, worker};
@@ -40,35 +40,20 @@ pub fn lease(batch: &RunningBatch) -> (Vec<Entry>, Vec<Job>) {
     (entries, jobs)
 }
 
-/// Whether somebody's batch has been abandoned that [`settle_abandoned`] would settle.
-pub fn is_one_abandoned(source: Option<pg_sys::Oid>) -> bool {
-    find_abandoned().iter().any(|abandoned| may_settle(&abandoned.batch, source))
-}
-
 /// Notes of the rows of one process that is gone, of `source` where it is given, that they have failed; `None`
 /// where there is none. Its own transaction must be committed before they are tried again, since this process
 /// may die of them too.
 pub fn settle_abandoned(source: Option<pg_sys::Oid>) -> Option<BatchReport> {
-    let abandoned = find_abandoned().into_iter().filter(|abandoned| may_settle(&abandoned.batch, source));
-    for abandoned in abandoned {
-        if take_off_list(abandoned.process)
-            && let Some(report) = fail(&abandoned.batch, abandoned.sqlstate())
-        {
-            return Some(report);
-        }
-    }
-    None
+    find_abandoned(source).into_iter().find_map(|abandoned| {
+        let is_ours = take_off_list(abandoned.process);
+        is_ours.then(|| fail(&abandoned.batch, &abandoned.sqlstate)).flatten()
+    })
 }
 
 /// Notes of the rows of a batch that this worker has just given up that they have failed.
 pub fn settle_overdue(batch: &RunningBatch) {
     take_off_own();
     fail(batch, OVERDUE);
-}
-
-fn may_settle(batch: &RunningBatch, source: Option<pg_sys::Oid>) -> bool {
-    let table = pg_sys::Oid::from(batch.source);
-    source.is_none_or(|source| source == table) && rights::owns(table).unwrap_or(true)
 }
 
 /// Notes that a batch has failed; `None` where its entries are gone, because it had been noted or was done.
@@ -84,19 +69,17 @@ fn fail(batch: &RunningBatch, sqlstate: &str) -> Option<BatchReport> {
     Some(report(source, &outcomes))
 }
 
-/// The batches of processes that are gone.
-fn find_abandoned() -> Vec<AbandonedBatch> {
+/// The batches of processes that are gone, of tables that the caller owns or that are gone, too.
+pub fn find_abandoned(source: Option<pg_sys::Oid>) -> Vec<AbandonedBatch> {
     if !queue::exists() {
         return vec![];
     }
-    // Looked at before the processes are, of which none on the list is too new then.
-    let found = with_rights_of_list(|| spi::query_latest(&listed(), read));
-    let mut found: Vec<AbandonedBatch> = found.into_iter().flatten().collect();
-    if !found.is_empty() {
-        let living = processes();
-        found.retain(|abandoned| !living.contains(&abandoned.process));
-    }
-    found
+    let found = with_rights_of_list(|| spi::query_latest(&abandoned(), read));
+    let may_settle = |abandoned: &AbandonedBatch| {
+        let table = pg_sys::Oid::from(abandoned.batch.source);
+        source.is_none_or(|source| source == table) && rights::owns(table).unwrap_or(true)
+    };
+    found.into_iter().flatten().filter(may_settle).collect()
 }
 
 fn read(row: &spi::Row) -> Option<AbandonedBatch> {
@@ -109,7 +92,7 @@ fn read(row: &spi::Row) -> Option<AbandonedBatch> {
     };
     // A timestamp is the number that it is kept as.
     let process = Process { pid: row.get(1)?, backend_start: row.get(2)? };
-    Some(AbandonedBatch { process, batch, is_of_last_start: row.get(7)? })
+    Some(AbandonedBatch { process, batch, sqlstate: row.get(7)? })
 }
 
 fn with_rights_of_list<T>(work: impl FnOnce() -> T) -> T {
@@ -119,22 +102,6 @@ fn with_rights_of_list<T>(work: impl FnOnce() -> T) -> T {
 fn own_process() -> Process {
     // SAFETY: variables of this process, set when it began.
     unsafe { Process { pid: pg_sys::MyProcPid, backend_start: pg_sys::MyStartTimestamp } }
-}
-
-/// The processes that are in this database, as of now: `pg_stat_activity` would hide them from some owners.
-fn processes() -> Vec<Process> {
-    // SAFETY: each entry is a local copy, which stays until the snapshot is cleared or the transaction ends.
-    unsafe {
-        pg_sys::pgstat_clear_backend_activity_snapshot();
-        let entries = (1..=pg_sys::pgstat_fetch_stat_numbackends())
-            .filter_map(|number| pg_sys::pgstat_get_local_beentry_by_index(number).as_ref());
-        let here = entries.filter(|entry| entry.backendStatus.st_databaseid == pg_sys::MyDatabaseId);
-        here.map(|entry| Process {
-            pid: entry.backendStatus.st_procpid,
-            backend_start: entry.backendStatus.st_proc_start_timestamp,
-        })
-        .collect()
-    }
 }
 
 /// Has this transaction in the WAL on disk when it is committed: a process that dies takes the WAL in memory along.
