@@ -98,7 +98,10 @@ fn a_session_that_is_ended_in_its_batch_counts_no_attempt() {
 #[test]
 fn rows_of_processes_that_are_gone_come_under_suspicion_and_no_others() {
     let (database, mut session) = enabled("running_abandoned");
-    session.run("INSERT INTO docs VALUES (3, 'c', 'd')");
+    session.run("INSERT INTO docs VALUES (3, 'c', 'd'); DELETE FROM vector_tools.queue");
+    for id in 1..=3 {
+        session.run(&format!("UPDATE docs SET body = body || '.' WHERE id = {id}"));
+    }
     let other = Database::with_extension("running_elsewhere");
     let (mut living, mut elsewhere) = (database.connect(), other.connect());
     let process =
@@ -106,7 +109,7 @@ fn rows_of_processes_that_are_gone_come_under_suspicion_and_no_others() {
     let list = |process: &str, key: &str| {
         format!(
             "INSERT INTO vector_tools.started_batches (pid, backend_start, source, entries, keys)
-             SELECT {process}, 'docs', array_agg(id), '{{{{{key}}}}}' FROM vector_tools.queue"
+             SELECT {process}, 'docs', ARRAY[id], keys FROM vector_tools.queue WHERE keys = '{{{{{key}}}}}'"
         )
     };
     // A process of the same number that began at another time, before the server did; one of another database; and one
