@@ -294,6 +294,8 @@ impl Worker {
                     name.replace(catalog::display_name(&relation));
                     settings::show_activity(Some(&format!("embedding rows of {}", name.borrow())));
                 }
+                // A worker that was lost over its batch may still have been on its way out when this one began.
+                while settle_abandoned(Some(source)).is_some() {}
                 begin_batch_of(source, size)
             })?;
             begun.as_ref().map_or(Ok(Ok(None)), |batch| in_transaction(|| run_begun(batch)))
