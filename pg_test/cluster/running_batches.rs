@@ -65,7 +65,7 @@ fn a_batch_is_shown_while_it_runs_to_its_owner_and_to_those_who_watch() {
         call.join().expect("the batch was cancelled");
     });
     // Its session is there and could come back to it; nobody else takes that for its death.
-    assert_eq!(superuser.rows(SHOWN), ["docs|2|t|f"]);
+    wait_until("its session has left the batch", || superuser.rows(SHOWN) == ["docs|2|t|f"]);
     owner.run(RUN);
     assert_eq!(superuser.text("SELECT count(*) FROM docs_search WHERE embedding IS NOT NULL"), "2");
     assert_eq!(superuser.rows(ERRORS), [""; 0]);
