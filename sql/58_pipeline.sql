@@ -38,6 +38,19 @@ CREATE UNLOGGED TABLE vector_tools.batches (
 COMMENT ON TABLE vector_tools.batches IS 'batches embedded in the last minutes; read vector_tools.search_progress instead';
 COMMENT ON SEQUENCE vector_tools.batches_id_seq IS 'numbers of the batches';
 
+-- A batch is listed here, and the list committed, before it runs; its own transaction takes it off. Logged, since what is
+-- left there by a process that is gone is looked at after a crash, which empties other tables. A dump leaves it out.
+CREATE TABLE vector_tools.started_batches (
+    pid integer,
+    backend_start timestamptz,
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    source regclass NOT NULL,
+    entries bigint[] NOT NULL,
+    keys text[] NOT NULL,
+    PRIMARY KEY (pid, backend_start)
+);
+COMMENT ON TABLE vector_tools.started_batches IS 'batches that have been started and have not ended; read vector_tools.running_batches instead';
+
 CREATE FUNCTION enable_search(
     source regclass,
     content text[],
@@ -60,6 +73,11 @@ COMMENT ON FUNCTION disable_search IS 'drops the companion and the triggers of a
 CREATE FUNCTION vector_tools.queue_row() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'queue_row_wrapper';
 COMMENT ON FUNCTION vector_tools.queue_row() IS 'row trigger (options, what it watches): queues a row to be embedded, or embeds it where the mode is sync';
+
+-- Behind run_embedding_jobs, so that the batch is listed before it runs.
+CREATE FUNCTION vector_tools.begin_embedding_batch(source regclass DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'begin_embedding_batch_wrapper';
+COMMENT ON FUNCTION vector_tools.begin_embedding_batch IS 'lists queued rows of one of the caller''s tables in running_batches, for run_embedding_batch in the next transaction; false where none is due';
 
 CREATE FUNCTION vector_tools.run_embedding_batch(source regclass DEFAULT NULL, max_rows bigint DEFAULT 256)
 RETURNS TABLE (
@@ -91,6 +109,9 @@ DECLARE
     seconds pg_catalog.float8;
 BEGIN
     LOOP
+        -- Committed before the batch runs, which may end the server.
+        PERFORM vector_tools.begin_embedding_batch(source);
+        COMMIT;
         SELECT b.* INTO batch FROM vector_tools.run_embedding_batch(source) AS b;
         IF FOUND THEN
             embedded := embedded OPERATOR(pg_catalog.+) batch.embedded;
@@ -262,6 +283,32 @@ COMMENT ON COLUMN vector_tools.embedding_errors.next_try IS 'when it is tried ag
 COMMENT ON COLUMN vector_tools.embedding_errors.is_dead IS 'whether it waits for a change of the row or for retry_embedding_errors';
 COMMENT ON COLUMN vector_tools.embedding_errors.enqueued_at IS 'when the row was queued';
 GRANT SELECT ON vector_tools.embedding_errors TO PUBLIC;
+
+-- Who embeds what since when. The keys are for nobody, the tables for their owners and for those who watch the server.
+CREATE VIEW vector_tools.running_batches WITH (security_barrier) AS
+SELECT b.pid,
+       b.backend_start,
+       b.source,
+       pg_catalog.array_length(b.keys, 1) AS rows,
+       b.started_at,
+       EXISTS (
+           SELECT FROM pg_catalog.pg_stat_get_activity(b.pid) AS a
+           -- NULL for those who may not see it.
+           WHERE coalesce(a.backend_start OPERATOR(pg_catalog.=) b.backend_start, true)
+             AND NOT coalesce(pg_catalog.starts_with(a.state, 'idle'), false)
+       ) AS is_running
+FROM vector_tools.started_batches AS b
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) b.source::pg_catalog.oid
+WHERE pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+   OR pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW vector_tools.running_batches IS 'batches of the caller''s tables that are being embedded; of all tables for members of pg_monitor';
+COMMENT ON COLUMN vector_tools.running_batches.pid IS 'the process that embeds it, a worker''s or a session''s';
+COMMENT ON COLUMN vector_tools.running_batches.backend_start IS 'when that process began, which tells it from others of its number';
+COMMENT ON COLUMN vector_tools.running_batches.source IS 'the table';
+COMMENT ON COLUMN vector_tools.running_batches.rows IS 'its rows in the batch';
+COMMENT ON COLUMN vector_tools.running_batches.started_at IS 'when the batch began';
+COMMENT ON COLUMN vector_tools.running_batches.is_running IS 'false where its process is gone, so that its rows come under suspicion, or has left it with an error';
+GRANT SELECT ON vector_tools.running_batches TO PUBLIC;
 
 -- Behind vector_tools.search_progress. What an owner's functions raise is caught, which PostgreSQL 16 cannot do in
 -- parallel mode.

@@ -61,6 +61,7 @@ mod recall;
 mod recreated;
 mod registry;
 mod rights;
+mod running_batches;
 mod shadows;
 mod shadows_rights;
 mod shadows_store;

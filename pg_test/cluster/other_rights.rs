@@ -198,8 +198,11 @@ fn looking_at_views_runs_nothing_of_others() {
     );
     let mut statements: Vec<&str> = views.iter().map(String::as_str).collect();
     // Neither names a table of others.
-    statements
-        .extend(["SELECT vector_tools.run_embedding_batch()", "SELECT vector_tools.wait_for_embedding()"]);
+    statements.extend([
+        "SELECT vector_tools.begin_embedding_batch()",
+        "SELECT vector_tools.run_embedding_batch()",
+        "SELECT vector_tools.wait_for_embedding()",
+    ]);
     let mut bad = Vec::new();
     for role in ["postgres", "looking_monitor"] {
         for statement in &statements {

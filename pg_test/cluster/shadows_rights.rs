@@ -190,6 +190,7 @@ fn calls() -> Vec<Call> {
         ("count_embedded_rows", "SELECT vector_tools.count_embedded_rows('home.calm_memories', 'embedding')".into()),
         ("retry_embedding_errors", "SELECT public.retry_embedding_errors('home.docs', 'row')".into()),
         ("run_embedding_batch", "UPDATE home.docs SET body = 'a new valve' RETURNING id; SELECT b.* FROM vector_tools.run_embedding_batch() AS b".into()),
+        ("begin_embedding_batch", "UPDATE home.docs SET body = 'a new valve' RETURNING id; SELECT vector_tools.begin_embedding_batch('home.docs'); SELECT b.* FROM vector_tools.run_embedding_batch('home.docs') AS b".into()),
         ("wait_for_embedding", "SELECT vector_tools.wait_for_embedding('home.docs')".into()),
         ("register_model", format!("SELECT public.register_model('m', '{MODEL}') IS NULL; SELECT public.embed('x', 'm')")),
         ("drop_model", format!("SELECT public.register_model('m', '{MODEL}') IS NULL; SELECT public.drop_model('m')")),

@@ -313,6 +313,7 @@ impl Sender<'_> {
                 "searchable_tables",
                 "searched_tables",
                 "embedding_errors",
+                "running_batches",
                 "search_statistics",
                 "vector_stores",
                 "audited_tables",

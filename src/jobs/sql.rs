@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use super::{Category, statements};
 use crate::error::{Error, Result};
-use crate::pg::jobs::{run_queued_batch, wait_for_others};
+use crate::pg::jobs::{begin_queued_batch, run_queued_batch, wait_for_others};
 use crate::pg::queue::{self, with_rights_of_queue};
 use crate::pg::report::OrReport;
 use crate::pg::trigger_call::TriggerCall;
@@ -20,6 +20,12 @@ fn queue_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
     let call = TriggerCall::new(fcinfo, "queue_row", "a search's").or_report();
     queue::record(call).or_report();
     0
+}
+
+#[pg_extern(sql = false)]
+fn begin_embedding_batch(source: Option<pg_sys::Oid>) -> bool {
+    session::forbid_when_read_only(c"begin_embedding_batch");
+    begin_queued_batch(source, DEFAULT_ROWS as usize).or_report()
 }
 
 #[pg_extern(sql = false)]

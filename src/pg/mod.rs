@@ -12,7 +12,6 @@ pub mod column_types;
 pub mod embedder;
 pub mod embedders;
 pub mod embedding_cache;
-pub mod flights;
 pub mod indexes;
 pub mod invalidation;
 pub mod jobs;

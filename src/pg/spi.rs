@@ -317,6 +317,7 @@ fn bind(parameters: &[Parameter]) -> (Vec<pg_sys::Oid>, Vec<pg_sys::Datum>) {
         Parameter::Vector(vector) => (Vector::type_oid(), Vector(vector.clone()).into_datum()),
         Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, Some(text_array(texts))),
         Parameter::TextLines(lines) => (pg_sys::TEXTARRAYOID, Some(text_lines(lines))),
+        Parameter::Timestamp(time) => (pg_sys::TIMESTAMPTZOID, time.into_datum()),
         Parameter::Number(number) => (pg_sys::FLOAT8OID, number.into_datum()),
         Parameter::Numbers(numbers) => (pg_sys::FLOAT8ARRAYOID, numbers.clone().into_datum()),
         Parameter::Integers(numbers) => (pg_sys::INT8ARRAYOID, numbers.clone().into_datum()),

@@ -4,12 +4,13 @@
 //! the queue with those of its own; whoever calls needs none of them.
 
 mod documents;
-mod orphans;
 mod rows;
+mod running;
 
-pub use orphans::{settle_orphan, settle_overdue};
 pub use rows::embed_now;
+pub use running::{settle_abandoned, settle_overdue, take_off_own};
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,9 @@ use super::queue::{lease_entries, with_rights_of_queue};
 use super::queued_documents::with_rights_of_documents;
 use super::searched_tables::{self, Searched};
 use super::waiting::wait_a_while;
-use super::{catalog, flights, rights, search_index, spi, worker};
+use super::{catalog, rights, search_index, spi, worker};
 use crate::error::{Error, Result};
+use crate::jobs::running::RunningBatch;
 use crate::jobs::statements::{
     due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
 };
@@ -100,35 +102,70 @@ fn look_at(relation: &PgRelation) -> Seen {
     }
 }
 
-/// Embeds queued rows of one table that the caller owns, of `source` where it is given; `None` where
-/// no entry is due.
+thread_local! {
+    /// The batch that this session has begun last, until it runs it.
+    static BEGUN: RefCell<Option<RunningBatch>> = const { RefCell::new(None) };
+}
+
+/// Begins a batch of one table that the caller owns, of `source` where it is given: [`run_queued_batch`] runs it in the
+/// next transaction. `false` where no entry is due, or a batch has been abandoned, which comes first.
+///
+/// # Errors
+/// [`Error::NotOwnerToSearch`] (42501) for a table of somebody else's.
+pub fn begin_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<bool> {
+    let sources = own_sources(source)?;
+    let mut begun = None;
+    if running::find_abandoned(source).is_empty() {
+        for source in sources {
+            begun = begin_batch_of(source, most_rows);
+            if begun.is_some() {
+                break;
+            }
+        }
+    }
+    let has_begun = begun.is_some();
+    BEGUN.set(begun);
+    Ok(has_begun)
+}
+
+/// Embeds queued rows of one table that the caller owns, of `source` where it is given: those of the batch that was begun,
+/// or else others, at which a crash is no attempt. `None` where no entry is due, or others have it.
 ///
 /// # Errors
 /// [`Error::NotOwnerToSearch`] (42501) for a table of somebody else's.
 pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result<Option<BatchReport>> {
-    let sources = match source {
-        Some(source) => {
-            let relation = catalog::open_table(source)?;
-            if !rights::is_owner(&relation) {
-                return Err(Error::NotOwnerToSearch { table: catalog::display_name(&relation) });
-            }
-            vec![source]
-        }
-        None => {
-            let due =
-                with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
-            due.into_iter().flatten().collect()
-        }
-    };
-    if let Some(report) = settle_orphan(source)? {
+    let sources = own_sources(source)?;
+    let is_meant = |batch: &RunningBatch| source.is_none_or(|source| source.to_u32() == batch.source);
+    // It is not listed where the transaction that began it was rolled back.
+    if let Some(batch) = BEGUN.take().filter(is_meant)
+        && take_off_own()
+    {
+        return run_listed(&batch);
+    }
+    if let Some(report) = settle_abandoned(source) {
         return Ok(Some(report));
     }
     for source in sources {
-        if let Some(report) = run_batch_of(source, most_rows)? {
-            return Ok(Some(report));
+        let Some(relation) = open_source(source) else { continue };
+        let (entries, most_rows) = lease_entries(source, most_rows);
+        if !entries.is_empty() {
+            return run_jobs(&relation, &entries, join_entries(&entries, most_rows)).map(Some);
         }
     }
     Ok(None)
+}
+
+/// The tables to look for rows in.
+fn own_sources(source: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>> {
+    let Some(source) = source else {
+        let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+        return Ok(due.into_iter().flatten().collect());
+    };
+    let relation = catalog::open_table(source)?;
+    if !rights::is_owner(&relation) {
+        return Err(Error::NotOwnerToSearch { table: catalog::display_name(&relation) });
+    }
+    Ok(vec![source])
 }
 
 /// A table with queued rows that a worker is to embed.
@@ -169,29 +206,56 @@ fn is_for_workers(source: pg_sys::Oid, wait: Duration) -> Option<Upcoming> {
     }
 }
 
-/// Embeds queued rows of a table; `None` where none is due, or where the caller does not own it.
+/// Begins a batch of a table: what it will embed is listed when this transaction is committed. `None` where nothing is
+/// due, or where the caller does not own it.
+pub fn begin_batch_of(source: pg_sys::Oid, most_rows: usize) -> Option<RunningBatch> {
+    let _relation = open_source(source)?;
+    let (entries, most_rows) = lease_entries(source, most_rows);
+    if entries.is_empty() {
+        return None;
+    }
+    let jobs = join_entries(&entries, most_rows);
+    let batch = RunningBatch {
+        source: source.to_u32(),
+        entries: entries.iter().map(|entry| entry.id).collect(),
+        keys: jobs.into_iter().map(|job| job.key).collect(),
+    };
+    running::list_own(&batch);
+    Some(batch)
+}
+
+/// Embeds the rows of a batch that was begun in another transaction, as far as nobody else has them; `None` where there
+/// are none.
 ///
 /// # Errors
 /// Those of [`Steps::checkpoint`].
-pub fn run_batch_of(source: pg_sys::Oid, most_rows: usize) -> Result<Option<BatchReport>> {
-    let Ok(relation) = catalog::open_table_now(source) else {
-        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
-        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
-        return Ok(None);
-    };
-    let Some(relation) = relation.filter(rights::is_owner) else { return Ok(None) };
-    let Seen::Source(_) = look_at(&relation) else { return Ok(None) };
-    let (entries, most_rows) = lease_entries(source, most_rows);
+pub fn run_begun(batch: &RunningBatch) -> Result<Option<BatchReport>> {
+    take_off_own();
+    run_listed(batch)
+}
+
+fn run_listed(batch: &RunningBatch) -> Result<Option<BatchReport>> {
+    let Some(relation) = open_source(pg_sys::Oid::from(batch.source)) else { return Ok(None) };
+    let (entries, jobs) = running::lease(batch);
     if entries.is_empty() {
         return Ok(None);
     }
-    run_entries(&relation, &entries, most_rows).map(Some)
+    run_jobs(&relation, &entries, jobs).map(Some)
 }
 
-fn run_entries(relation: &PgRelation, entries: &[Entry], most_rows: usize) -> Result<BatchReport> {
+/// Opens a table whose entries the caller may embed now. Those of one that is gone are removed.
+fn open_source(source: pg_sys::Oid) -> Option<PgRelation> {
+    let Ok(relation) = catalog::open_table_now(source) else {
+        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
+        return None;
+    };
+    let relation = relation.filter(rights::is_owner)?;
+    matches!(look_at(&relation), Seen::Source(_)).then_some(relation)
+}
+
+fn run_jobs(relation: &PgRelation, entries: &[Entry], jobs: Vec<Job>) -> Result<BatchReport> {
     let began = Instant::now();
-    let jobs = join_entries(entries, most_rows);
-    let _flight = flights::begin(relation.oid(), entries, &jobs);
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
     let outcomes = match Source::find(relation) {
         Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &DocumentSteps(&jobs))?,

@@ -17,7 +17,10 @@ use crate::jobs::agenda::{
 };
 use crate::jobs::overruns::Overruns;
 use crate::pg::cluster_lock::ClusterLock;
-use crate::pg::jobs::{BatchReport, Upcoming, run_batch_of, settle_orphan, settle_overdue, upcoming};
+use crate::pg::jobs::{
+    BatchReport, Upcoming, begin_batch_of, run_begun, settle_abandoned, settle_overdue, take_off_own,
+    upcoming,
+};
 use crate::pg::settings::{max_workers, worker_batch_timeout, worker_linger};
 use crate::pg::waiting::{self, wait_for_latch};
 use crate::pg::{background, catalog, queue};
@@ -175,7 +178,7 @@ impl Worker {
 
     fn run(mut self) {
         // Before anything is tried that may bring this process down as well.
-        while matches!(in_transaction(|| settle_orphan(None)), Ok(Ok(Some(_)))) {}
+        while matches!(in_transaction(|| settle_abandoned(None)), Ok(Some(_))) {}
         while self.goes_on() {}
         self.place.give_up();
         if !signals::is_stopping() {
@@ -284,14 +287,18 @@ impl Worker {
         let limit = worker_batch_timeout().map(|limit| limit_after(limit, times));
         let name = RefCell::new(String::new());
         BATCH.set(Some((*table, limit)));
+        let mut begun = None;
         let result = signals::in_batch(limit, || {
-            in_transaction(|| {
+            begun = in_transaction(|| {
                 if let Ok(relation) = catalog::open_table(source) {
                     name.replace(catalog::display_name(&relation));
                     settings::show_activity(Some(&format!("embedding rows of {}", name.borrow())));
                 }
-                run_batch_of(source, size)
-            })
+                // A worker that was lost over its batch may still have been on its way out when this one began.
+                while settle_abandoned(Some(source)).is_some() {}
+                begin_batch_of(source, size)
+            })?;
+            begun.as_ref().map_or(Ok(Ok(None)), |batch| in_transaction(|| run_begun(batch)))
         });
         BATCH.set(None);
         let served = self.tables.entry(source).or_insert(Served { size, last: None, pause: None, errors: 0 });
@@ -318,12 +325,21 @@ impl Worker {
                 self.fail(source, &name.take(), &Raised { sqlstate, message: error.to_string() });
             }
             Err(error) => {
-                if signals::is_overdue() {
+                let is_overdue = signals::is_overdue();
+                if is_overdue {
                     served.size = FEWEST_ROWS;
                     note_overrun(table, limit);
-                    if let Err(error) = in_transaction(settle_overdue) {
-                        pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
-                    }
+                }
+                if let Some(batch) = &begun
+                    && let Err(error) = in_transaction(|| {
+                        if is_overdue {
+                            settle_overdue(batch);
+                        } else {
+                            take_off_own();
+                        }
+                    })
+                {
+                    pgrx::log!("vector_tools worker: could not note a batch: {}", error.message);
                 }
                 if !signals::is_stopping() {
                     self.fail(source, &name.take(), &error);

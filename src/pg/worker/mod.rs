@@ -13,7 +13,7 @@
 //! Nothing is preloaded, so there is no shared memory to count workers in. Two locks do it, which vanish
 //! with their process (`pg::cluster_lock`): that of the database, so that each has one worker, and one of
 //! `vector_tools.max_workers` slots of the whole cluster. What must outlive a process is in files
-//! (`jobs::due_files`, `jobs::flight`, `jobs::overruns`).
+//! (`jobs::due_files`, `jobs::overruns`) and, the batches that run, in a table (`jobs::running`).
 //!
 //! # No wake-up is lost
 //!

@@ -4,6 +4,8 @@ use crate::error::{Error, MOST_MESSAGE_BYTES, shortened};
 
 /// SQLSTATE of rows over which a process died: PostgreSQL's own for a session that has to end then.
 pub const DIED: &str = "57P02";
+/// SQLSTATE of rows of a batch over which the whole server went down, whoever ended it.
+pub const SHUT_DOWN: &str = "57P01";
 /// SQLSTATE of rows of a batch that took too long: that of a statement that does.
 pub const OVERDUE: &str = "57014";
 
@@ -98,6 +100,13 @@ impl Failure {
         Failure::of_suspicion(DIED, message, is_alone)
     }
 
+    /// What is said of rows over which the whole server went down.
+    pub fn of_shutdown(is_alone: bool) -> Failure {
+        let others = if is_alone { "" } else { " and others" };
+        let message = format!("the server went down while it embedded the row{others}");
+        Failure::of_suspicion(SHUT_DOWN, message, is_alone)
+    }
+
     /// What is said of rows of a batch that took too long.
     pub fn of_delay(is_alone: bool) -> Failure {
         let others = if is_alone { "" } else { " or others with it" };
@@ -119,7 +128,7 @@ impl Failure {
     /// Whether it says no more of its rows than that one of them may be to blame. They are tried in ever
     /// smaller batches (`agenda`).
     pub fn is_suspicion(&self) -> bool {
-        [DIED, OVERDUE].contains(&self.sqlstate.as_str())
+        [DIED, SHUT_DOWN, OVERDUE].contains(&self.sqlstate.as_str())
     }
 
     /// Whether the row that it is about is found by halving the batch at once: a model that is gone is gone

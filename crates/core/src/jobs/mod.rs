@@ -14,8 +14,8 @@ pub mod bisection;
 pub mod due_files;
 pub mod embedding_cache;
 pub mod failure;
-pub mod flight;
 pub mod overruns;
+pub mod running;
 pub mod settlement;
 pub mod statements;
 

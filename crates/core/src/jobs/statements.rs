@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::failure::{DIED, OVERDUE};
+use super::failure::{DIED, OVERDUE, SHUT_DOWN};
 use super::settlement::{Remainder, State};
 use super::{Category, Verdict};
 use crate::search::{Parameter, Statement};
@@ -110,7 +110,7 @@ pub fn lease(source: u32, most: usize) -> Statement {
 fn columns_of_lease() -> String {
     format!(
         "q.id, q.keys, pg_catalog.array_length(q.keys, 2), q.attempts, \
-         CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{OVERDUE}}}') THEN q.attempts ELSE 0 END"
+         CASE WHEN q.sqlstate OPERATOR(pg_catalog.=) ANY ('{{{DIED},{SHUT_DOWN},{OVERDUE}}}') THEN q.attempts ELSE 0 END"
     )
 }
 

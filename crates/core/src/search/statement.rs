@@ -17,6 +17,8 @@ pub enum Parameter {
     Texts(Vec<String>),
     /// `text[]` of two dimensions, all lines of one length
     TextLines(Vec<Vec<String>>),
+    /// `timestamptz`, in microseconds since the year 2000
+    Timestamp(i64),
     /// `double precision`
     Number(f64),
     /// `double precision[]`
