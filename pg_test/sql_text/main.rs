@@ -150,6 +150,31 @@ fn every_exception_is_needed() {
     }
 }
 
+// trust 6, 27
+#[test]
+fn functions_in_sql_are_bound_when_they_are_made() {
+    // A body that is a text is looked up at each call: a function that somebody puts beside what it calls may fit
+    // better. One of any type must be a text, and gives rrf_score what it takes to the letter.
+    const TEXTS: [&str; 1] = ["rrf_fuse"];
+    let mut texts = Vec::new();
+    for path in files("sql", "sql") {
+        let text = text_of(&path);
+        for made in text.split("CREATE FUNCTION ").skip(1) {
+            let Some((_, rest)) = made.split_once("LANGUAGE sql") else { continue };
+            let head = &made[..made.len() - rest.len()];
+            // That of another one, further below.
+            if head.contains("LANGUAGE c") || head.contains("LANGUAGE internal") || head.contains("plpgsql") {
+                continue;
+            }
+            let attributes = rest.split_once("$$").map_or(rest, |(before, _)| before);
+            if !attributes.contains("\nRETURN ") && !attributes.contains("BEGIN ATOMIC") {
+                texts.push(made.split('(').next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    assert_eq!(texts, TEXTS, "expected a body of RETURN or BEGIN ATOMIC");
+}
+
 // trust 27
 #[test]
 fn one_place_alone_acts_as_somebody_else() {
