@@ -101,8 +101,10 @@ unsafe fn attribute_of<'a>(descriptor: pg_sys::TupleDesc, column: i32) -> &'a pg
             pgrx::error!("a result of {count} columns has no column {column}");
         }
         #[cfg(feature = "pg18")]
-        let first: *const pg_sys::FormData_pg_attribute =
-            (&raw const (*descriptor).compact_attrs).cast::<pg_sys::CompactAttribute>().add(count as usize).cast();
+        let first: *const pg_sys::FormData_pg_attribute = (&raw const (*descriptor).compact_attrs)
+            .cast::<pg_sys::CompactAttribute>()
+            .add(count as usize)
+            .cast();
         #[cfg(not(feature = "pg18"))]
         let first: *const pg_sys::FormData_pg_attribute = (&raw const (*descriptor).attrs).cast();
         &*first.add(column as usize - 1)
