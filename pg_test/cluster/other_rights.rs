@@ -579,10 +579,16 @@ fn casts_of_arrays_do_not_run_as_the_owner_of_a_searched_table() {
     ];
     for (table, columns) in tables {
         alice.run(&format!(
-            "CREATE TABLE al.{table} ({columns}, body text); INSERT INTO al.{table} (m, body) VALUES ('{{}}', 'the gardener');
-             SELECT enable_search('al.{table}', '{{body}}', mode => 'sync', index_kind => 'none');
+            "CREATE TABLE al.{table} ({columns}, body text);
+             INSERT INTO al.{table} (m, body) VALUES ('{{}}', 'the gardener');
+             SELECT enable_search('al.{table}', '{{body}}', mode => 'manual', index_kind => 'none');
              GRANT SELECT ON al.{table} TO PUBLIC"
         ));
+        // A key that is written by such a cast may not be read back.
+        alice.refusal(&format!("SELECT vector_tools.run_embedding_batch('al.{table}')"));
+        if columns.starts_with("id") {
+            assert_eq!(alice.text(&format!("SELECT count(*) FROM al.{table}_search")), "1");
+        }
     }
     let mut found = Vec::new();
     for (table, _) in tables {
@@ -674,15 +680,11 @@ fn functions_beside_the_extensions_own_do_not_take_their_place() {
     }
     assert!(made.len() > 60, "expected many overloads, not {}", made.len());
     for overload in &made {
-        mallory.run(
-            &format!(
-                "CREATE FUNCTION {extension}.hybrid_search({}) RETURNS TABLE ({columns}) LANGUAGE plpgsql AS
+        mallory.run(&format!(
+            "CREATE FUNCTION {extension}.hybrid_search({}) RETURNS TABLE ({columns}) LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM beside_mallory.take('hybrid_search'); END $$",
-                overload.join(", ").replace("filter jsonb", "\"filter\" jsonb")
-            )
-            .replace("TABLE (id text", "TABLE (\"id\" text")
-            .replace("content text, doc", "\"content\" text, doc"),
-        );
+            overload.join(", ")
+        ));
     }
     for kinds in [
         "int, int, float8",

@@ -27,6 +27,20 @@ pub unsafe trait ColumnValue: FromDatum {
     }
 }
 
+/// An `xid8`, which is passed as a bigint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionNumber(pub i64);
+
+impl FromDatum for TransactionNumber {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<TransactionNumber> {
+        (!is_null).then(|| TransactionNumber(datum.value() as i64))
+    }
+}
+
 macro_rules! column_values {
     ($($value:ty => $expected:ident $(, $other:ident)*;)*) => {$(
         // SAFETY: these types share the form that PostgreSQL's own type of the value has.
@@ -45,12 +59,13 @@ macro_rules! column_values {
 column_values! {
     bool => BOOLOID;
     i32 => INT4OID;
-    i64 => INT8OID, XID8OID;
+    i64 => INT8OID;
     f64 => FLOAT8OID;
     String => TEXTOID, VARCHAROID;
     Vec<String> => TEXTARRAYOID, VARCHARARRAYOID;
     JsonbText => JSONBOID;
     TimestampWithTimeZone => TIMESTAMPTZOID;
+    TransactionNumber => XID8OID;
     Uuid => UUIDOID;
     pg_sys::Oid => OIDOID, REGCLASSOID, REGROLEOID, REGPROCOID, REGTYPEOID;
     pg_sys::ItemPointerData => TIDOID;
