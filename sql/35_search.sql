@@ -164,7 +164,7 @@ BEGIN ATOMIC
         vector_column => NULL::pg_catalog.text, text_column => text_column, content_column => content_column,
         fusion => 'rrf'::pg_catalog.text, skip => skip, depth => depth, min_similarity => NULL::double precision,
         diversity => 0::double precision, match => match,
-        query_embedding => NULL::@extschema:vector@.vector, require_vector => false, highlight => highlight,
+        query_embedding => NULL::vector, require_vector => false, highlight => highlight,
         k1 => k1, b => b, chunks => chunks
     ) AS h;
 END;
