@@ -175,6 +175,24 @@ fn functions_in_sql_are_bound_when_they_are_made() {
     assert_eq!(texts, TEXTS, "expected a body of RETURN or BEGIN ATOMIC");
 }
 
+// trust 29
+#[test]
+fn one_place_alone_reads_results() {
+    // There each column's type is looked at before its value is.
+    const READERS: [&str; 4] = ["SPI_getbinval", "SPI_tuptable", "Spi::get_", "Spi::select"];
+    let mut others = Vec::new();
+    for (file, source) in sources().iter().filter(|(file, _)| file != "src/pg/spi.rs") {
+        let lines = source.code.lines().enumerate();
+        let found = lines.filter(|(_, line)| READERS.iter().any(|reader| line.contains(reader)));
+        others.extend(found.map(|(number, line)| format!("{file}:{}: {}", number + 1, line.trim())));
+    }
+    assert!(
+        others.is_empty(),
+        "expected results to be read by Row::get alone, not in\n{}",
+        others.join("\n")
+    );
+}
+
 // trust 27
 #[test]
 fn one_place_alone_acts_as_somebody_else() {
