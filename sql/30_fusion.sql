@@ -3,7 +3,9 @@
 CREATE FUNCTION rrf_score(rank bigint, k bigint DEFAULT 60, weight double precision DEFAULT 1.0) RETURNS double precision
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'rrf_score_wrapper';
 
--- search_path is left to the definition of item equality, which GROUP BY takes from the type.
+-- search_path is left to the definition of item equality, which GROUP BY takes from the type. A function of any type
+-- cannot have a body that is bound for good: rrf_score gets all arguments, of its very types, so that no function that
+-- somebody puts beside it ever fits better.
 CREATE FUNCTION rrf_fuse(
     list_a anyarray,
     list_b anyarray,
@@ -27,8 +29,8 @@ AS $$
         GROUP BY r.item
     )
     SELECT b.item,
-           coalesce(@extschema@.rrf_score(b.rank_a, k, weight_a), 0)
-               + coalesce(@extschema@.rrf_score(b.rank_b, k, weight_b), 0) AS score,
+           coalesce(@extschema@.rrf_score(b.rank_a::bigint, k, weight_a), 0)
+               + coalesce(@extschema@.rrf_score(b.rank_b::bigint, k, weight_b), 0) AS score,
            b.rank_a,
            b.rank_b
     FROM best AS b

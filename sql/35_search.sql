@@ -85,7 +85,9 @@ CREATE FUNCTION explain_search(
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000
 AS 'MODULE_PATHNAME', 'explain_search_wrapper';
 
--- One leg alone is hybrid_search without the other; its score is that of the leg.
+-- One leg alone is hybrid_search without the other; its score is that of the leg. The bodies are bound here and now,
+-- with all arguments and of the very types: no function that somebody puts into this schema takes the place of
+-- hybrid_search, which would run with the rights of all who search. The values written out are its defaults.
 CREATE FUNCTION semantic_search(
     source regclass,
     query text,
@@ -112,15 +114,19 @@ CREATE FUNCTION semantic_search(
     highlighted text
 )
 LANGUAGE sql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
-AS $$
+BEGIN ATOMIC
     SELECT h.id, h.similarity, h.vector_rank, h.text_rank, h.similarity, h.text_score, h.content, h.doc, h.highlighted
     FROM @extschema@.hybrid_search(
-        source, query, k, filter,
-        text_weight => 0, model => model, vector_column => vector_column, content_column => content_column,
-        skip => skip, depth => depth, min_similarity => min_similarity, diversity => diversity,
-        query_embedding => query_embedding, require_vector => true, chunks => chunks
-    ) AS h
-$$;
+        source => source, query => query, k => k, filter => filter,
+        vector_weight => 1::double precision, text_weight => 0::double precision, rrf_k => 60::bigint,
+        model => model, text_configuration => NULL::pg_catalog.text,
+        vector_column => vector_column, text_column => NULL::pg_catalog.text, content_column => content_column,
+        fusion => 'rrf'::pg_catalog.text, skip => skip, depth => depth, min_similarity => min_similarity,
+        diversity => diversity, match => 'any'::vector_tools.word_match,
+        query_embedding => query_embedding, require_vector => true, highlight => false,
+        k1 => 1.2::double precision, b => 0.75::double precision, chunks => chunks
+    ) AS h;
+END;
 
 CREATE FUNCTION keyword_search(
     source regclass,
@@ -149,15 +155,19 @@ CREATE FUNCTION keyword_search(
     highlighted text
 )
 LANGUAGE sql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10
-AS $$
+BEGIN ATOMIC
     SELECT h.id, h.text_score, h.vector_rank, h.text_rank, h.similarity, h.text_score, h.content, h.doc, h.highlighted
     FROM @extschema@.hybrid_search(
-        source, query, k, filter,
-        vector_weight => 0, text_configuration => text_configuration, text_column => text_column,
-        content_column => content_column, skip => skip, depth => depth, match => match, highlight => highlight,
+        source => source, query => query, k => k, filter => filter,
+        vector_weight => 0::double precision, text_weight => 1::double precision, rrf_k => 60::bigint,
+        model => NULL::pg_catalog.text, text_configuration => text_configuration,
+        vector_column => NULL::pg_catalog.text, text_column => text_column, content_column => content_column,
+        fusion => 'rrf'::pg_catalog.text, skip => skip, depth => depth, min_similarity => NULL::double precision,
+        diversity => 0::double precision, match => match,
+        query_embedding => NULL::vector, require_vector => false, highlight => highlight,
         k1 => k1, b => b, chunks => chunks
-    ) AS h
-$$;
+    ) AS h;
+END;
 
 CREATE FUNCTION bm25_rank(
     document tsvector,

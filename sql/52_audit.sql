@@ -72,7 +72,7 @@ BEGIN
         WHERE c.classid = 'pg_class'::regclass AND p.proname = 'audit_change'
           AND p.pronamespace = 'vector_tools'::regnamespace
     LOOP
-        PERFORM vector_tools.audit_partitions(changed);
+        PERFORM vector_tools.audit_partitions(changed::regclass);
     END LOOP;
 END
 $$;

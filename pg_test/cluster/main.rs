@@ -17,6 +17,7 @@ mod session;
 
 mod access;
 mod adoption;
+mod altered_columns;
 mod audit;
 mod audit_rights;
 mod bad_input;

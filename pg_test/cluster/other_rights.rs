@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::database::{Database, MODEL};
 use crate::process::wait_until;
-use crate::session::Session;
+use crate::session::{Schemas, Session};
 
 /// Says who runs it, and takes what it can get.
 fn trap(schema: &str, role: &str) -> String {
@@ -673,4 +673,177 @@ fn partitions_of_others_run_nothing_as_the_owner_of_the_table() {
     alice.run("CALL run_embedding_jobs()");
     assert_eq!(superuser.text("SELECT count(*) FROM vector_tools.embedding_errors"), "0");
     assert_eq!(is_superuser(&mut superuser, "partition_mallory"), "f");
+}
+
+// trust 27
+#[test]
+fn casts_of_arrays_do_not_run_as_the_owner_of_a_searched_table() {
+    let database = Database::with_extension("rights_arrays");
+    for role in ["arrays_alice", "arrays_dave"] {
+        database.create_role(role);
+    }
+    database.connect().run(
+        "CREATE SCHEMA dav AUTHORIZATION arrays_dave; CREATE SCHEMA al AUTHORIZATION arrays_alice;
+         GRANT USAGE ON SCHEMA dav, al TO PUBLIC",
+    );
+    let mut dave = database.connect_as("arrays_dave");
+    dave.run(&trap("dav", "arrays_dave"));
+    dave.run("CREATE TYPE dav.mood AS ENUM ('a', 'b'); CREATE DOMAIN dav.word AS text; CREATE DOMAIN dav.moods AS dav.mood[]");
+    for (number, kind) in ["dav.mood[]", "dav.word[]", "dav.moods[]"].into_iter().enumerate() {
+        dave.run(&format!(
+            "CREATE FUNCTION dav.spy_{number}(m {kind}) RETURNS text LANGUAGE plpgsql STABLE AS $$
+                 BEGIN PERFORM dav.take('cast of {kind}'); RETURN 'a'; END $$;
+             CREATE CAST ({kind} AS text) WITH FUNCTION dav.spy_{number}({kind})"
+        ));
+    }
+    let mut alice = database.connect_as("arrays_alice");
+    let tables = [
+        ("plain", "id int PRIMARY KEY DEFAULT 1, m dav.mood[]"),
+        ("words", "id int PRIMARY KEY DEFAULT 1, m dav.word[]"),
+        ("below", "id int PRIMARY KEY DEFAULT 1, m dav.moods"),
+        ("above", "id int PRIMARY KEY DEFAULT 1, m dav.moods[]"),
+        ("keyed", "m dav.mood[] PRIMARY KEY"),
+    ];
+    for (table, columns) in tables {
+        alice.run(&format!(
+            "CREATE TABLE al.{table} ({columns}, body text);
+             INSERT INTO al.{table} (m, body) VALUES ('{{}}', 'the gardener');
+             SELECT enable_search('al.{table}', '{{body}}', mode => 'manual', index_kind => 'none');
+             GRANT SELECT ON al.{table} TO PUBLIC"
+        ));
+        // A key that is written by such a cast may not be read back.
+        alice.refusal(&format!("SELECT vector_tools.run_embedding_batch('al.{table}')"));
+        if columns.starts_with("id") {
+            assert_eq!(alice.text(&format!("SELECT count(*) FROM al.{table}_search")), "1");
+        }
+    }
+    let mut found = Vec::new();
+    for (table, _) in tables {
+        dave.take_notices();
+        for filter in ["NULL", "'{\"m\": {\"$like\": \"a%\"}}'"] {
+            dave.refusal(&format!(
+                "SELECT id FROM hybrid_search('al.{table}', 'gardener', filter => {filter})"
+            ));
+            let said: Vec<String> = sprung(&mut dave).into_iter().collect();
+            if !said.is_empty() {
+                found.push(format!("{table}, {filter}: {said:?}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "expected no cast to run as alice:\n{}", found.join("\n"));
+}
+
+// trust 6, 27
+#[test]
+fn functions_beside_the_extensions_own_do_not_take_their_place() {
+    let (_database, mut owner, mut mallory) = with_attacker("beside_mallory");
+    let Schemas { extension, pgvector } = Schemas::in_use();
+    owner.run(&format!(
+        "GRANT CREATE ON SCHEMA {extension} TO beside_mallory;
+         CREATE TABLE public.words (id int PRIMARY KEY, body text);
+         INSERT INTO public.words VALUES (1, 'a pump'), (2, 'a valve');
+         SELECT enable_search('public.words', '{{body}}', mode => 'sync', index_kind => 'none')"
+    ));
+    mallory.run(&trap("beside_mallory", "beside_mallory"));
+    let columns = "id text, score float8, vector_rank int, text_rank int, similarity float8, text_score float8, content text, doc jsonb, highlighted text";
+    let mut arguments: Vec<(&str, String)> = [
+        ("source", "regclass"),
+        ("query", "text"),
+        ("k", "int"),
+        ("filter", "jsonb"),
+        ("vector_weight", "float8"),
+        ("text_weight", "float8"),
+        ("rrf_k", "int"),
+        ("model", "text"),
+        ("text_configuration", "text"),
+        ("vector_column", "text"),
+        ("text_column", "text"),
+        ("content_column", "text"),
+        ("fusion", "text"),
+        ("skip", "int"),
+        ("depth", "int"),
+        ("min_similarity", "float8"),
+        ("diversity", "float8"),
+        ("match", "vector_tools.word_match"),
+        ("query_embedding", "vector"),
+        ("require_vector", "bool"),
+        ("highlight", "bool"),
+        ("k1", "float8"),
+        ("b", "float8"),
+        ("chunks", "text"),
+    ]
+    .map(|(name, kind)| (name, kind.to_owned()))
+    .to_vec();
+    arguments[18].1 = format!("{pgvector}.vector");
+    let nearer = |kind: &str| match kind {
+        "float8" => vec!["int", "numeric"],
+        "int" => vec!["bigint"],
+        "text" => vec!["varchar", "name"],
+        "regclass" => vec!["oid"],
+        "vector_tools.word_match" => vec!["text"],
+        _ => vec![],
+    };
+    // What the two searches say themselves, alone and with the rest, each argument in its own type and in nearer ones.
+    let said = [
+        "source query k filter text_weight model vector_column content_column skip depth min_similarity diversity query_embedding require_vector chunks",
+        "source query k filter vector_weight text_configuration text_column content_column skip depth match highlight k1 b chunks",
+    ];
+    let mut made = Vec::new();
+    for names in [Some(said[0]), Some(said[1]), None] {
+        let chosen: Vec<&(&str, String)> = arguments
+            .iter()
+            .filter(|(name, _)| names.is_none_or(|names| names.split(' ').any(|known| known == *name)))
+            .collect();
+        // Fewer arguments fit better than more with defaults.
+        if names.is_some() {
+            made.push(chosen.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>());
+        }
+        for place in 0..chosen.len() {
+            made.extend(nearer(&chosen[place].1).into_iter().map(|kind| {
+                let kind_of = |other: usize| if other == place { kind } else { chosen[other].1.as_str() };
+                (0..chosen.len()).map(|other| format!("{} {}", chosen[other].0, kind_of(other))).collect()
+            }));
+        }
+    }
+    assert!(made.len() > 60, "expected many overloads, not {}", made.len());
+    for overload in &made {
+        mallory.run(&format!(
+            "CREATE FUNCTION {extension}.hybrid_search({}) RETURNS TABLE ({columns}) LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM beside_mallory.take('hybrid_search'); END $$",
+            overload.join(", ")
+        ));
+    }
+    for kinds in [
+        "int, int, float8",
+        "bigint, int, numeric",
+        "bigint, bigint, float8",
+        "bigint, int",
+        "bigint",
+        "int",
+        "int, int",
+    ] {
+        mallory.run(&format!(
+            "CREATE FUNCTION {extension}.rrf_score({kinds}) RETURNS float8 LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM beside_mallory.take('rrf_score'); RETURN 1; END $$"
+        ));
+    }
+    check_each(
+        &mut owner,
+        &[
+            "SELECT * FROM rrf_fuse(ARRAY[1, 2], ARRAY[2, 3])",
+            "SELECT * FROM semantic_search('public.words', 'pump')",
+            "SELECT * FROM keyword_search('public.words', 'pump')",
+            "SELECT * FROM keyword_search('public.words', 'pump', match => 2)",
+            "SET search_path = pg_catalog",
+        ],
+    );
+    let ids =
+        |name: &str| format!("SELECT string_agg(id, ',') FROM {extension}.{name}('public.words', 'pump')");
+    assert_eq!(owner.text(&ids("semantic_search")), "1,2");
+    assert_eq!(owner.text(&ids("keyword_search")), "1");
+    check_each(&mut owner, &[&ids("semantic_search"), &ids("keyword_search")]);
+    let fused =
+        format!("SELECT string_agg(item::text, ',') FROM {extension}.rrf_fuse(ARRAY[1, 2], ARRAY[2, 3])");
+    assert_eq!(owner.text(&fused), "2,1,3");
+    check_each(&mut owner, &[&fused]);
 }

@@ -150,6 +150,49 @@ fn every_exception_is_needed() {
     }
 }
 
+// trust 6, 27
+#[test]
+fn functions_in_sql_are_bound_when_they_are_made() {
+    // A body that is a text is looked up at each call: a function that somebody puts beside what it calls may fit
+    // better. One of any type must be a text, and gives rrf_score what it takes to the letter.
+    const TEXTS: [&str; 1] = ["rrf_fuse"];
+    let mut texts = Vec::new();
+    for path in files("sql", "sql") {
+        let text = text_of(&path);
+        for made in text.split("CREATE FUNCTION ").skip(1) {
+            let Some((_, rest)) = made.split_once("LANGUAGE sql") else { continue };
+            let head = &made[..made.len() - rest.len()];
+            // That of another one, further below.
+            if head.contains("LANGUAGE c") || head.contains("LANGUAGE internal") || head.contains("plpgsql") {
+                continue;
+            }
+            let attributes = rest.split_once("$$").map_or(rest, |(before, _)| before);
+            if !attributes.contains("\nRETURN ") && !attributes.contains("BEGIN ATOMIC") {
+                texts.push(made.split('(').next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    assert_eq!(texts, TEXTS, "expected a body of RETURN or BEGIN ATOMIC");
+}
+
+// trust 29
+#[test]
+fn one_place_alone_reads_results() {
+    // There each column's type is looked at before its value is, as Spi::get_one does by itself.
+    const READERS: [&str; 2] = ["SPI_getbinval", "SPI_tuptable"];
+    let mut others = Vec::new();
+    for (file, source) in sources().iter().filter(|(file, _)| file != "src/pg/spi.rs") {
+        let lines = source.code.lines().enumerate();
+        let found = lines.filter(|(_, line)| READERS.iter().any(|reader| line.contains(reader)));
+        others.extend(found.map(|(number, line)| format!("{file}:{}: {}", number + 1, line.trim())));
+    }
+    assert!(
+        others.is_empty(),
+        "expected results to be read by Row::get alone, not in\n{}",
+        others.join("\n")
+    );
+}
+
 // trust 27
 #[test]
 fn one_place_alone_acts_as_somebody_else() {

@@ -63,21 +63,40 @@ impl ColumnTypes for ServerTypes {
 ///
 /// Checks of a domain run when a value becomes one of the domain, which no search does with other rights.
 pub fn is_trusted(type_oid: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups, which give zero for a type that is gone.
-    unsafe {
-        let base = pg_sys::getBaseType(type_oid);
-        let element = pg_sys::get_element_type(base);
-        if element != pg_sys::InvalidOid {
-            return is_trusted(element);
+    let layers = layers_of(type_oid);
+    let is_base_trusted = layers.last().is_some_and(|base| {
+        // SAFETY: a syscache look-up, which gives zero for a type that is gone.
+        let kind = unsafe { pg_sys::get_typtype(*base) };
+        // Only superusers make base types, though they may give them away.
+        is_builtin(*base)
+            || kind == pg_sys::TYPTYPE_ENUM as c_char
+            || kind == pg_sys::TYPTYPE_BASE as c_char && is_owned_by_superuser(*base)
+    });
+    is_base_trusted && !have_cast_functions(layers)
+}
+
+/// A type and all that it is made of: the types below its domains and the elements of its arrays, down to the one
+/// that is neither.
+fn layers_of(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let mut layers = vec![type_oid];
+    let mut current = type_oid;
+    loop {
+        // SAFETY: syscache look-ups. A domain gives its base type, which passes over the domains between: casts of
+        // these are never used, but those of their arrays are, which have the domain for an element.
+        let next = unsafe {
+            let base = pg_sys::getBaseType(current);
+            if base == current { pg_sys::get_element_type(current) } else { base }
+        };
+        if next == pg_sys::InvalidOid {
+            return layers;
         }
-        match pg_sys::get_typtype(base) {
-            _ if base.to_u32() < pg_sys::FirstNormalObjectId => true,
-            // Only superusers make such types, though they may give them away.
-            kind if kind == pg_sys::TYPTYPE_BASE as c_char => is_owned_by_superuser(base),
-            kind if kind == pg_sys::TYPTYPE_ENUM as c_char => !has_cast_functions(base),
-            _ => false,
-        }
+        layers.push(next);
+        current = next;
     }
+}
+
+fn is_builtin(type_oid: pg_sys::Oid) -> bool {
+    type_oid.to_u32() < pg_sys::FirstNormalObjectId
 }
 
 fn is_owned_by_superuser(type_oid: pg_sys::Oid) -> bool {
@@ -93,17 +112,33 @@ fn is_owned_by_superuser(type_oid: pg_sys::Oid) -> bool {
     }
 }
 
-/// Whether a cast of the type calls a function.
-fn has_cast_functions(type_oid: pg_sys::Oid) -> bool {
+/// Whether a cast from or to one of these types calls a function that somebody else than a superuser may have made.
+fn have_cast_functions(mut types: Vec<pg_sys::Oid>) -> bool {
+    // Casts between types of superusers are made by superusers; one to another role's type is never used for these.
+    types.retain(|type_oid| !is_builtin(*type_oid) && !is_base_of_superuser(*type_oid));
+    if types.is_empty() {
+        return false;
+    }
     let mut statement = Statement::default();
-    let number = statement.bind(Parameter::Oid(type_oid.to_u32()));
+    let types = types.iter().map(|type_oid| i64::from(type_oid.to_u32())).collect();
+    let numbers = statement.bind(Parameter::Integers(types));
     statement.push(format_args!(
         "SELECT FROM pg_catalog.pg_cast AS c \
-         WHERE (c.castsource OPERATOR(pg_catalog.=) {number} \
-             OR c.casttarget OPERATOR(pg_catalog.=) {number}) \
+         WHERE (c.castsource::pg_catalog.int8 OPERATOR(pg_catalog.=) ANY ({numbers}) \
+             OR c.casttarget::pg_catalog.int8 OPERATOR(pg_catalog.=) ANY ({numbers})) \
          AND c.castfunc OPERATOR(pg_catalog.<>) 0::pg_catalog.oid LIMIT 1"
     ));
     !spi::query_latest(&statement, |_| ()).is_empty()
+}
+
+/// Arrays are base types, too, with the owner of their elements: these are asked for their casts.
+fn is_base_of_superuser(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups.
+    let is_plain_base = unsafe {
+        pg_sys::get_typtype(type_oid) == pg_sys::TYPTYPE_BASE as c_char
+            && pg_sys::get_element_type(type_oid) == pg_sys::InvalidOid
+    };
+    is_plain_base && is_owned_by_superuser(type_oid)
 }
 
 /// The SQLSTATEs with which types refuse a text; anything else counts as bad syntax.

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod chance;
 pub mod cluster_lock;
 pub mod column_types;
+pub mod column_value;
 pub mod embedder;
 pub mod embedders;
 pub mod embedding_cache;

@@ -6,9 +6,10 @@ use std::ffi::{CStr, CString, c_char};
 use std::rc::Rc;
 
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
+use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
 use super::array::{text_array, text_lines};
+use super::column_value::{ColumnValue, check_type};
 use super::report::raise;
 use super::vector::{Vector, vector_array};
 use crate::error::Error;
@@ -35,23 +36,31 @@ pub struct Row {
 }
 
 impl Row {
-    /// Calls `read` with the bytes of a variable-length column after their header, detoasted;
-    /// NULL is `None`.
-    pub fn with_bytes<T>(&self, column: i32, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    /// Calls `read` with the bytes of a column of a variable-length type after their header, detoasted; NULL is
+    /// `None`. Raises an error (42804) where the column has another type.
+    pub fn with_bytes<T>(
+        &self,
+        column: i32,
+        type_oid: pg_sys::Oid,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
         let mut is_null = false;
-        // SAFETY: as in get; the statement's author knows that the column has variable length.
+        // SAFETY: as in get; the column has the type, which is of variable length.
         unsafe {
+            check_type(self.descriptor, column, |found| found == type_oid, || type_oid);
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
             (!is_null).then(|| super::text_vector::with_detoasted(datum, read))
         }
     }
 
-    /// The value of a column, counted from 1; NULL is `None`.
-    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+    /// The value of a column, counted from 1; NULL is `None`. Raises an error (42804) where the column has a type
+    /// that `T` is not read from: its owner may have altered it.
+    pub fn get<T: ColumnValue>(&self, column: i32) -> Option<T> {
         let mut is_null = false;
         // SAFETY: tuple and descriptor belong to the same SPI result, which lives as long as the
-        // row is handed out; the statement's author matches T to the column's type.
+        // row is handed out; T reads values of the column's type.
         unsafe {
+            check_type(self.descriptor, column, T::reads, T::expected);
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
             T::from_datum(datum, is_null)
         }

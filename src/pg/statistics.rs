@@ -265,7 +265,7 @@ impl<'a> Counts<'a> {
     }
 
     fn add(&mut self, row: &spi::Row) {
-        row.with_bytes(1, |bytes| {
+        row.with_bytes(1, pg_sys::TSVECTOROID, |bytes| {
             let Some(vector) = TextVector::new(bytes) else { return };
             self.documents += 1.0;
             self.length += f64::from(vector.length());
@@ -367,7 +367,7 @@ pub fn refresh(source: &SearchedColumn) -> Result<i64> {
     // An owner is told, rather than that the counts silently miss rows.
     spi::with_settings(&[(c"row_security", "off".to_owned())], || {
         spi::for_each(&documents_of(source), |row| {
-            row.with_bytes(1, |bytes| {
+            row.with_bytes(1, pg_sys::TSVECTOROID, |bytes| {
                 let Some(vector) = TextVector::new(bytes) else { return };
                 documents += 1;
                 for entry in vector.lexemes() {

@@ -7,6 +7,7 @@ use super::{AuditOptions, drop_sql, history_statement, log_sql, revoke_sql};
 use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::audit::{self, triggers};
+use crate::pg::column_value::TransactionNumber;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::{OrReport, raise};
@@ -83,7 +84,7 @@ fn audit_history(
                 texts(7),
                 texts(8),
                 row.get::<TimestampWithTimeZone>(9),
-                row.get::<i64>(10),
+                row.get::<TransactionNumber>(10).map(|number| number.0),
             )
         })
     });

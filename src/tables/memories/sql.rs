@@ -17,6 +17,7 @@ use crate::pg::arguments::arguments;
 use crate::pg::catalog::{
     comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, read_table,
 };
+use crate::pg::column_value::ColumnValue;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
@@ -164,7 +165,7 @@ fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZo
 }
 
 /// The one value of a statement over the table of a domain; NULL where the caller may not count its memories.
-fn read_as_owner<T: FromDatum>(
+fn read_as_owner<T: ColumnValue>(
     source: pg_sys::Oid,
     statement: impl FnOnce(&QualifiedName) -> Statement,
 ) -> Option<T> {

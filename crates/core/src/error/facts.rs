@@ -146,6 +146,11 @@ impl Error {
             ),
             UnknownColumn { .. } => ("42703", None, Some("See \\d in psql for the columns of the table.".into())),
             WrongColumnType { .. } => ("42804", None, Some("Name a column of the right type.".into())),
+            UnexpectedColumnType { column, expected, found } => (
+                "42804",
+                Some(format!("Column \"{column}\" is read as {expected}, and its type is {found} now.")),
+                Some(format!("Have the table's owner give the column back its type with ALTER TABLE … ALTER COLUMN … TYPE {expected}.")),
+            ),
             QueryTooLarge { .. } => (
                 "54000",
                 None,

@@ -78,6 +78,8 @@ pub enum Error {
     UnknownColumn { table: String, column: String },
     #[error("column \"{column}\" of table {table} has type {found}, not {expected}")]
     WrongColumnType { table: String, column: String, expected: &'static str, found: String },
+    #[error("column \"{column}\" is of type {found}, not of type {expected}")]
+    UnexpectedColumnType { column: String, expected: String, found: String },
     #[error("the query has {found} {unit}, more than {most}")]
     QueryTooLarge { found: usize, most: usize, unit: &'static str },
     #[error("text search configuration \"{name}\" does not exist")]

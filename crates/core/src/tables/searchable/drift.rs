@@ -56,10 +56,11 @@ pub fn count_embedded(table: &QualifiedName, is_partitioned: bool, embedding: &I
 }
 
 /// Counts the first chunks and all chunks of a vector store by model, with columns (model, rows, chunks).
-/// To tell its documents apart would cost a sort.
+/// To tell its documents apart would cost a sort. The model is not cast, as that of a companion is not: a cast
+/// could run code, and the type is looked at where it is read.
 pub fn count_store(embeddings: &QualifiedName) -> Statement {
     let text = format!(
-        "SELECT e.embedding_model::pg_catalog.text, \
+        "SELECT e.embedding_model, \
          pg_catalog.count(*) FILTER (WHERE e.chunk_index OPERATOR(pg_catalog.=) 0), \
          pg_catalog.count(*) FROM {embeddings} AS e GROUP BY 1 ORDER BY 1"
     );
