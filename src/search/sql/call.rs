@@ -10,7 +10,6 @@ use crate::identifier::Identifier;
 use crate::pg::arguments::Arguments;
 use crate::pg::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
 use crate::pg::column_types::{ServerTypes, is_trusted};
-use crate::pg::jsonb::JsonbText;
 use crate::pg::report::warn;
 use crate::pg::rights::acting_as;
 use crate::pg::search_companion::{self, OpenCompanion};
@@ -127,7 +126,7 @@ impl SearchCall {
             relation,
             query,
             request,
-            filters: arguments.get::<JsonbText>(3).map(|filter| filter.0).into_iter().collect(),
+            filters: arguments.filter(3)?.into_iter().collect(),
             model: arguments.get(7),
             text_configuration: arguments.get(8),
             choice: ColumnChoice {

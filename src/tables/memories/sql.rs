@@ -15,9 +15,11 @@ use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::arguments::Arguments;
 use crate::pg::catalog::{
-    comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, read_table,
+    comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, qualified_name,
+    read_table,
 };
 use crate::pg::jsonb::JsonbText;
+use crate::pg::lists::{self, Read};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::settings::{default_domain, default_model};
@@ -27,7 +29,7 @@ use crate::search::hybrid::SearchHit;
 use crate::search::source::ColumnKind;
 use crate::search::sql::call::SearchCall;
 use crate::search::trace::Trace;
-use crate::search::{Statement, TableFacts};
+use crate::search::{Parameter, Statement, TableFacts};
 use crate::tables::lock::lock;
 
 #[pg_extern(sql = false)]
@@ -130,6 +132,19 @@ fn count_memories(source: Option<pg_sys::Oid>, embedded: Option<bool>) -> Option
 
 /// (source)
 #[pg_extern(sql = false)]
+fn size_of_memories(source: Option<pg_sys::Oid>) -> Option<i64> {
+    let relation = lists::open(source?)?;
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT pg_catalog.pg_total_relation_size({table}::pg_catalog.oid::pg_catalog.regclass)"
+    ));
+    let read = || spi::query(&statement, |row| row.get(1)).into_iter().flatten().next();
+    lists::look_at_size(&qualified_name(&relation).ok()?, read)
+}
+
+/// (source)
+#[pg_extern(sql = false)]
 fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZone> {
     read_as_owner(source?, count::last_update)
 }
@@ -142,7 +157,7 @@ fn read_as_owner<T: FromDatum>(
     let domain = Domain::for_counting(source)?;
     let (table, owner) = (&domain.facts.table, rights::owner(&domain.relation));
     let look = || spi::query(&statement(table), |row| row.get(1));
-    rights::look_as_owner(table, owner, look)?.into_iter().flatten().next()
+    lists::look_as_owner(table, owner, &[Read::rows(source)], look)?.into_iter().flatten().next()
 }
 
 /// The arguments source, importance and metadata, from the place of the first on.
@@ -162,7 +177,7 @@ fn find_memories(arguments: Arguments) -> Result<Vec<SearchHit>> {
         return Ok(vec![]);
     };
     let request = search::request(arguments.get(2), arguments.get(4).unwrap_or(true))?;
-    let own_filter = arguments.get::<JsonbText>(3).map(|filter| filter.0);
+    let own_filter = arguments.filter(3)?;
     let filters = search::filters(own_filter, arguments.get(5))?;
     let domain = Domain::open(arguments.get(1))?;
     domain.check_words()?;
@@ -202,7 +217,7 @@ impl Domain {
     /// A table whose memories the caller may count. One from whom policies hide some is told nothing: counts
     /// are made with the owner's rights, and would tell of hidden rows.
     fn for_counting(table: pg_sys::Oid) -> Option<Domain> {
-        let relation = open_table(table).ok()?;
+        let relation = lists::open(table)?;
         let facts = read_table(&relation).ok()?;
         check_shape(&facts).ok()?;
         let has_time =

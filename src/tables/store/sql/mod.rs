@@ -11,16 +11,19 @@ use pgrx::prelude::*;
 use self::queueing::DocumentsCall;
 use self::searching::StoreSearch;
 use self::writing::{Content, DocumentCall, Given};
-use super::document::read_chunks;
+use super::document::{check_chunks, read_chunks};
 use super::embeddings::{Columns, rows_from_json};
+use super::queued::check_documents;
 use crate::chunking::sql::read_options;
 use crate::error::Result;
 use crate::pg::arguments::Arguments;
 use crate::pg::array::one_dimensional;
+use crate::pg::embedders::check_interrupts;
 use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::vector::Vector;
+use crate::search::source::constant_in;
 
 #[pg_extern(sql = false)]
 fn create_vector_store(
@@ -66,6 +69,12 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
+/// (expression)
+#[pg_extern(sql = false)]
+fn text_of_default(expression: &str) -> Option<String> {
+    constant_in(expression)
+}
+
 /// (schema, source_type, source_id, content, namespace, metadata, collection, strategy, max_tokens,
 /// overlap)
 #[pg_extern(sql = false)]
@@ -83,7 +92,7 @@ fn upsert_text(
                 let options = read_options(Some(&strategy), arguments.get(8), arguments.get(9))?;
                 Content::to_cut(text, options)
             }
-            (_, text) => Ok(Content::Chunks(read_chunks(vec![text])?)),
+            (_, text) => Ok(Content::Chunks(read_chunks(vec![text], &mut check_interrupts)?)),
         }
     };
     TableIterator::new(upsert(fcinfo, 10, content).or_report())
@@ -99,8 +108,11 @@ fn upsert_chunks(
     (name!(inserted, i32), name!(updated, i32), name!(unchanged, i32), name!(deleted, i32)),
 > {
     let content = |arguments: Arguments| {
-        let chunks = arguments.get::<Array<&str>>(3).map(one_dimensional).transpose()?;
-        Ok(Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]))?))
+        let chunks = arguments.get::<Array<&str>>(3);
+        check_chunks(chunks.as_ref().map_or(1, Array::len))?;
+        let chunks = chunks.map(one_dimensional).transpose()?;
+        let chunks = read_chunks(chunks.unwrap_or_else(|| vec![None]), &mut check_interrupts)?;
+        Ok(Content::Chunks(chunks))
     };
     TableIterator::new(upsert(fcinfo, 7, content).or_report())
 }
@@ -147,18 +159,20 @@ fn queue_documents(fcinfo: pg_sys::FunctionCallInfo) -> Option<Uuid> {
         else {
             return Ok(None);
         };
-        let (Some(ids), Some(contents)) =
-            (arguments.get::<Vec<Option<Uuid>>>(2), arguments.get::<Array<&str>>(3))
+        let (Some(ids), Some(contents)) = (arguments.get::<Array<Uuid>>(2), arguments.get::<Array<&str>>(3))
         else {
             return Ok(None);
         };
+        check_documents(ids.len().max(contents.len()))?;
+        // The metadata is written out only where there is as much of it as of the documents.
+        check_documents(arguments.get::<Array<JsonbText>>(5).map_or(0, |metadata| metadata.len()))?;
         let metadata = arguments.get::<Vec<Option<JsonbText>>>(5);
         let cut = arguments.get::<String>(7);
         let options = |strategy: String| read_options(Some(&strategy), arguments.get(8), arguments.get(9));
         let call = DocumentsCall {
             schema,
             source_type,
-            source_ids: ids.into_iter().map(|id| id.map(|id| id.to_string())).collect(),
+            source_ids: ids.iter().map(|id| id.map(|id| id.to_string())).collect(),
             contents: one_dimensional(contents)?,
             metadata: metadata.map(|all| all.into_iter().map(|one| one.map(|json| json.0)).collect()),
             given: Given {

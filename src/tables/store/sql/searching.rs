@@ -6,7 +6,6 @@ use pgrx::Uuid;
 
 use crate::error::Result;
 use crate::pg::arguments::Arguments;
-use crate::pg::jsonb::JsonbText;
 use crate::pg::regclass::Regclass;
 use crate::pg::rights::{owner_of, writing_as};
 use crate::pg::vector::Vector;
@@ -54,8 +53,8 @@ impl StoreSearch {
             namespace: namespace.clone(),
             source_type: arguments.get(5),
             collection: collection.map(|collection| collection.id),
-            metadata: arguments.get::<JsonbText>(7).map(|json| json.0),
-            filter: arguments.get::<JsonbText>(8).map(|json| json.0),
+            metadata: arguments.filter(7)?,
+            filter: arguments.filter(8)?,
         };
         // Without a text there are no words to search for.
         let text_weight = if query.is_some() { arguments.get(12).unwrap_or(1.0) } else { 0.0 };
