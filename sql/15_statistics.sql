@@ -32,7 +32,9 @@ SELECT s.source::pg_catalog.regclass AS source,
 FROM vector_tools.statistics_snapshots AS s
 JOIN pg_catalog.pg_attribute AS a
   ON a.attrelid OPERATOR(pg_catalog.=) s.source AND a.attnum OPERATOR(pg_catalog.=) s.column_number
-WHERE pg_catalog.has_column_privilege(s.source, s.column_number, 'SELECT')
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source
+WHERE pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+  AND pg_catalog.has_column_privilege(s.source, s.column_number, 'SELECT')
   AND NOT pg_catalog.row_security_active(s.source);
 COMMENT ON VIEW vector_tools.search_statistics IS 'when the words of which tables were counted for BM25';
 COMMENT ON COLUMN vector_tools.search_statistics.source IS 'the table';

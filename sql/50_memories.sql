@@ -62,14 +62,19 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'drop_domain_wrapper';
 COMMENT ON FUNCTION drop_domain IS 'drops a domain''s table with its memories, as DROP TABLE; returns whether there was one';
 
--- Behind vector_tools.domains.
+-- Behind vector_tools.domains. Unsafe in parallel plans, in which older servers begin no subtransactions.
 CREATE FUNCTION vector_tools.count_memories(source regclass, embedded boolean) RETURNS bigint
-LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
 AS 'MODULE_PATHNAME', 'count_memories_wrapper';
 COMMENT ON FUNCTION vector_tools.count_memories IS 'memories of a table, or those embedded; NULL where the caller may not read them all';
 
+CREATE FUNCTION vector_tools.size_of_memories(source regclass) RETURNS bigint
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+AS 'MODULE_PATHNAME', 'size_of_memories_wrapper';
+COMMENT ON FUNCTION vector_tools.size_of_memories IS 'size of a table with its indexes; NULL where somebody has it for himself';
+
 CREATE FUNCTION vector_tools.last_memory_update(source regclass) RETURNS timestamptz
-LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
 AS 'MODULE_PATHNAME', 'last_memory_update_wrapper';
 COMMENT ON FUNCTION vector_tools.last_memory_update IS 'when a memory of a table was changed last; NULL where the caller may not read them all';
 
@@ -84,7 +89,7 @@ SELECT pg_catalog.left(c.relname::pg_catalog.text, -9) AS domain,
        CASE
            WHEN pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
                AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-           THEN pg_catalog.pg_total_relation_size(c.oid)
+           THEN vector_tools.size_of_memories(t.source)
        END AS size_bytes,
        vector_tools.last_memory_update(t.source) AS last_update
 FROM vector_tools.searchable_tables AS t
@@ -94,7 +99,7 @@ WHERE c.relname::pg_catalog.text OPERATOR(pg_catalog.~) '._memories$'
   AND t.embedding_column OPERATOR(pg_catalog.=) 'embedding'
   AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
   AND NOT c.relispartition;
-COMMENT ON VIEW vector_tools.domains IS 'domains of memories; counts are NULL where the caller may not read, or where policies hide rows of others';
+COMMENT ON VIEW vector_tools.domains IS 'domains of memories; counts are NULL where the caller may not read, where policies hide rows of others, or where counting would wait or run code of others';
 COMMENT ON COLUMN vector_tools.domains.domain IS 'what store_memory and search_memories take';
 COMMENT ON COLUMN vector_tools.domains.source IS 'its table';
 COMMENT ON COLUMN vector_tools.domains.model IS 'the model that embeds it';

@@ -1,5 +1,12 @@
 -- Vector stores. The arguments of the functions in C are those of src/tables/store/sql (pg_test/arguments).
 
+-- Behind vector_tools.vector_stores. pg_get_expr would wait for the lock of whoever has made a table that looks like a
+-- store, and writing out a deep expression, as anybody may have for a default, can need more of the stack than there is.
+CREATE FUNCTION vector_tools.text_of_default(expression text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'text_of_default_wrapper';
+COMMENT ON FUNCTION vector_tools.text_of_default IS 'the text that is the default of a column, from pg_attrdef.adbin; NULL for any other default';
+
 -- The catalogue itself says what a store is, so that it is dumped, renamed and dropped with its table.
 CREATE VIEW vector_tools.vector_stores WITH (security_barrier) AS
 SELECT c.oid::pg_catalog.regclass AS store,
@@ -24,10 +31,10 @@ JOIN pg_catalog.pg_attribute AS n
 JOIN pg_catalog.pg_attrdef AS d
   ON d.adrelid OPERATOR(pg_catalog.=) c.oid AND d.adnum OPERATOR(pg_catalog.=) n.attnum
 CROSS JOIN LATERAL (
-    -- Writing out a deep expression, as anybody may have for a default, can need more of the stack than there is.
+    -- A default that is not short names no model.
     SELECT CASE
                WHEN pg_catalog.octet_length(d.adbin::pg_catalog.text) OPERATOR(pg_catalog.<=) 16384
-               THEN pg_catalog.substring(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '^''([^'']*)''::')
+               THEN vector_tools.text_of_default(d.adbin::pg_catalog.text)
            END AS model
 ) AS m
 LEFT JOIN LATERAL (

@@ -194,7 +194,7 @@ fn kinds(kind: &str) -> Vec<String> {
         "String" | "&str" => &["text", "vector_tools.word_match"],
         "&[u8]" => &["bytea"],
         "pg_sys::Oid" => &["regclass"],
-        "JsonbText" => &["jsonb"],
+        "JsonbText" | "FilterText" => &["jsonb"],
         "TsVector" => &["tsvector"],
         "Uuid" => &["uuid"],
         "Vector" => &["vector"],

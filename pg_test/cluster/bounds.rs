@@ -2,7 +2,8 @@
 
 use postgres::error::DbError;
 
-use crate::database::Database;
+use crate::database::{Database, MODEL};
+use crate::process::peak_kib;
 use crate::session::Session;
 
 /// The most bytes of everything that an error says, the statement that was running aside.
@@ -41,6 +42,11 @@ fn what_nests_or_grows_in_a_search_is_bounded() {
             "jsonb_build_object('$or', (SELECT jsonb_agg('{{\"id\": 1}}'::jsonb) FROM generate_series(1, {count})))"
         ))
     };
+    let values = |key: &str, operator: &str, count: usize| {
+        filter(&format!(
+            "jsonb_build_object('{key}', jsonb_build_object('{operator}', (SELECT jsonb_agg(n) FROM generate_series(1, {count}) n)))"
+        ))
+    };
     let deep = |depth: usize| {
         filter(&format!("(repeat('{{\"$not\":', {depth}) || '{{\"id\":2}}' || repeat('}}', {depth}))::jsonb"))
     };
@@ -51,15 +57,25 @@ fn what_nests_or_grows_in_a_search_is_bounded() {
         or(1000),
         deep(62),
         filter(
-            "jsonb_build_object('id', jsonb_build_object('$in', (SELECT jsonb_agg(n) FROM generate_series(1, 500000) n)))",
+            "jsonb_build_object('id', jsonb_build_object('$in', (SELECT jsonb_agg(n) FROM generate_series(1, 100000) n)))",
         ),
+        values("id", "$in", 100_000),
+        values("a.b", "$nin", 100_000),
     ] {
         session.rows(&allowed);
     }
     let mut refused: Vec<(&str, &str, String)> = vec![];
+    for key in ["id", "a.b"] {
+        for operator in ["$in", "$nin"] {
+            refused.push(("22023", "100000 values", values(key, operator, 100_001)));
+            refused.push(("22023", "8388608 are allowed", values(key, operator, 1_100_000)));
+        }
+    }
     for more in [1, 60_000, 1_000_000] {
         refused.push(("22023", "64 parts", path(64 + more)));
-        refused.push(("22023", "1000 conditions", or(1000 + more)));
+        // Beyond that it is not even read.
+        let limit = if more < 1_000_000 { "1000 conditions" } else { "8388608 are allowed" };
+        refused.push(("22023", limit, or(1000 + more)));
     }
     for depth in [64, 127, 128, 1000] {
         refused.push(("22023", "at most 64", deep(depth)));
@@ -102,6 +118,83 @@ fn what_nests_or_grows_in_a_search_is_bounded() {
     }
     assert_eq!(session.text(&query("'pump'")), "1");
     assert_eq!(started(&mut session), started_at, "expected the server not to restart");
+}
+
+// trust 23, 26, 28
+#[test]
+fn documents_of_a_call_and_their_chunks_are_bounded() {
+    let database = Database::with_extension("bounds_store");
+    let mut session = database.connect();
+    let started_at = started(&mut session);
+    session.run(&format!("SELECT create_vector_store('reg', '{MODEL}')"));
+    let upsert = |chunks: usize| {
+        format!(
+            "SELECT upsert_document('reg', 'report', '00000000-0000-0000-0000-000000000001', chunks => array_fill('a'::text, ARRAY[{chunks}]))"
+        )
+    };
+    let queue = |documents: usize, metadata: usize| {
+        format!(
+            "SELECT queue_documents('reg', 'report', (SELECT array_agg(lpad(n::text, 32, '0')::uuid) FROM generate_series(1, {documents}) n),
+                 array_fill('a'::text, ARRAY[{documents}]), metadata => array_fill('{{}}'::jsonb, ARRAY[{metadata}]))"
+        )
+    };
+    session.run("BEGIN");
+    session.run(&queue(100_000, 100_000));
+    session.run("ROLLBACK");
+    for more in [1, 1_000_000] {
+        let found = 100_000 + more;
+        for (call, limit) in [
+            (upsert(found), format!("the document has {found} chunks, more than 100000")),
+            (queue(found, found), format!("the call has {found} documents, more than 100000")),
+            (queue(1, found), format!("the call has {found} documents, more than 100000")),
+        ] {
+            let error = session.fails("54000", &call);
+            assert_eq!(error.message(), limit);
+            check_short(&error, &call);
+        }
+    }
+    let call = "SELECT upsert_document('reg', 'report', '00000000-0000-0000-0000-000000000001', repeat('a ', 850000),
+        strategy => 'fixed', max_tokens => 10, overlap => 0)";
+    assert_eq!(session.fails("54000", call).message().split(" has ").next(), Some("the document"));
+    assert_eq!(started(&mut session), started_at, "expected the server not to restart");
+}
+
+/// What anybody may set is no means to have the server run out of memory.
+// trust 28
+#[test]
+fn tokens_at_once_are_bounded() {
+    let database = Database::with_extension("bounds_tokens");
+    let mut session = database.connect();
+    session.run("LOAD 'vector_tools'; SET vector_tools.batch_tokens = 16384");
+    session.fails("22023", "SET vector_tools.batch_tokens = 16385");
+}
+
+/// The planner makes no value of each in a list.
+// trust 28
+#[test]
+fn long_lists_of_values_take_little_memory() {
+    let database = Database::with_extension("bounds_memory");
+    let mut session = database.connect();
+    session.run("CREATE TEMP TABLE few (id int PRIMARY KEY, j jsonb, l tsvector)");
+    session.run(
+        "INSERT INTO few SELECT n, jsonb_build_object('a', CASE n % 3 WHEN 0 THEN to_jsonb(n) WHEN 1 THEN to_jsonb(n::text) END), 'x'
+             FROM generate_series(1, 9) n; INSERT INTO few VALUES (10, '{}', 'x'), (11, '{\"a\": [1, 2]}', 'x')",
+    );
+    let found = |operator: &str, values: &str| {
+        format!(
+            "SELECT array_agg(id ORDER BY id::int) FROM keyword_search('few', 'x', 100, filter => jsonb_build_object('j.a', jsonb_build_object('{operator}', {values})))"
+        )
+    };
+    let long = "(SELECT jsonb_agg(CASE n % 2 WHEN 0 THEN to_jsonb(n) ELSE to_jsonb(n::text) END) || '[[1, 2], 3]' FROM generate_series(1, 99998) n)";
+    let short = "'[2, 4, 6, 8, \"1\", \"3\", \"5\", \"7\", \"9\", [1, 2], 3]'::jsonb";
+    session.run(&found("$in", short));
+    let before = peak_kib(session.pid);
+    for operator in ["$in", "$nin"] {
+        assert_eq!(session.text(&found(operator, long)), session.text(&found(operator, short)));
+    }
+    assert_eq!(session.text(&found("$in", long)), "{1,3,6,7,11}");
+    let grown = peak_kib(session.pid).saturating_sub(before);
+    assert!(grown < 131_072, "expected a hundred thousand values to take less than 128 MB, not {grown} kB");
 }
 
 // trust 23, 26, 28

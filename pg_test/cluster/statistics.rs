@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use crate::database::{Database, make_template};
+use crate::database::{Database, make_template, shared_server};
 use crate::process::wait_until;
 use crate::server::Server;
 use crate::session::Session;
@@ -212,4 +212,41 @@ fn counting_takes_no_more_than_one_worker_and_no_more_than_its_time() {
         counted(&mut alice) == ["3000"]
     });
     server.stop("fast");
+}
+
+/// It could not read it, and would keep the place of one that can.
+#[test]
+fn no_worker_counts_a_temporary_table() {
+    let database = Database::with_extension("statistics_temporary");
+    let mut session = database.connect();
+    session.run(&WORDS.replace("CREATE TABLE words", "CREATE TEMP TABLE words"));
+    assert_eq!(session.text(SEARCH), "5");
+    session.run("DROP TABLE words");
+    session.run(WORDS);
+    flush(&mut session);
+    let mut other = database.connect();
+    assert_eq!(other.text(SEARCH), "5");
+    wait_until("a worker has counted the table that stays", || counted(&mut other) == ["3000"]);
+    assert_eq!(other.rows("SELECT source FROM vector_tools.search_statistics"), ["words"]);
+    let log = shared_server().log();
+    assert!(
+        !log.contains("permission denied for schema pg_temp"),
+        "expected no worker for the temporary table"
+    );
+}
+
+// trust 4
+#[test]
+fn statistics_of_a_schema_that_is_not_to_be_used_are_not_shown() {
+    let database = Database::with_extension("statistics_schema");
+    database.create_role("statistics_schema_role");
+    let mut session = database.connect();
+    session.run("CREATE SCHEMA own; SET search_path = own, public");
+    session.run(WORDS);
+    session.run("SELECT refresh_search_stats('words'); GRANT SELECT ON words TO PUBLIC");
+    let mut reader = database.connect_as("statistics_schema_role");
+    let shown = "SELECT count(*) FROM vector_tools.search_statistics";
+    assert_eq!(reader.text(shown), "0");
+    session.run("GRANT USAGE ON SCHEMA own TO PUBLIC");
+    assert_eq!(reader.text(shown), "1");
 }

@@ -141,3 +141,43 @@ fn a_trigger_of_the_search_log_means_its_owners_functions() {
     assert_eq!(reader.rows("SELECT content FROM search_embeddings('reg', 'pipe', 'us', 1)"), ["a pipe"]);
     assert_eq!(owner.rows("SELECT query_text FROM reg.vector_search_logs"), ["pipe"]);
 }
+
+/// Who may create in the schema of a store may make what is not there.
+// trust 27
+#[test]
+fn a_view_in_the_place_of_a_stores_tables_is_not_read() {
+    let database = Database::with_extension("store_view");
+    database.create_role("store_view_role");
+    let mut owner = database.connect();
+    owner.run(&format!(
+        "SELECT create_vector_store('reg', '{MODEL}'); SELECT create_collection('reg', 'laws')"
+    ));
+    owner.run(
+        "GRANT USAGE, CREATE ON SCHEMA reg TO store_view_role; DROP TABLE reg.embedding_collections, reg.embedding_jobs CASCADE",
+    );
+    let mut attacker = database.connect_as("store_view_role");
+    attacker.run(
+        "CREATE FUNCTION reg.takes() RETURNS uuid LANGUAGE plpgsql AS
+             $$ BEGIN RAISE WARNING 'TAKEN as %', current_user; RETURN gen_random_uuid(); END $$;
+         CREATE VIEW reg.embedding_collections AS SELECT reg.takes() AS id, 'laws'::text AS name, 'default'::text AS namespace;
+         CREATE TABLE reg.embedding_jobs (id uuid DEFAULT reg.takes(), namespace text, source_type text, collection_id uuid,
+             source_count int, status text, started_at timestamptz, completed_at timestamptz);
+         GRANT ALL ON reg.embedding_collections, reg.embedding_jobs TO PUBLIC",
+    );
+    owner.take_notices();
+    for call in [
+        "SELECT * FROM search_embeddings('reg', 'secret', collection => 'laws')".to_owned(),
+        "SELECT create_collection('reg', 'laws')".to_owned(),
+        "SELECT drop_collection('reg', 'laws')".to_owned(),
+        format!("SELECT upsert_document('reg', 'd', {ONE}, 'x', collection => 'laws')"),
+        format!("SELECT queue_documents('reg', 'd', ARRAY[{ONE}]::uuid[], '{{x}}')"),
+    ] {
+        let error = owner.fails("42809", &call);
+        assert!(
+            format!("{error:?}").contains("is not a table of its owner's"),
+            "expected the reason in {error:?}"
+        );
+    }
+    let said = owner.take_notices();
+    assert!(said.is_empty(), "expected that nothing of the view runs, not {said:?}");
+}

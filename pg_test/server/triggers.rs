@@ -103,4 +103,23 @@ mod tests {
             FROM vector_tools.searchable_tables";
         assert_eq!(one::<String>(columns), "north region, parted body");
     }
+
+    /// PostgreSQL applies the modifier of a type to what a statement gives alone.
+    #[pg_test]
+    fn the_time_of_a_change_has_the_digits_of_its_column() {
+        run(
+            "CREATE TABLE touched (id integer PRIMARY KEY, a timestamptz(0), b timestamptz(3), c timestamptz)",
+        );
+        for column in ["a", "b", "c"] {
+            run(&format!(
+                "CREATE TRIGGER touch_{column} BEFORE UPDATE ON touched
+                     FOR EACH ROW EXECUTE FUNCTION vector_tools.touch_row('{column}')"
+            ));
+        }
+        run("INSERT INTO touched VALUES (1, '2020-01-01', '2020-01-01', '2020-01-01')");
+        run("UPDATE touched SET id = 2");
+        let shown =
+            "SELECT a = now()::timestamptz(0) AND b = now()::timestamptz(3) AND c = now() FROM touched";
+        assert!(one::<bool>(shown), "expected {}", one::<String>("SELECT touched::text FROM touched"));
+    }
 }

@@ -22,6 +22,10 @@ use crate::tables::lock::definition_lock;
 /// The schema that holds the extension's state.
 const STATE_SCHEMA: &CStr = c"vector_tools";
 
+/// The most bytes of an expression that is read: writing out a deep one, as anybody may have, can need more of the stack
+/// than there is.
+const LONGEST_EXPRESSION: usize = 16_384;
+
 /// Opens a table, which nobody can drop or alter until the transaction ends.
 ///
 /// # Errors
@@ -184,7 +188,9 @@ fn generated_configurations(relation: &PgRelation) -> HashMap<String, String> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
-        "SELECT a.attname::pg_catalog.text, pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+        "SELECT a.attname::pg_catalog.text, \
+             CASE WHEN pg_catalog.octet_length(d.adbin::pg_catalog.text) OPERATOR(pg_catalog.<=) {LONGEST_EXPRESSION} \
+                  THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END \
          FROM pg_catalog.pg_attrdef AS d \
          JOIN pg_catalog.pg_attribute AS a \
            ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
@@ -204,7 +210,8 @@ fn default_model(relation: &PgRelation) -> Option<String> {
     let mut statement = Statement::default();
     let table = statement.bind(Parameter::Oid(relation.oid().to_u32()));
     statement.push(format_args!(
-        "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+        "SELECT CASE WHEN pg_catalog.octet_length(d.adbin::pg_catalog.text) OPERATOR(pg_catalog.<=) {LONGEST_EXPRESSION} \
+                     THEN d.adbin::pg_catalog.text END \
          FROM pg_catalog.pg_attrdef AS d \
          JOIN pg_catalog.pg_attribute AS a \
            ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum \
@@ -293,13 +300,16 @@ pub fn is_table(relation: &PgRelation) -> bool {
     matches!(relation_kind(relation), pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
 }
 
+/// Whether a table is temporary.
+pub fn is_temporary(relation: &PgRelation) -> bool {
+    // SAFETY: the relation is open, so its pg_class row is there.
+    unsafe { (*relation.rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP }
+}
+
 /// Whether a table is temporary and not of this session, which cannot read it.
 pub fn is_of_other_session(relation: &PgRelation) -> bool {
-    // SAFETY: the relation is open, so its descriptor and its pg_class row are there.
-    unsafe {
-        (*relation.rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP
-            && !(*relation.as_ptr()).rd_islocaltemp
-    }
+    // SAFETY: the relation is open, so its descriptor is there.
+    is_temporary(relation) && unsafe { !(*relation.as_ptr()).rd_islocaltemp }
 }
 
 /// What a relation is, for an error's detail.

@@ -14,7 +14,7 @@ pub struct ServerTypes;
 
 impl ColumnTypes for ServerTypes {
     fn check_value(&self, column: &Column, text: &str) -> Result<(), (&'static str, String)> {
-        // A list may have any number of values.
+        // A list may have many values.
         pgrx::check_for_interrupts!();
         let Ok(text) = CString::new(text) else {
             return Err(("22021", "a text cannot contain a zero byte".to_owned()));

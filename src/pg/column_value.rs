@@ -62,6 +62,7 @@ column_values! {
     i64 => INT8OID;
     f64 => FLOAT8OID;
     String => TEXTOID, VARCHAROID;
+    Vec<i64> => INT8ARRAYOID;
     Vec<String> => TEXTARRAYOID, VARCHARARRAYOID;
     JsonbText => JSONBOID;
     TimestampWithTimeZone => TIMESTAMPTZOID;

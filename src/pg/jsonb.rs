@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString};
 
+use super::report::OrReport;
+use crate::search::filter::check_bytes;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::UnboxDatum;
 use pgrx::nullable::Nullable;
@@ -39,6 +41,30 @@ impl FromDatum for JsonbText {
         unsafe {
             let text: &CStr = direct_function_call(pg_sys::jsonb_out, &[Some(datum)])?;
             Some(JsonbText(text.to_string_lossy().into_owned()))
+        }
+    }
+}
+
+/// The text of a filter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterText(pub String);
+
+/// One that is too large is not even written out, which nothing interrupts: [`Error::InvalidFilter`] (22023).
+///
+/// [`Error::InvalidFilter`]: crate::error::Error::InvalidFilter
+impl FromDatum for FilterText {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        type_oid: pg_sys::Oid,
+    ) -> Option<FilterText> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a jsonb, in whose header its size stands.
+        unsafe {
+            check_bytes(pg_sys::toast_raw_datum_size(datum)).or_report();
+            JsonbText::from_polymorphic_datum(datum, is_null, type_oid).map(|filter| FilterText(filter.0))
         }
     }
 }

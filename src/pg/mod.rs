@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod jsonb;
 pub mod kept;
 mod kept_expressions;
+pub mod lists;
 pub mod lossless;
 pub mod paths;
 pub mod patient_lock;

@@ -5,10 +5,8 @@ use std::ffi::CStr;
 use pgrx::{PgList, PgRelation, pg_sys};
 
 use super::catalog::{owned_text, state_table};
-use super::subtransaction::attempt;
 use super::{kept_expressions, spi};
 use crate::error::{Error, Result};
-use crate::identifier::QualifiedName;
 
 /// The search_path of whatever runs with other rights than the caller's: names without a schema are those of the
 /// server, and what a session has made for itself comes last.
@@ -74,14 +72,6 @@ pub fn with_pinned_path<T>(work: impl FnOnce() -> T) -> T {
     };
     let path = (c"search_path", PINNED_PATH.to_owned());
     spi::with_settings(if is_pinned { &[] } else { std::slice::from_ref(&path) }, work)
-}
-
-/// Looks at a table with the rights of its owner, for a list that anybody may read. The planner runs functions of
-/// the owner's, as those in the condition of an index: a reader of the list must not run them with rights of his
-/// own, nor stumble over what they raise, or over a table that is broken. `None`, with a warning, where it fails.
-pub fn look_as_owner<T>(table: &QualifiedName, owner: pg_sys::Oid, look: impl FnOnce() -> T) -> Option<T> {
-    let counted = attempt(|| acting_as(owner, look));
-    counted.map_err(|failure| pgrx::warning!("table {table} was not counted: {}", failure.message)).ok()
 }
 
 /// Runs fixed statements over a table of the extension's state, which has no expression, with the rights of its owner.

@@ -11,6 +11,7 @@ use super::vector::Vector;
 use super::{catalog, rights};
 use crate::error::Result;
 use crate::search::candidate::{Candidate, Location};
+use crate::search::diversity::Embeddings;
 use crate::search::hybrid::{Database, Estimate, FetchedRow, IndexScan, MeasuredRow};
 use crate::search::query_text::QueryText;
 use crate::search::{Statement, lexemes};
@@ -109,10 +110,16 @@ impl Database for SessionDatabase {
         Ok(self.with_rights(|| spi::query(statement, measured)).into_iter().flatten().collect())
     }
 
-    fn embeddings(&mut self, statement: &Statement) -> Result<Vec<(Location, Option<Vec<f32>>)>> {
-        let read = |row: &Row| Some((location(row)?, row.get::<Vector>(3).map(|vector| vector.0)));
-        let rows = self.with_rights(|| spi::query(statement, read));
-        Ok(rows.into_iter().flatten().collect())
+    fn embeddings(&mut self, statement: &Statement) -> Result<Embeddings> {
+        let mut embeddings = Embeddings::default();
+        self.with_rights(|| {
+            spi::query(statement, |row| {
+                if let (Some(place), Some(vector)) = (location(row), row.get::<Vector>(3)) {
+                    embeddings.add(place, &vector.0);
+                }
+            })
+        });
+        Ok(embeddings)
     }
 
     fn rows(&mut self, statement: &Statement) -> Result<Vec<FetchedRow>> {

@@ -44,6 +44,9 @@ static STATISTICS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+/// Tokens of 32 long texts. A token takes some 25 kB while a model runs, and anybody may ask for this.
+const MOST_BATCH_TOKENS: i32 = 16_384;
+
 /// Defines the settings and reserves the prefix `vector_tools`.
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -78,7 +81,7 @@ pub fn define() {
         c"A statement can be cancelled between batches; larger batches need more memory.",
         &BATCH_TOKENS,
         16,
-        1_000_000,
+        MOST_BATCH_TOKENS,
         GucContext::Userset,
         GucFlags::default(),
     );

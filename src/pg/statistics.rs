@@ -125,7 +125,8 @@ pub fn word_statistics(source: &SearchedColumn, lexemes: &[String]) -> Result<Wo
     let may_use_snapshot =
         !catalog::has_hidden_rows(source.relation) && rights::may_read(source.relation, source.number());
     let snapshot = if may_use_snapshot { read_snapshot(source) } else { None };
-    if may_use_snapshot {
+    // A worker cannot read the temporary table of a session.
+    if may_use_snapshot && !catalog::is_temporary(source.relation) {
         renew_if_outdated(source, snapshot.as_ref());
     }
     if let Some(snapshot) = snapshot {

@@ -222,6 +222,47 @@ pub fn other_owner(relation: &PgRelation) -> Result<Option<Identifier>> {
     if is_other { Identifier::new(rights::role_name(owner)).map(Some) } else { Ok(None) }
 }
 
+/// The table of a store's collections.
+///
+/// # Errors
+/// [`Error::NotAStore`] (42809) where something else is in its place.
+pub fn collections(store: &Store) -> Result<QualifiedName> {
+    beside(store, store.tables.collections()?)
+}
+
+/// The table of a store's jobs.
+///
+/// # Errors
+/// [`Error::NotAStore`] (42809) where something else is in its place.
+pub fn jobs(store: &Store) -> Result<QualifiedName> {
+    beside(store, store.tables.jobs()?)
+}
+
+/// Checks that what is called as a table beside the embeddings is one of their owner's, if it is there: who may create
+/// in the schema of a store could have a view there, which runs his functions for whoever reads it.
+fn beside(store: &Store, name: QualifiedName) -> Result<QualifiedName> {
+    let mut statement = Statement::default();
+    let schema = statement.bind(Parameter::Text(name.schema.as_str().to_owned()));
+    let relation = statement.bind(Parameter::Text(name.name.as_str().to_owned()));
+    let embeddings = statement.bind(Parameter::Integer(i64::from(store.table_oid)));
+    statement.push(format_args!(
+        "SELECT c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p}}'::pg_catalog.\"char\"[]) \
+             AND c.relowner OPERATOR(pg_catalog.=) e.relowner \
+         FROM pg_catalog.pg_namespace AS n \
+         JOIN pg_catalog.pg_class AS c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
+          AND c.relname OPERATOR(pg_catalog.=) {relation}::pg_catalog.name \
+         JOIN pg_catalog.pg_class AS e ON e.oid OPERATOR(pg_catalog.=) {embeddings}::pg_catalog.oid \
+         WHERE n.nspname OPERATOR(pg_catalog.=) {schema}::pg_catalog.name"
+    ));
+    if spi::query_latest(&statement, |row| row.get::<bool>(1)).into_iter().flatten().all(|is_own| is_own) {
+        return Ok(name);
+    }
+    Err(Error::NotAStore {
+        table: store.embeddings.to_string(),
+        reason: format!("{name} is not a table of its owner's"),
+    })
+}
+
 /// A collection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collection {
@@ -254,7 +295,7 @@ pub fn collection(store: &Store, name: &str) -> Result<Option<Collection>> {
     statement.push(format_args!(
         "SELECT c.id::pg_catalog.text, c.namespace::pg_catalog.text FROM {} AS c \
          WHERE c.name OPERATOR(pg_catalog.=) {wanted}",
-        store.tables.collections()?
+        collections(store)?
     ));
     let found =
         spi::query_latest(&statement, |row| Some(Collection { id: row.get(1)?, namespace: row.get(2)? }));
@@ -263,7 +304,7 @@ pub fn collection(store: &Store, name: &str) -> Result<Option<Collection>> {
 
 fn collection_names(store: &Store) -> Vec<String> {
     let mut statement = Statement::default();
-    let Ok(collections) = store.tables.collections() else { return vec![] };
+    let Ok(collections) = collections(store) else { return vec![] };
     statement.push(format_args!("SELECT c.name::pg_catalog.text FROM {collections} AS c LIMIT 1000"));
     spi::query(&statement, |row| row.get(1)).into_iter().flatten().collect()
 }

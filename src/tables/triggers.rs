@@ -3,7 +3,7 @@
 use pgrx::datum::UnboxDatum;
 use pgrx::datum::datetime_support::transaction_timestamp;
 use pgrx::prelude::*;
-use pgrx::{AllocatedByRust, PgTrigger, WhoAllocated, pg_sys};
+use pgrx::{AllocatedByRust, PgTrigger, WhoAllocated, direct_function_call, pg_sys};
 
 use crate::embedding::Purpose;
 use crate::embedding::sql::embed_one;
@@ -51,7 +51,8 @@ fn touch_row(fcinfo: pg_sys::FunctionCallInfo) -> i64 {
     };
     let time: Option<TimestampWithTimeZone> = value_of(&new, column);
     if time == value_of(&old, column) {
-        set_value(&mut new, column, Some(transaction_timestamp()));
+        let now = rounded(transaction_timestamp(), modifier_of(&new, column));
+        set_value(&mut new, column, Some(now));
     }
     stored(new)
 }
@@ -69,8 +70,7 @@ fn check_dimensions(
     vector: &Vector,
     model: &str,
 ) -> Result<()> {
-    let modifier = row.get_attribute_by_name(column).map_or(-1, |(_, attribute)| attribute.atttypmod);
-    match usize::try_from(modifier) {
+    match usize::try_from(modifier_of(row, column)) {
         Ok(expected) if expected != vector.0.len() => Err(Error::WrongDimensions {
             expected,
             found: vector.0.len(),
@@ -78,6 +78,19 @@ fn check_dimensions(
         }),
         _ => Ok(()),
     }
+}
+
+/// The modifier of a column's type; -1 where it has none.
+fn modifier_of(row: &PgHeapTuple<'_, AllocatedByRust>, column: &str) -> i32 {
+    row.get_attribute_by_name(column).map_or(-1, |(_, attribute)| attribute.atttypmod)
+}
+
+/// A time with as many digits as the modifier of a column's type says, which PostgreSQL sees to only for values that a
+/// statement gives.
+fn rounded(time: TimestampWithTimeZone, modifier: i32) -> TimestampWithTimeZone {
+    let arguments = [time.into_datum(), modifier.into_datum()];
+    // SAFETY: timestamptz_scale takes a time and the modifier of its type, neither of them NULL.
+    unsafe { direct_function_call(pg_sys::timestamptz_scale, &arguments) }.unwrap_or(time)
 }
 
 /// The row that a BEFORE INSERT OR UPDATE trigger may still change.

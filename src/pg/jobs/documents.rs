@@ -23,7 +23,7 @@ use crate::pg::store_document::{StoreDocument, embed_chunks_in_parts};
 use crate::pg::subtransaction::attempt;
 use crate::pg::vector_store::{self, OpenStore};
 use crate::pg::{catalog, rights};
-use crate::tables::store::document::Chunk;
+use crate::tables::store::document::{Chunk, check_chunks};
 use crate::tables::store::queued::{
     self, End, JOBS, Progress, Writer, note_ends, read, unfinished_jobs, wanted_jobs,
 };
@@ -224,7 +224,8 @@ impl Steps for DocumentSteps<'_> {
             let options = Options { strategy, max_tokens: document.max_tokens, overlap: document.overlap };
             chunks(content, &options, &self.0.store.model)
         };
-        let found = cut().map_err(|error| Failure::from_error(&error))?;
+        let found = cut().and_then(|found| check_chunks(found.len()).map(|()| found));
+        let found = found.map_err(|error| Failure::from_error(&error))?;
         Ok(found.into_iter().map(|chunk| Chunk::new(content[chunk.bytes].to_owned())).collect())
     }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use pgrx::pg_sys;
+use pgrx::prelude::TimestampWithTimeZone;
 
 use super::{BatchReport, report, write_outcomes};
 use crate::jobs::running::{AbandonedBatch, OVERDUE, Process, RunningBatch, abandoned, list, take_off};
@@ -90,8 +91,7 @@ fn read(row: &spi::Row) -> Option<AbandonedBatch> {
         entries: row.get(4)?,
         keys: texts.chunks(width).map(<[String]>::to_vec).collect(),
     };
-    // A timestamp is the number that it is kept as.
-    let process = Process { pid: row.get(1)?, backend_start: row.get(2)? };
+    let process = Process { pid: row.get(1)?, backend_start: row.get::<TimestampWithTimeZone>(2)?.into() };
     Some(AbandonedBatch { process, batch, sqlstate: row.get(7)? })
 }
 

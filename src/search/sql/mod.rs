@@ -12,7 +12,7 @@ use super::request::{check_rrf_k, check_weight};
 use super::trace::Trace;
 use crate::error::{Error, Result};
 use crate::pg::arguments::arguments;
-use crate::pg::jsonb::JsonbText;
+use crate::pg::jsonb::{FilterText, JsonbText};
 use crate::pg::report::OrReport;
 use crate::pg::session;
 use crate::pg::statistics::{SearchedColumn, refresh};
@@ -25,7 +25,7 @@ arguments! {
         source: Option<pg_sys::Oid>,
         query: Option<String>,
         k: i64 = 10,
-        filter: Option<JsonbText> = None,
+        filter: Option<FilterText> = None,
         vector_weight: f64 = 1.0,
         text_weight: f64 = 1.0,
         rrf_k: i64 = 60,

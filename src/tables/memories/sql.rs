@@ -15,10 +15,12 @@ use crate::error::{Error, Result};
 use crate::identifier::{Identifier, QualifiedName};
 use crate::pg::arguments::arguments;
 use crate::pg::catalog::{
-    comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, read_table,
+    comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, qualified_name,
+    read_table,
 };
 use crate::pg::column_value::ColumnValue;
-use crate::pg::jsonb::JsonbText;
+use crate::pg::jsonb::{FilterText, JsonbText};
+use crate::pg::lists::{self, Read};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::settings::{default_domain, default_model};
@@ -28,7 +30,7 @@ use crate::search::hybrid::SearchHit;
 use crate::search::source::ColumnKind;
 use crate::search::sql::call::SearchCall;
 use crate::search::trace::Trace;
-use crate::search::{Statement, TableFacts};
+use crate::search::{Parameter, Statement, TableFacts};
 use crate::tables::lock::lock;
 
 arguments! {
@@ -61,7 +63,7 @@ arguments! {
         query: Option<String>,
         domain: Option<String> = None,
         limit: i64 = 5,
-        filter: Option<JsonbText> = None,
+        filter: Option<FilterText> = None,
         use_vector: bool = true,
         min_importance: Option<f64> = None,
     }
@@ -160,6 +162,19 @@ fn count_memories(source: Option<pg_sys::Oid>, embedded: Option<bool>) -> Option
 }
 
 #[pg_extern(sql = false)]
+fn size_of_memories(source: Option<pg_sys::Oid>) -> Option<i64> {
+    let relation = lists::open(source?)?;
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Integer(i64::from(relation.oid().to_u32())));
+    statement.push(format_args!(
+        "SELECT pg_catalog.pg_total_relation_size({table}::pg_catalog.oid::pg_catalog.regclass)"
+    ));
+    let read = || spi::query(&statement, |row| row.get(1)).into_iter().flatten().next();
+    lists::look_at_size(&qualified_name(&relation).ok()?, read)
+}
+
+/// (source)
+#[pg_extern(sql = false)]
 fn last_memory_update(source: Option<pg_sys::Oid>) -> Option<TimestampWithTimeZone> {
     read_as_owner(source?, count::last_update)
 }
@@ -172,7 +187,7 @@ fn read_as_owner<T: ColumnValue>(
     let domain = Domain::for_counting(source)?;
     let (table, owner) = (&domain.facts.table, rights::owner(&domain.relation));
     let look = || spi::query(&statement(table), |row| row.get(1));
-    rights::look_as_owner(table, owner, look)?.into_iter().flatten().next()
+    lists::look_as_owner(table, owner, &[Read::rows(source)], look)?.into_iter().flatten().next()
 }
 
 fn describe(
@@ -231,7 +246,7 @@ impl Domain {
     /// A table whose memories the caller may count. One from whom policies hide some is told nothing: counts
     /// are made with the owner's rights, and would tell of hidden rows.
     fn for_counting(table: pg_sys::Oid) -> Option<Domain> {
-        let relation = open_table(table).ok()?;
+        let relation = lists::open(table)?;
         let facts = read_table(&relation).ok()?;
         check_shape(&facts).ok()?;
         let has_time =

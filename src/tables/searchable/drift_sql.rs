@@ -7,7 +7,8 @@ use super::Role;
 use super::drift::{count_embedded, count_store};
 use super::sql::find_readable;
 use crate::identifier::{Identifier, QualifiedName};
-use crate::pg::catalog::{self, open_table};
+use crate::pg::catalog;
+use crate::pg::lists::{self, Read};
 use crate::pg::searched_tables::{Shadow, may_read};
 use crate::pg::{rights, spi};
 use crate::search::Statement;
@@ -46,7 +47,8 @@ fn count_search_models(
     for (role, companion, table) in live.into_iter().chain(others) {
         let model = &table.options.model;
         let role = || Some(role.name().to_owned());
-        match count_by_model(&table.source, searched.owner, &table.count_by_model(), model) {
+        let read = Read { table: companion, columns: &[c"chunk_index", c"model"] };
+        match count_by_model(&table.source, searched.owner, &read, &table.count_by_model(), model) {
             Some(counts) => lines.extend(counts.into_iter().map(|counted| {
                 let is_current = Some(counted.is_current);
                 (role(), Some(companion), counted.model, is_current, counted.rows, counted.chunks)
@@ -67,7 +69,8 @@ fn count_embedded_rows(source: Option<pg_sys::Oid>, embedding_column: Option<Str
     }
     let table = catalog::qualified_name(&relation).ok()?;
     let statement = count_embedded(&table, catalog::is_partitioned(&relation), &column);
-    let counts = count_as_owner(&table, rights::owner(&relation), &statement, |row| row.get(1));
+    let (owner, read) = (rights::owner(&relation), Read::rows(relation.oid()));
+    let counts = count_as_owner(&table, owner, &read, &statement, |row| row.get(1));
     counts?.into_iter().flatten().next()
 }
 
@@ -105,12 +108,13 @@ struct Counted {
 
 fn count_store_rows(store: pg_sys::Oid) -> Option<Vec<Counted>> {
     let relation = open_countable(store)?;
-    if ![c"embedding_model", c"chunk_index"].iter().all(|column| rights::may_read_named(&relation, column)) {
+    let read = Read { table: store, columns: &[c"embedding_model", c"chunk_index"] };
+    if !read.columns.iter().all(|column| rights::may_read_named(&relation, column)) {
         return None;
     }
     let facts = catalog::read_table(&relation).ok()?;
     let model = facts.default_model.as_ref()?;
-    count_by_model(&facts.table, rights::owner(&relation), &count_store(&facts.table), model)
+    count_by_model(&facts.table, rights::owner(&relation), &read, &count_store(&facts.table), model)
 }
 
 /// What a statement with columns (model, rows, chunks) counts; nothing of the model that there should be
@@ -118,10 +122,11 @@ fn count_store_rows(store: pg_sys::Oid) -> Option<Vec<Counted>> {
 fn count_by_model(
     table: &QualifiedName,
     owner: pg_sys::Oid,
+    read: &Read,
     statement: &Statement,
     model: &str,
 ) -> Option<Vec<Counted>> {
-    let mut counts = count_as_owner(table, owner, statement, |row| {
+    let mut counts = count_as_owner(table, owner, read, statement, |row| {
         let found: Option<String> = row.get(1);
         let is_current = found.as_deref() == Some(model);
         Counted { model: found, is_current, rows: row.get(2), chunks: row.get(3) }
@@ -135,7 +140,7 @@ fn count_by_model(
 
 /// A table whose rows the caller may all read, if he may read its columns.
 fn open_countable(table: pg_sys::Oid) -> Option<PgRelation> {
-    let relation = open_table(table).ok()?;
+    let relation = lists::open(table)?;
     let is_countable = catalog::is_table(&relation)
         && !catalog::is_of_other_session(&relation)
         && rights::may_use_schema(&relation)
@@ -146,8 +151,9 @@ fn open_countable(table: pg_sys::Oid) -> Option<PgRelation> {
 fn count_as_owner<T>(
     table: &QualifiedName,
     owner: pg_sys::Oid,
+    tables: &Read,
     statement: &Statement,
     read: impl FnMut(&spi::Row) -> T,
 ) -> Option<Vec<T>> {
-    rights::look_as_owner(table, owner, || spi::query(statement, read))
+    lists::look_as_owner(table, owner, std::slice::from_ref(tables), || spi::query(statement, read))
 }

@@ -18,6 +18,7 @@ use crate::pg::arguments::arguments;
 use crate::pg::array::one_dimensional;
 use crate::pg::audit::triggers::grantees_of;
 use crate::pg::catalog::{self, find_text_configuration, open_table};
+use crate::pg::lists::{self, Read};
 use crate::pg::lossless::with_lossless_output;
 use crate::pg::queue::{enqueue_keys, with_rights_of_queue};
 use crate::pg::regclass::Regclass;
@@ -104,13 +105,16 @@ fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
         let next_embedded = next.map(|next| count(next.companion, &next.table.all_embedded_rows()).0);
         Counts { total, embedded, is_estimated: is_estimated || is_also, next_embedded }
     };
-    Ok(rights::look_as_owner(&searched.table.source, searched.owner, look))
+    let chunks = |table| Read { table, columns: &[c"chunk_index"] };
+    let next = searched.next.iter().map(|next| chunks(next.companion));
+    let read: Vec<Read> = [Read::rows(source), chunks(companion)].into_iter().chain(next).collect();
+    Ok(lists::look_as_owner(&searched.table.source, searched.owner, &read, look))
 }
 
 /// What is known of a searched table whose rows the caller may all read. Whoever only looks at a list
-/// must not stumble over a table that is being dropped, or is broken.
+/// must not stumble over a table that is being dropped, or is broken, nor wait for one that somebody has for himself.
 pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<Searched>> {
-    let relation = open_table(source).ok()?;
+    let relation = lists::open(source)?;
     let searched = searched_tables::find(&relation).ok()??;
     let is_readable =
         searched.companion().is_ok() && searched_tables::may_read_all(&relation, &searched.table);

@@ -312,6 +312,7 @@ impl Error {
                 Some("Models read far less of a text, and PostgreSQL keeps no more of its words.".into()),
                 Some("Have the text cut, as in upsert_document(…, strategy => 'semantic'), or give the pieces as an array: upsert_document(…, chunks => ARRAY[…]).".into()),
             ),
+            TooMany { unit, .. } => ("54000", None, Some(format!("Give fewer {unit} at once."))),
             InvalidVector { .. } => {
                 ("22003", None, Some("Give finite numbers; check what computed the vector.".into()))
             }

@@ -146,6 +146,8 @@ pub enum Error {
     NullElement { argument: &'static str, place: usize },
     #[error("{subject} has {bytes} bytes, and a chunk has at most {most}")]
     TooLong { subject: String, bytes: usize, most: usize },
+    #[error("{subject} has {found} {unit}, more than {most}")]
+    TooMany { subject: &'static str, found: usize, unit: &'static str, most: usize },
     #[error("the embedding of {subject} contains {found}")]
     InvalidVector { subject: String, found: String },
     #[error("a row stands twice in one call")]

@@ -82,9 +82,11 @@ impl Failure {
             EmbedderKilled { .. } => return Failure::of_death("embedding", false),
             // Another text may do, this one will not.
             InferenceFailed { .. } => (Category::Row, Some(MOST_ATTEMPTS)),
-            InvalidArgument { .. } | TooLong { .. } | InvalidVector { .. } | WriterGone { .. } => {
-                (Category::Row, Some(1))
-            }
+            InvalidArgument { .. }
+            | TooLong { .. }
+            | TooMany { .. }
+            | InvalidVector { .. }
+            | WriterGone { .. } => (Category::Row, Some(1)),
             // Files come back, libraries are installed, models are registered.
             _ => (Category::Model, None),
         };

@@ -7,25 +7,43 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
-use super::candidate::RankedRow;
+use super::candidate::{Location, RankedRow};
 use super::steps::Steps;
 use crate::embedding::Checkpoint;
 use crate::error::Result;
+
+/// The embeddings of rows in one piece of memory, since hundreds of thousands of pieces take long to be freed, which
+/// nothing interrupts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Embeddings {
+    numbers: Vec<f32>,
+    places: HashMap<Location, Range<usize>>,
+}
+
+impl Embeddings {
+    /// Adds that of a row.
+    pub fn add(&mut self, row: Location, embedding: &[f32]) {
+        let begin = self.numbers.len();
+        self.numbers.extend_from_slice(embedding);
+        self.places.insert(row, begin..self.numbers.len());
+    }
+}
 
 /// Chooses `count` rows one after another, each with the greatest
 /// `(1 − diversity) · relevance − diversity · similarity`, the similarity being the cosine with the
 /// nearest row chosen before (Carbonell and Goldstein, SIGIR 1998). Relevance is the fused score
 /// placed between the least and the greatest, 0 to 1.
 ///
-/// `rows` are best first; `embeddings` are theirs, `None` where a row has none, which is like no
-/// other row. Equal rows keep their order.
+/// `rows` are best first; `embeddings` are theirs. A row that has none is like no other row. Equal rows keep their
+/// order.
 ///
 /// # Errors
 /// Those of `checkpoint`.
 pub fn diversify(
     rows: Vec<RankedRow>,
-    embeddings: Vec<Option<Vec<f32>>>,
+    embeddings: Embeddings,
     diversity: f64,
     count: usize,
     checkpoint: Checkpoint,
@@ -38,24 +56,26 @@ pub fn diversify(
         // Adding zero makes one zero of both.
         (1.0 - diversity) * relevance(&rows[index]) - diversity * nearest.unwrap_or(0.0) + 0.0
     };
+    let Embeddings { mut numbers, places } = embeddings;
     let mut waiting = Vec::with_capacity(rows.len());
-    for (index, embedding) in embeddings.into_iter().enumerate().take(rows.len()) {
+    for (index, row) in rows.iter().enumerate() {
         steps.step()?;
-        let unit = embedding.and_then(unit);
+        let place = places.get(&row.location).cloned();
+        let unit = place.filter(|place| make_unit(&mut numbers[place.clone()]));
         waiting.push(Waiting { gain: gain(index, None), index, unit, nearest: None, compared: 0 });
     }
     let mut waiting = BinaryHeap::from(waiting);
     let mut chosen: Vec<usize> = Vec::new();
     // The directions of those that were chosen, each once: another row of the same one changes no similarity.
-    let mut units: Vec<Vec<f32>> = Vec::new();
-    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut units: Vec<Range<usize>> = Vec::new();
+    let mut directions: HashMap<u64, Vec<usize>> = HashMap::new();
     while chosen.len() < count {
         let Some(mut best) = waiting.pop() else { break };
         if best.unit.is_some() && best.compared < units.len() {
             let next = waiting.peek().map_or(f64::NEG_INFINITY, |next| next.gain);
             while best.compared < units.len() && best.gain >= next {
                 steps.step()?;
-                best.compare(&units[best.compared]);
+                best.compare(&units[best.compared], &numbers);
                 best.gain = gain(best.index, best.nearest);
             }
             waiting.push(best);
@@ -68,13 +88,14 @@ pub fn diversify(
             let mut rest = waiting.into_vec();
             for row in &mut rest {
                 steps.step()?;
-                row.compare(&unit);
+                row.compare(&unit, &numbers);
                 row.gain = gain(row.index, row.nearest);
             }
             waiting = BinaryHeap::from(rest);
         }
-        let alike = places.entry(hash_of(&unit)).or_default();
-        if !alike.iter().any(|place| units[*place] == unit) {
+        let numbers = |unit: &Range<usize>| &numbers[unit.clone()];
+        let alike = directions.entry(hash_of(numbers(&unit))).or_default();
+        if !alike.iter().any(|place| numbers(&units[*place]) == numbers(&unit)) {
             alike.push(units.len());
             units.push(unit);
         }
@@ -89,8 +110,8 @@ struct Waiting {
     gain: f64,
     /// Its place among the rows.
     index: usize,
-    /// Its embedding as a vector of length 1.
-    unit: Option<Vec<f32>>,
+    /// The place of its embedding as a vector of length 1.
+    unit: Option<Range<usize>>,
     /// The similarity with the nearest of the chosen rows that it was compared with.
     nearest: Option<f64>,
     /// With how many of them it was.
@@ -98,9 +119,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn compare(&mut self, chosen: &[f32]) {
+    fn compare(&mut self, chosen: &Range<usize>, numbers: &[f32]) {
         if let Some(unit) = &self.unit {
-            let cosine = dot(chosen, unit);
+            let cosine = dot(&numbers[chosen.clone()], &numbers[unit.clone()]);
             self.nearest = Some(self.nearest.map_or(cosine, |known| known.max(cosine)));
             self.compared += 1;
         }
@@ -127,15 +148,16 @@ impl PartialEq for Waiting {
 
 impl Eq for Waiting {}
 
-fn unit(mut vector: Vec<f32>) -> Option<Vec<f32>> {
-    let norm = dot(&vector, &vector).sqrt();
+/// Gives a vector the length 1, if it has a direction.
+fn make_unit(vector: &mut [f32]) -> bool {
+    let norm = dot(vector, vector).sqrt();
     if !(norm > 0.0 && norm.is_finite()) {
-        return None;
+        return false;
     }
-    for number in &mut vector {
+    for number in vector {
         *number = (f64::from(*number) / norm) as f32;
     }
-    Some(vector)
+    true
 }
 
 fn hash_of(vector: &[f32]) -> u64 {
@@ -150,14 +172,13 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::candidate::Location;
     use super::*;
     use crate::error::Error;
     use proptest::prelude::*;
 
     fn rows(scores: &[f64]) -> Vec<RankedRow> {
         let row = |(index, score): (usize, &f64)| RankedRow {
-            location: Location { table: 1, block: 0, offset: index as u16 },
+            location: Location { table: 1, block: index as u32, offset: 1 },
             key: index.to_string(),
             score: *score,
             vector_rank: Some(index + 1),
@@ -168,13 +189,23 @@ mod tests {
         scores.iter().enumerate().map(row).collect()
     }
 
+    fn together(embeddings: &[Option<Vec<f32>>]) -> Embeddings {
+        let mut together = Embeddings::default();
+        for (row, embedding) in rows(&vec![0.0; embeddings.len()]).iter().zip(embeddings) {
+            if let Some(embedding) = embedding {
+                together.add(row.location, embedding);
+            }
+        }
+        together
+    }
+
     fn chosen(
         rows: Vec<RankedRow>,
         embeddings: &[Option<Vec<f32>>],
         diversity: f64,
         count: usize,
     ) -> Vec<RankedRow> {
-        diversify(rows, embeddings.to_vec(), diversity, count, &mut || Ok(())).expect("nothing stops it")
+        diversify(rows, together(embeddings), diversity, count, &mut || Ok(())).expect("nothing stops it")
     }
 
     /// The same by its definition: all rows are compared with each that is chosen.
@@ -211,6 +242,10 @@ mod tests {
             }
         }
         chosen
+    }
+
+    fn unit(mut vector: Vec<f32>) -> Option<Vec<f32>> {
+        make_unit(&mut vector).then_some(vector)
     }
 
     fn order(diversity: f64, count: usize) -> String {
@@ -251,7 +286,7 @@ mod tests {
     fn calls(count: usize, directions: usize, diversity: f64, wanted: usize) -> usize {
         let (rows, embeddings) = many(count, directions);
         let mut calls = 0;
-        let found = diversify(rows, embeddings, diversity, wanted, &mut || {
+        let found = diversify(rows, together(&embeddings), diversity, wanted, &mut || {
             calls += 1;
             Ok(())
         });
@@ -263,7 +298,7 @@ mod tests {
     fn it_stops_at_once() {
         let (rows, embeddings) = many(20_000, 9973);
         let mut calls = 0;
-        let result = diversify(rows, embeddings, 0.5, 10_000, &mut || {
+        let result = diversify(rows, together(&embeddings), 0.5, 10_000, &mut || {
             calls += 1;
             if calls < 30 { Ok(()) } else { Err(Error::NoSchema) }
         });

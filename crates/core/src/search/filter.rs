@@ -23,6 +23,16 @@ pub const MOST_PATH_PARTS: usize = 64;
 /// The most conditions of a filter. A list of values is one, however long.
 pub const MOST_CONDITIONS: usize = 1000;
 
+/// The most values in all lists of a filter. Each is read by the type of its column, and looked at for every row.
+pub const MOST_VALUES: usize = 100_000;
+
+/// The most bytes of a filter, as PostgreSQL keeps it.
+pub const MOST_BYTES: usize = 8 << 20;
+
+/// From so many values of a path on they are bound as one: of those that are bound one by one the planner makes a value
+/// each, which takes kilobytes, and nothing interrupts it.
+const VALUES_BOUND_AS_ONE: usize = 100;
+
 /// A parsed filter; the empty one lets every row pass.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
@@ -79,8 +89,8 @@ impl Filter {
     /// Reads a filter for the rows of `source`.
     ///
     /// # Errors
-    /// [`Error::InvalidFilter`] (22023) for its shape, and beyond [`MOST_DEPTH`], [`MOST_PATH_PARTS`] or
-    /// [`MOST_CONDITIONS`], [`Error::InvalidFilterValue`] (22P02, 22003,
+    /// [`Error::InvalidFilter`] (22023) for its shape, and beyond [`MOST_DEPTH`], [`MOST_PATH_PARTS`],
+    /// [`MOST_CONDITIONS`] or [`MOST_VALUES`], [`Error::InvalidFilterValue`] (22P02, 22003,
     /// 22007, 22008) for a value that is none of its column's type,
     /// [`Error::InvalidFilterOperator`] (42883) for a comparison that the type does not have, and
     /// [`Error::UnknownColumn`] (42703). Each names the part of the filter.
@@ -91,7 +101,7 @@ impl Filter {
             return Err(invalid("the filter", reason));
         }
         let value: Value = serde_json::from_str(json).map_err(|error| invalid("the filter", error))?;
-        let reader = Reader { source, types, conditions: Cell::new(0) };
+        let reader = Reader { source, types, conditions: Cell::new(0), values: Cell::new(0) };
         let conditions = reader.read_object(&value, "the filter")?;
         Ok(Filter { conditions })
     }
@@ -152,6 +162,17 @@ impl Filter {
     }
 }
 
+/// Checks that a filter is not too large to be read.
+///
+/// # Errors
+/// [`Error::InvalidFilter`] (22023).
+pub fn check_bytes(bytes: usize) -> Result<()> {
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    Err(invalid("the filter", format!("it has {bytes} bytes, and at most {MOST_BYTES} are allowed")))
+}
+
 fn invalid(part: &str, reason: impl ToString) -> Error {
     Error::InvalidFilter { part: part.to_owned(), reason: reason.to_string() }
 }
@@ -161,6 +182,8 @@ struct Reader<'a> {
     types: &'a dyn ColumnTypes,
     /// How many were read so far.
     conditions: Cell<usize>,
+    /// How many values of lists were.
+    values: Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -178,9 +201,19 @@ impl Reader<'_> {
         if self.conditions.get() <= MOST_CONDITIONS {
             return Ok(());
         }
-        let reason =
-            format!("it has more than {MOST_CONDITIONS} conditions; one with $in takes any number of values");
+        let reason = format!(
+            "it has more than {MOST_CONDITIONS} conditions; one with $in takes up to {MOST_VALUES} values"
+        );
         Err(invalid("the filter", reason))
+    }
+
+    /// Counts the values of a list.
+    fn count_values(&self, count: usize) -> Result<()> {
+        self.values.set(self.values.get() + count);
+        if self.values.get() <= MOST_VALUES {
+            return Ok(());
+        }
+        Err(invalid("the filter", format!("it has more than {MOST_VALUES} values in its lists")))
     }
 
     fn read_entry(&self, key: &str, value: &Value) -> Result<Condition> {
@@ -280,6 +313,7 @@ impl Reader<'_> {
         };
         let list = || -> Result<Condition> {
             let values = operand.as_array().ok_or_else(|| invalid(&part, "an array is expected"))?;
+            self.count_values(values.len())?;
             self.check(&part, target, values, |has| has.equality)?;
             Ok(is(Test::In(values.clone())))
         };
@@ -419,6 +453,15 @@ fn path_test(
             format!(
                 "(pg_catalog.jsonb_typeof({found}) OPERATOR(pg_catalog.=) pg_catalog.jsonb_typeof({value}::pg_catalog.jsonb) \
                  AND {found} OPERATOR(pg_catalog.{operator}) {value}::pg_catalog.jsonb)"
+            )
+        }
+        Test::In(values) if values.len() >= VALUES_BOUND_AS_ONE => {
+            let found = at_path("#>", statement);
+            let values = statement.bind(Parameter::Text(Value::Array(values.clone()).to_string()));
+            // As the operand of IS it is not joined with the table, but looked up in a hash table that the executor makes.
+            format!(
+                "({found} OPERATOR(pg_catalog.=) ANY (SELECT listed.value \
+                 FROM pg_catalog.jsonb_array_elements({values}::pg_catalog.jsonb) AS listed(value))) IS TRUE"
             )
         }
         Test::In(values) => {
@@ -606,8 +649,49 @@ mod tests {
                 check_refused(&list(MOST_CONDITIONS + more, part), "more than 1000 conditions");
             }
         }
-        let values = format!(r#"{{"year": {{"$in": [1{}]}}}}"#, ",2".repeat(500_000));
-        assert_eq!(sql(&values).1.len(), 1, "expected a list of values to be one condition");
+    }
+
+    #[test]
+    fn the_values_of_lists_are_counted() {
+        let list =
+            |count: usize, operator: &str| format!(r#"{{"{operator}": [1{}]}}"#, ",2".repeat(count - 1));
+        for operator in ["$in", "$nin"] {
+            for key in ["year", "a.b"] {
+                let filter = |count: usize| format!(r#"{{"{key}": {}}}"#, list(count, operator));
+                assert!(
+                    sql(&filter(MOST_VALUES)).1.len() < 3,
+                    "expected a list of values to be one condition"
+                );
+                for more in [1, 1_000_000] {
+                    check_refused(&filter(MOST_VALUES + more), "more than 100000 values");
+                }
+            }
+        }
+        // Together, too.
+        let half = list(MOST_VALUES / 2, "$in");
+        assert!(!sql(&format!(r#"{{"year": {half}, "a.b": {half}}}"#)).0.is_empty());
+        check_refused(&format!(r#"{{"year": {half}, "a.b": {half}, "b": {{"$in": [1]}}}}"#), "100000 values");
+    }
+
+    #[test]
+    fn the_values_of_a_path_are_bound_as_one_where_they_are_many() {
+        let filter = |count: usize| format!(r#"{{"a.b": {{"$in": [1{}]}}}}"#, ", 2".repeat(count - 1));
+        let (few, parameters) = sql(&filter(VALUES_BOUND_AS_ONE - 1));
+        assert!(few.contains("::pg_catalog.jsonb[])"), "{few}");
+        assert_eq!(parameters[1], Parameter::Texts([vec!["1".to_owned()], vec!["2".into(); 98]].concat()));
+        let (many, parameters) = sql(&filter(VALUES_BOUND_AS_ONE));
+        assert!(many.contains("jsonb_array_elements($2::pg_catalog.jsonb)"), "{many}");
+        assert_eq!(parameters[1], Parameter::Text(format!("[1{}]", ",2".repeat(99))));
+    }
+
+    #[test]
+    fn the_bytes_of_a_filter_are_bounded() {
+        assert_eq!(check_bytes(MOST_BYTES), Ok(()));
+        let refused = check_bytes(MOST_BYTES + 1).expect_err("too large");
+        assert_eq!(
+            refused.facts().detail.as_deref(),
+            Some("It has 8388609 bytes, and at most 8388608 are allowed.")
+        );
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::bm25_index::Bm25Index;
 use super::candidate::{Candidate, Location, RankedRow};
-use super::diversity::diversify;
+use super::diversity::{Embeddings, diversify};
 use super::fusion::{fuse, merge};
 use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg};
 use super::leg::push_word_condition;
@@ -85,7 +85,7 @@ pub trait Database {
     ///
     /// # Errors
     /// Whatever the database reports.
-    fn embeddings(&mut self, statement: &Statement) -> Result<Vec<(Location, Option<Vec<f32>>)>>;
+    fn embeddings(&mut self, statement: &Statement) -> Result<Embeddings>;
 
     /// Runs [`fetch_rows`].
     ///
@@ -398,17 +398,20 @@ impl Search<'_> {
         }
         if request.diversity > 0.0 {
             rows.truncate(request.depth.max(request.last_row()));
-            let places: Vec<Location> = rows.iter().map(|row| row.location).collect();
-            let statement = fetch_embeddings(self.source, &places, self.partitions);
-            let mut found: HashMap<Location, Option<Vec<f32>>> =
-                database.embeddings(&statement)?.into_iter().collect();
+            let embeddings = self.fetch_embeddings(database, &rows)?;
             database.checkpoint()?;
-            let embeddings: Vec<Option<Vec<f32>>> =
-                places.iter().map(|place| found.remove(place).flatten()).collect();
             let (diversity, last) = (request.diversity, request.last_row());
             rows = diversify(rows, embeddings, diversity, last, &mut || database.checkpoint())?;
         }
         Ok(rows.into_iter().skip(request.skip).take(request.k).collect())
+    }
+
+    /// The embeddings of rows; the statement, which names each of them, is gone when they are compared.
+    fn fetch_embeddings(&self, database: &mut dyn Database, rows: &[RankedRow]) -> Result<Embeddings> {
+        let places: Vec<Location> = rows.iter().map(|row| row.location).collect();
+        let statement = fetch_embeddings(self.source, &places, self.partitions);
+        drop(places);
+        database.embeddings(&statement)
     }
 
     fn fetch(

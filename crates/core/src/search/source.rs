@@ -282,11 +282,34 @@ pub fn configuration_in(expression: &str) -> Option<String> {
     Some(rest[..end].replace("''", "'"))
 }
 
-/// The text in the expression of a default such as `'all-MiniLM-L6-v2'::character varying`. Texts
-/// with quotes in them are none that matters here.
-pub fn constant_in(expression: &str) -> Option<String> {
-    let (text, rest) = expression.strip_prefix('\'')?.split_once('\'')?;
-    rest.starts_with("::").then(|| text.to_owned())
+/// What stands around the constant of a default: its length is checked, or its type becomes that of the column.
+const AROUND_CONSTANTS: [&str; 3] = ["{RELABELTYPE :arg ", "{COERCETODOMAIN :arg ", "{FUNCEXPR :funcid 669 "];
+
+/// The text that is the default of a column, from the tree that PostgreSQL keeps of it in `pg_attrdef.adbin`; `None` for
+/// any other expression. So its table need not be opened, as it is where PostgreSQL writes the expression out.
+pub fn constant_in(tree: &str) -> Option<String> {
+    /// `text` and `varchar`
+    const TYPES: [&str; 2] = ["25", "1043"];
+    /// The bytes of the length before a value that is not short.
+    const HEADER: usize = 4;
+    let mut tree = tree;
+    while let Some(around) = AROUND_CONSTANTS.iter().find(|around| tree.starts_with(**around)) {
+        tree = &tree[around.len()..];
+        if around.starts_with("{FUNCEXPR") {
+            tree = tree.split_once(" :args (")?.1;
+        }
+    }
+    let constant = tree.strip_prefix("{CONST :consttype ")?;
+    let (type_oid, rest) = constant.split_once(' ')?;
+    let (_, value) = rest.split_once(" :constvalue ")?;
+    let (length, bytes) = value.split_once(" [ ")?;
+    let (bytes, _) = bytes.split_once(']')?;
+    // Signed where the machine's characters are.
+    let byte = |text: &str| text.parse::<i16>().ok().and_then(|byte| u8::try_from(byte & 0xFF).ok());
+    let bytes: Vec<u8> = bytes.split_ascii_whitespace().map(byte).collect::<Option<_>>()?;
+    let is_text = TYPES.contains(&type_oid) && length.parse() == Ok(bytes.len());
+    let text = bytes.get(HEADER..).filter(|_| is_text)?.to_vec();
+    String::from_utf8(text).ok()
 }
 
 fn metadata_column(facts: &TableFacts) -> Option<Identifier> {
@@ -357,9 +380,36 @@ pub(crate) mod tests {
 
     #[test]
     fn models_are_read_from_defaults() {
-        assert_eq!(constant_in("'a/b-v2'::character varying").as_deref(), Some("a/b-v2"));
-        for other in ["current_setting('x'::text)", "'it''s'::text", "NULL::text", "7"] {
-            assert_eq!(constant_in(other), None, "{other}");
+        let constant = |type_oid: u32, bytes: &str| {
+            format!(
+                "{{CONST :consttype {type_oid} :consttypmod -1 :constcollid 100 :constlen -1 :constbyval false \
+                 :constisnull false :location 5 :constvalue {} [ {bytes} ]}}",
+                bytes.split(' ').count()
+            )
+        };
+        let model = constant(1043, "28 0 0 0 97 47 -61");
+        assert_eq!(constant_in(&model), None, "expected no half of a letter");
+        let model = constant(1043, "28 0 0 0 97 47 98");
+        let checked = format!(
+            "{{FUNCEXPR :funcid 669 :funcresulttype 1043 :funcformat 2 :args ({model} {{CONST :consttype 23}}) :location -1}}"
+        );
+        let relabelled =
+            format!("{{RELABELTYPE :arg {} :resulttype 1043}}", constant(25, "24 0 0 0 -61 -68"));
+        assert_eq!(constant_in(&model).as_deref(), Some("a/b"));
+        assert_eq!(constant_in(&checked).as_deref(), Some("a/b"));
+        assert_eq!(constant_in(&relabelled).as_deref(), Some("\u{fc}"));
+        let others = [
+            String::new(),
+            "{FUNCEXPR :funcid 871 :args (".to_owned() + &model,
+            constant(23, "28 0 0 0 97 47 98"),
+            constant(25, "1 x"),
+            constant(25, "7"),
+            model.replace(":constvalue 7 [ 28 0 0 0 97 47 98 ]", ":constvalue <>"),
+            model.replace(":constvalue 7", ":constvalue 9"),
+            model[..model.len() - 9].to_owned(),
+        ];
+        for other in others {
+            assert_eq!(constant_in(&other), None, "{other}");
         }
     }
 

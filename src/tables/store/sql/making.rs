@@ -183,7 +183,7 @@ pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
     let wanted = statement.bind(Parameter::Text(namespace.to_owned()));
     statement.push(format_args!(
         "DELETE FROM {} AS c WHERE c.namespace OPERATOR(pg_catalog.=) {wanted}",
-        store.tables.collections()?
+        catalog::collections(&store)?
     ));
     spi::change(&statement);
     overtake_all(&store, Overtaken::Namespace(namespace))
@@ -218,7 +218,7 @@ pub fn create_collection(
     statement.push(format_args!(
         "INSERT INTO {} ({}, dimensions, metadata) \
          VALUES ({}, {dimensions}::pg_catalog.int4, {metadata}::pg_catalog.jsonb) ON CONFLICT (name) DO NOTHING",
-        store.tables.collections()?,
+        catalog::collections(&store)?,
         columns.join(", "),
         places.join(", ")
     ));
@@ -260,7 +260,7 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
     let id = statement.bind(Parameter::Text(collection.id));
     statement.push(format_args!(
         "DELETE FROM {} AS c WHERE c.id OPERATOR(pg_catalog.=) {id}::pg_catalog.uuid",
-        store.tables.collections()?
+        catalog::collections(store)?
     ));
     spi::change(&statement);
     Ok(deleted)

@@ -11,16 +11,19 @@ use pgrx::prelude::*;
 use self::queueing::DocumentsCall;
 use self::searching::StoreSearch;
 use self::writing::{Content, DocumentCall, Given};
-use super::document::read_chunks;
+use super::document::{check_chunks, read_chunks};
 use super::embeddings::{Columns, rows_from_json};
+use super::queued::check_documents;
 use crate::chunking::sql::read_options;
 use crate::error::Result;
 use crate::pg::arguments::arguments;
 use crate::pg::array::one_dimensional;
-use crate::pg::jsonb::JsonbText;
+use crate::pg::embedders::check_interrupts;
+use crate::pg::jsonb::{FilterText, JsonbText};
 use crate::pg::regclass::Regclass;
 use crate::pg::report::OrReport;
 use crate::pg::vector::Vector;
+use crate::search::source::constant_in;
 
 arguments! {
     /// A collection to create.
@@ -67,10 +70,10 @@ arguments! {
     struct QueueDocuments<'call> for queue_documents {
         schema: Option<String>,
         source_type: Option<String>,
-        source_ids: Option<Vec<Option<Uuid>>>,
+        source_ids: Option<Array<'call, Uuid>>,
         contents: Option<Array<'call, &'call str>>,
         namespace: Option<String> = None,
-        metadata: Option<Vec<Option<JsonbText>>> = None,
+        metadata: Option<Array<'call, JsonbText>> = None,
         collection: Option<String> = None,
         strategy: Option<String> = None,
         max_tokens: Option<i64> = Some(512),
@@ -103,8 +106,8 @@ arguments! {
         threshold: Option<f64> = None,
         source_type: Option<String> = None,
         collection: Option<String> = None,
-        metadata: Option<JsonbText> = None,
-        filter: Option<JsonbText> = None,
+        metadata: Option<FilterText> = None,
+        filter: Option<FilterText> = None,
         fusion: String = "rrf",
         query_embedding: Option<Vector> = None,
         vector_weight: f64 = 1.0,
@@ -155,6 +158,12 @@ fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> i64 {
     making::drop_collection(schema, name, delete_embeddings).or_report()
 }
 
+/// (expression)
+#[pg_extern(sql = false)]
+fn text_of_default(expression: &str) -> Option<String> {
+    constant_in(expression)
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of the result")]
 fn upsert_text(
@@ -175,7 +184,7 @@ fn upsert_text(
                 let options = read_options(Some(&strategy), arguments.max_tokens, arguments.overlap)?;
                 Content::to_cut(text, options)?
             }
-            (_, text) => Content::Chunks(read_chunks(vec![text])?),
+            (_, text) => Content::Chunks(read_chunks(vec![text], &mut check_interrupts)?),
         };
         let given = given(arguments.namespace, arguments.metadata, arguments.collection);
         let source_id = source_id.to_string();
@@ -200,8 +209,10 @@ fn upsert_chunks(
         else {
             return Ok(None);
         };
+        check_chunks(arguments.chunks.as_ref().map_or(1, Array::len))?;
         let chunks = arguments.chunks.map(one_dimensional).transpose()?;
-        let content = Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]))?);
+        let content =
+            Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]), &mut check_interrupts)?);
         let given = given(arguments.namespace, arguments.metadata, arguments.collection);
         let source_id = source_id.to_string();
         upsert(&DocumentCall { schema, source_type, source_id, content, given }).map(Some)
@@ -229,14 +240,17 @@ fn queue_documents(fcinfo: pg_sys::FunctionCallInfo) -> Option<Uuid> {
         else {
             return Ok(None);
         };
+        check_documents(ids.len().max(contents.len()))?;
+        // The metadata is written out only where there is as much of it as of the documents.
+        check_documents(arguments.metadata.as_ref().map_or(0, Array::len))?;
         let options =
             |strategy: String| read_options(Some(&strategy), arguments.max_tokens, arguments.overlap);
         let call = DocumentsCall {
             schema,
             source_type,
-            source_ids: ids.into_iter().map(|id| id.map(|id| id.to_string())).collect(),
+            source_ids: ids.iter().map(|id| id.map(|id| id.to_string())).collect(),
             contents: one_dimensional(contents)?,
-            metadata: arguments.metadata.map(json_texts),
+            metadata: arguments.metadata.map(|metadata| json_texts(metadata.iter().collect())),
             given: given(arguments.namespace, JsonbText("{}".to_owned()), arguments.collection),
             cut: arguments.strategy.map(options).transpose()?,
         };

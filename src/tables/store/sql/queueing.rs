@@ -6,6 +6,7 @@ use super::writing::{Content, Given};
 use crate::chunking::Options;
 use crate::error::{Error, Result};
 use crate::pg::catalog::has_column;
+use crate::pg::embedders::check_interrupts;
 use crate::pg::queued_documents::{queue, writer};
 use crate::pg::regclass::Regclass;
 use crate::pg::vector_store::{self as catalog, OpenStore};
@@ -32,12 +33,14 @@ impl DocumentsCall {
         if let Some(options) = self.cut {
             Content::check_options(options)?;
         }
-        let documents = read_documents(self.source_ids, self.contents, self.metadata, self.cut.is_some())?;
+        let is_cut = self.cut.is_some();
+        let documents =
+            read_documents(self.source_ids, self.contents, self.metadata, is_cut, &mut check_interrupts)?;
         let OpenStore { store, relation, facts } = catalog::open_to_write(&self.schema)?;
         // Not only when they are written, which is when everything else is checked.
         rights::require_insert(&relation);
         let (namespace, collection) = self.given.place(&store)?;
-        let jobs = store.tables.jobs()?;
+        let jobs = catalog::jobs(&store)?;
         let source = Regclass::find(&jobs).ok_or_else(|| Error::NotAStore {
             table: facts.display.clone(),
             reason: format!("there is no table {jobs} beside it"),

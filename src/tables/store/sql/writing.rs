@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use crate::chunking::{self, Options, Strategy};
 use crate::error::{Error, Result};
 use crate::pg::catalog::has_hidden_rows;
+use crate::pg::embedders::check_interrupts;
 use crate::pg::queued_documents::{may_write, overtake};
 use crate::pg::store_document::{StoreDocument, embed_chunks, write_rows};
 use crate::pg::vector_store::{self as catalog, OpenStore};
 use crate::pg::{session, spi};
 use crate::tables::lock::lock;
-use crate::tables::store::document::{Chunk, DocumentPlan};
+use crate::tables::store::document::{Chunk, DocumentPlan, check_chunks};
 use crate::tables::store::embeddings::{NewRow, checked_and_ordered, namespaces_of};
 use crate::tables::store::question::check_metadata;
 use crate::tables::store::queued::Overtaken;
@@ -57,7 +58,12 @@ impl Content {
             Content::Chunks(chunks) => Ok(Cow::Borrowed(chunks)),
             Content::Text(text, options) => {
                 let chunks = chunking::sql::chunks(text, options, &store.model)?;
-                Ok(chunks.into_iter().map(|chunk| Chunk::new(text[chunk.bytes].to_owned())).collect())
+                check_chunks(chunks.len())?;
+                let hashed = |chunk: chunking::Chunk| {
+                    check_interrupts()?;
+                    Ok(Chunk::new(text[chunk.bytes].to_owned()))
+                };
+                chunks.into_iter().map(hashed).collect()
             }
         }
     }

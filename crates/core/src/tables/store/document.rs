@@ -2,12 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::embedding::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::fingerprint::sha256_hex;
 
 /// The most bytes of a chunk. PostgreSQL keeps the words of a text only up to this size, and models
 /// read far less.
 pub const MAX_CHUNK_BYTES: usize = 1 << 20;
+
+/// The most chunks of a document: a text of a hundred megabytes has as many.
+pub const MOST_CHUNKS: usize = 100_000;
 
 /// A chunk of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +33,27 @@ impl Chunk {
 ///
 /// # Errors
 /// [`Error::NullElement`] (22004) for a NULL, [`Error::TooLong`] (54000) for a chunk that is too
-/// long to be searched.
-pub fn read_chunks(texts: Vec<Option<String>>) -> Result<Vec<Chunk>> {
+/// long to be searched, [`Error::TooMany`] (54000) beyond [`MOST_CHUNKS`], and those of `checkpoint`.
+pub fn read_chunks(texts: Vec<Option<String>>, checkpoint: Checkpoint) -> Result<Vec<Chunk>> {
+    check_chunks(texts.len())?;
     let chunk = |(place, text): (usize, Option<String>)| {
+        checkpoint()?;
         let text = text.ok_or(Error::NullElement { argument: "chunks", place: place + 1 })?;
         check_size(&text, || format!("chunk {}", place + 1))?;
         Ok(Chunk::new(text))
     };
     texts.into_iter().enumerate().map(chunk).collect()
+}
+
+/// Checks that a document has not too many chunks.
+///
+/// # Errors
+/// [`Error::TooMany`] (54000).
+pub fn check_chunks(found: usize) -> Result<()> {
+    if found <= MOST_CHUNKS {
+        return Ok(());
+    }
+    Err(Error::TooMany { subject: "the document", found, unit: "chunks", most: MOST_CHUNKS })
 }
 
 /// Checks that a text is not too long to be searched by its words.
@@ -172,7 +189,11 @@ mod tests {
 
     #[test]
     fn chunks_are_checked() {
+        let read_chunks = |texts| read_chunks(texts, &mut || Ok(()));
         assert!(matches!(read_chunks(vec![None]), Err(Error::NullElement { .. })));
+        let chunks = |count| read_chunks(vec![Some(String::new()); count]).map(|chunks| chunks.len());
+        assert_eq!(chunks(MOST_CHUNKS), Ok(MOST_CHUNKS));
+        assert!(matches!(chunks(MOST_CHUNKS + 1), Err(Error::TooMany { found: 100_001, most: 100_000, .. })));
         let long = "x".repeat(MAX_CHUNK_BYTES + 1);
         assert!(matches!(read_chunks(vec![Some(long)]), Err(Error::TooLong { .. })));
     }

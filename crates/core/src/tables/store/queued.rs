@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::document::check_size;
 use super::question::check_metadata;
 use crate::chunking::Options;
+use crate::embedding::Checkpoint;
 use crate::error::{Error, Result};
 use crate::identifier::QualifiedName;
 use crate::search::{Parameter, Statement};
@@ -15,6 +16,9 @@ pub const JOBS: &str = "embedding_jobs";
 
 /// What a job is called that nobody wants any more.
 const CANCELLED: &str = "cancelled";
+
+/// The most documents of one call: more of them are queued by several.
+pub const MOST_DOCUMENTS: usize = 100_000;
 
 /// Documents in a statement, at most.
 const DOCUMENTS_IN_A_STATEMENT: usize = 1000;
@@ -33,19 +37,32 @@ pub struct NewDocument {
     pub metadata: String,
 }
 
+/// Checks that one call has not too many documents.
+///
+/// # Errors
+/// [`Error::TooMany`] (54000).
+pub fn check_documents(found: usize) -> Result<()> {
+    if found <= MOST_DOCUMENTS {
+        return Ok(());
+    }
+    Err(Error::TooMany { subject: "the call", found, unit: "documents", most: MOST_DOCUMENTS })
+}
+
 /// The documents of parallel arrays.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] (22023) for arrays of other lengths and metadata that is no object,
 /// [`Error::NullElement`] (22004), [`Error::DuplicateRow`] (21000), and [`Error::TooLong`] (54000) for a text
-/// that is to be one chunk and is too long for it.
+/// that is to be one chunk and is too long for it; [`Error::TooMany`] (54000), and those of `checkpoint`.
 pub fn read_documents(
     source_ids: Vec<Option<String>>,
     contents: Vec<Option<String>>,
     metadata: Option<Vec<Option<String>>>,
     is_cut: bool,
+    checkpoint: Checkpoint,
 ) -> Result<Vec<NewDocument>> {
     let count = source_ids.len();
+    check_documents(count)?;
     let metadata = metadata.unwrap_or_else(|| vec![None; count]);
     for (argument, found) in [("contents", contents.len()), ("metadata", metadata.len())] {
         if found != count {
@@ -58,6 +75,7 @@ pub fn read_documents(
     for (place, ((source_id, content), metadata)) in
         source_ids.into_iter().zip(contents).zip(metadata).enumerate()
     {
+        checkpoint()?;
         let null = |argument| Error::NullElement { argument, place: place + 1 };
         let source_id = source_id.ok_or_else(|| null("source_ids"))?;
         let content = content.ok_or_else(|| null("contents"))?;
@@ -517,6 +535,9 @@ mod tests {
     fn documents_are_checked() {
         let texts =
             |values: &[&str]| values.iter().map(|value| Some((*value).to_owned())).collect::<Vec<_>>();
+        let read_documents = |ids, contents, metadata, is_cut| {
+            super::read_documents(ids, contents, metadata, is_cut, &mut || Ok(()))
+        };
         let read = |ids: &[&str], contents: &[&str]| read_documents(texts(ids), texts(contents), None, false);
         let documents = read(&["a", "b"], &["x", "y"]).expect("valid");
         assert_eq!((documents[1].content.as_str(), documents[1].metadata.as_str()), ("y", "{}"));
