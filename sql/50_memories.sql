@@ -71,7 +71,7 @@ COMMENT ON FUNCTION vector_tools.count_memories IS 'memories of a table, or thos
 CREATE FUNCTION vector_tools.size_of_memories(source regclass) RETURNS bigint
 LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
 AS 'MODULE_PATHNAME', 'size_of_memories_wrapper';
-COMMENT ON FUNCTION vector_tools.size_of_memories IS 'size of a table with its indexes; NULL where somebody has it for himself';
+COMMENT ON FUNCTION vector_tools.size_of_memories IS 'size of a table with its indexes; NULL while it is locked exclusively';
 
 CREATE FUNCTION vector_tools.last_memory_update(source regclass) RETURNS timestamptz
 LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000

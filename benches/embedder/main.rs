@@ -1,7 +1,7 @@
 //! The embedding process beside a model in each session, without PostgreSQL, in one run, because
 //! only their ratio means anything on a machine that does other work.
 //!
-//! `cargo bench --no-default-features --bench embedder -- [--model NAME] [--threads N] [--rounds N] [PART…]`
+//! `cargo bench -p vector_tools_embedder --bench embedder -- [--model NAME] [--threads N] [--rounds N] [PART…]`
 
 mod ceiling;
 // The tests use more of both.

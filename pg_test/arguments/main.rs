@@ -323,8 +323,8 @@ fn what_is_passed_on_otherwise_is_refused() {
     refused(function, "k1 => k1", "k1 => b", "keyword_search: k1 is not passed on");
     refused(
         function,
-        "source, query, k, filter,\n",
-        "source, query, 10, filter,\n",
+        "k => k, filter => filter,\n",
+        "k => 10, filter => filter,\n",
         "keyword_search: k is not passed",
     );
     refused(function, "DEFAULT 1.2", "DEFAULT 1.5", "keyword_search: k1 is not that of hybrid_search");

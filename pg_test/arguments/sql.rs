@@ -31,6 +31,9 @@ pub struct Function {
     pub is_trigger: bool,
 }
 
+/// Begins a body that is bound when the function is made.
+const BOUND: &str = "BEGIN ATOMIC";
+
 /// The functions that a script makes.
 pub fn functions(file: &str, script: &str) -> Vec<Function> {
     let script = without_comments(script);
@@ -69,8 +72,11 @@ fn argument(text: &str) -> Argument {
     Argument { name: name.trim_matches('"').to_owned(), kind: kind.trim().to_owned(), default }
 }
 
-/// The last text after AS: a symbol, or what stands between dollars.
+/// The last text after AS: a symbol, or what stands between dollars; or a body that is bound for good.
 fn body(options: &str) -> String {
+    if let Some((_, body)) = options.split_once(BOUND) {
+        return body.trim_end().trim_end_matches("END").to_owned();
+    }
     match options.split_once("$$") {
         Some((_, body)) => body.split("$$").next().unwrap_or_default().to_owned(),
         None => options.rsplit('\'').nth(1).unwrap_or_default().to_owned(),
@@ -87,6 +93,8 @@ fn end_of_statement(text: &str) -> usize {
     for (place, letter) in text.char_indices() {
         match letter {
             '$' if text[place..].starts_with("$$") => is_in_body = !is_in_body,
+            'B' if text[place..].starts_with(BOUND) => is_in_body = true,
+            'E' if text[place..].starts_with("END;") => is_in_body = false,
             ';' if !is_in_body => return place,
             _ => {}
         }
@@ -102,9 +110,11 @@ mod tests {
     fn declarations_are_read() {
         let script = "-- CREATE FUNCTION not(this)\nCREATE FUNCTION a.f(\n  x text, -- first\n  \"limit\" double precision DEFAULT '1,2'\n)\n\
                       RETURNS trigger LANGUAGE C STRICT\nAS 'MODULE_PATHNAME', 'f_wrapper';\n\
-                      CREATE FUNCTION g() RETURNS text LANGUAGE sql AS $$ SELECT 1; $$;";
+                      CREATE FUNCTION g() RETURNS text LANGUAGE sql AS $$ SELECT 1; $$;\n\
+                      CREATE FUNCTION h() RETURNS text LANGUAGE sql\nBEGIN ATOMIC\n SELECT 2;\nEND;";
         let found = functions("a.sql", script);
-        let [f, g] = &found[..] else { panic!("expected two functions, not {}", found.len()) };
+        let [f, g, h] = &found[..] else { panic!("expected three functions, not {}", found.len()) };
+        assert_eq!((h.language.as_str(), h.body.as_str()), ("sql", "\n SELECT 2;\n"));
         assert_eq!((f.name.as_str(), f.language.as_str(), f.body.as_str()), ("f", "c", "f_wrapper"));
         assert!(f.is_strict && f.is_trigger && !g.is_strict && !g.is_trigger);
         let argument = |name: &str, kind: &str, default: Option<&str>| Argument {
