@@ -12,7 +12,7 @@ const TABLES: [&str; 7] = [
     "own.vector_embeddings",
     "own.embedding_collections",
     "own.embedding_jobs",
-    "own.search_logs",
+    "own.vector_search_logs",
 ];
 
 /// A number is the address of nothing, a text a pointer where a number is expected.

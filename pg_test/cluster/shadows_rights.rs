@@ -124,6 +124,8 @@ fn calls() -> Vec<Call> {
         ("touch_row", "UPDATE home.calm_memories SET content = 'a tap' RETURNING content, updated_at OPERATOR(pg_catalog.>) created_at".into()),
         ("delete_memory", "SELECT public.delete_memory('1', 'calm')".into()),
         ("count_memories", "SELECT vector_tools.count_memories('home.calm_memories', true)".into()),
+        ("size_of_memories", "SELECT vector_tools.size_of_memories('home.calm_memories') OPERATOR(pg_catalog.>) 0".into()),
+        ("text_of_default", "SELECT pg_catalog.count(vector_tools.text_of_default(d.adbin::pg_catalog.text)) FROM pg_catalog.pg_attrdef AS d".into()),
         ("last_memory_update", "SELECT vector_tools.last_memory_update('home.calm_memories')".into()),
         ("create_domain_memories_table", "SELECT public.create_domain_memories_table('wary')".into()),
         ("drop_domain", "SELECT public.drop_domain('calm')".into()),
