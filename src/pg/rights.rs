@@ -133,10 +133,13 @@ pub fn partition_of_other(table: &PgRelation, role: pg_sys::Oid) -> Option<pg_sy
 pub fn require_own_partitions(table: &PgRelation, role: pg_sys::Oid) -> Result<()> {
     match partition_of_other(table, role) {
         None => Ok(()),
-        Some(partition) => Err(Error::PartitionOfOther {
-            table: super::catalog::display_name(table),
-            partition: super::catalog::name_of(partition)?.to_string(),
-        }),
+        Some(partition) => {
+            let partition = super::catalog::name_of(partition)?;
+            Err(Error::PartitionOfOther {
+                table: super::catalog::display_name(table),
+                partition: format!("{}.{}", partition.schema.as_str(), partition.name.as_str()),
+            })
+        }
     }
 }
 
