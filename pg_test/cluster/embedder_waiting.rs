@@ -17,27 +17,42 @@ const CALLS: [&str; 3] = [
     "SELECT count_tokens('how many words?')",
 ];
 
+/// What a session says whose process has not greeted it within five seconds: a machine that stood
+/// still for as long, not the call, which is then made again.
+const SILENT: &str = "57P03 ";
+
 /// Runs `statement` in `session` and calls `stop` once it waits for the process; gives back the
 /// session, and what the statement ended with.
 fn interrupt(
     observer: &mut Session,
     mut session: Session,
     statement: &'static str,
-    stop: impl FnOnce(&mut Session, i32),
+    stop: impl Fn(&mut Session, i32),
 ) -> (Session, String) {
     let pid = session.pid;
-    let waiting = thread::spawn(move || {
-        let result = session.try_rows(statement);
-        (session, result.map_err(|error| described(&error)))
-    });
     let activity = format!(
         "SELECT state || ' ' || coalesce(wait_event_type, '') FROM pg_stat_activity WHERE pid = {pid}"
     );
-    wait_until("the session waits for the process", || observer.text(&activity) == "active Extension");
-    stop(observer, pid);
-    wait_until("the statement ends while the process stands still", || waiting.is_finished());
-    let (session, result) = waiting.join().expect("the thread only runs a statement");
-    (session, result.map_or_else(|error| error, |rows| format!("rows {rows:?}")))
+    loop {
+        let waiting = thread::spawn(move || {
+            let result = session.try_rows(statement);
+            (session, result.map_err(|error| described(&error)))
+        });
+        wait_until("the session waits for the process", || {
+            waiting.is_finished() || observer.text(&activity) == "active Extension"
+        });
+        if !waiting.is_finished() {
+            stop(observer, pid);
+        }
+        wait_until("the statement ends while the process stands still", || waiting.is_finished());
+        let result;
+        (session, result) = waiting.join().expect("the thread only runs a statement");
+        match result {
+            Err(error) if error.starts_with(SILENT) => {}
+            Err(error) => return (session, error),
+            Ok(rows) => return (session, format!("rows {rows:?}")),
+        }
+    }
 }
 
 // trust 8, 9
