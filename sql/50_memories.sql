@@ -1,4 +1,4 @@
--- Domain memories. The arguments of the functions in C are those of src/tables/memories/sql.rs (pg_test/arguments).
+-- Domain memories. The arguments of the functions in C are those of src/memories/functions.rs (pg_test/arguments).
 
 CREATE FUNCTION create_domain_memories_table(
     domain text,

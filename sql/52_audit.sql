@@ -1,4 +1,4 @@
--- Auditing tables. The arguments of the functions in C are those of src/tables/audit/sql.rs (pg_test/arguments).
+-- Auditing tables. The arguments of the functions in C are those of src/audit/functions.rs (pg_test/arguments).
 
 CREATE FUNCTION enable_audit(
     source regclass,

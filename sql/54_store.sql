@@ -1,4 +1,4 @@
--- Vector stores. The arguments of the functions in C are those of src/tables/store/sql (pg_test/arguments).
+-- Vector stores. The arguments of the functions in C are those of src/store/functions.rs (pg_test/arguments).
 
 -- Behind vector_tools.vector_stores. pg_get_expr would wait for the lock of whoever has made a table that looks like a
 -- store, and writing out a deep expression, as anybody may have for a default, can need more of the stack than there is.

@@ -1,5 +1,5 @@
 -- Documents that wait for the jobs of vector stores. The arguments of the functions in C are those of
--- src/tables/store/sql (pg_test/arguments).
+-- src/store/functions.rs (pg_test/arguments).
 
 -- Nobody but the extension writes here, since a document is written into its store with the rights of the role that
 -- queued it: whoever could put another one there could act as that role. It is kept by its number, which a dump writes

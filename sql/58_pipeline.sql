@@ -1,5 +1,5 @@
 -- Tables made searchable, and the queue of rows to embed. The arguments of the functions in C are those of
--- src/tables/searchable/sql.rs and src/jobs/sql.rs (pg_test/arguments).
+-- src/pipeline/enable.rs and src/pipeline/functions.rs (pg_test/arguments).
 
 -- Writers only add to it, so that none of them ever waits for a worker; entries of one row are joined when they are
 -- leased. An entry has the keys of many rows of one statement, a line of the array each: one tuple a row would cost the

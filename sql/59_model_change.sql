@@ -1,5 +1,5 @@
 -- Changing the model of a searchable table, and which models its rows have. The arguments of the functions
--- in C are those of src/tables/searchable/model_sql.rs and drift_sql.rs (pg_test/arguments).
+-- in C are those of src/pipeline/change_model.rs and drift_sql.rs (pg_test/arguments).
 
 CREATE FUNCTION set_search_model(source regclass, model text) RETURNS regclass
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'set_search_model_wrapper';

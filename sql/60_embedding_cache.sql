@@ -1,4 +1,4 @@
--- Embeddings that jobs have computed, found by the hash of their model and text; see crates/core/src/jobs/embedding_cache.rs.
+-- Embeddings that jobs have computed, found by the hash of their model and text; see crates/core/src/pipeline/embedding_cache.rs.
 
 -- Not logged: what a crash takes away is computed again, and a standby runs no jobs. There is no unique key, since one
 -- who writes the same key would have to wait for the other. Five vectors of 384 numbers fit into a page.

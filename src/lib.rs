@@ -1,17 +1,25 @@
-//! vector_tools: ranked retrieval inside PostgreSQL.
+//! vector_tools: ranked retrieval inside PostgreSQL. This package is everything that talks to the server; what it decides
+//! is in `crates/core`.
 //!
-//! The rooms `model`, `chunking`, `embedding`, `jobs`, `search` and `tables` are pure and build without PostgreSQL;
-//! `pg` and each room's `sql` connect them to the server.
+//! `functions` of a room is what SQL calls.
 
-pub use vector_tools_core::{error, identifier, json_depth};
-
+pub mod access;
+pub mod audit;
 pub mod chunking;
-pub mod embedding;
-pub mod jobs;
+pub mod embed;
+pub mod hooks;
+pub mod kit;
+pub mod memories;
 pub mod model;
-pub mod pg;
+pub mod pipeline;
 pub mod search;
-pub mod tables;
+pub mod settings;
+pub mod store;
+pub mod types;
+
+#[cfg(feature = "pg_test")]
+#[path = "../pg_test/server/mod.rs"]
+mod server_tests;
 
 mod extension {
     use pgrx::prelude::*;
@@ -22,11 +30,11 @@ mod extension {
     /// the launcher's registration, nothing else. ONNX Runtime is not touched before the first embedding.
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
-        crate::pg::settings::define();
-        crate::pg::invalidation::watch();
-        crate::pg::statements::watch_statements();
-        crate::pg::worker::watch_commits();
-        crate::pg::worker::register_launcher();
+        crate::settings::define();
+        crate::kit::invalidation::watch();
+        crate::hooks::watch_statements();
+        crate::pipeline::worker::watch_commits();
+        crate::pipeline::worker::register_launcher();
     }
 }
 

@@ -14,8 +14,8 @@ use self::lists::{balanced, split};
 
 /// Where arguments may be read by their number, and why.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("src/pg/arguments.rs", "reads declared arguments"),
-    ("src/pg/text_vector.rs", "reads the first argument for each row, without the others"),
+    ("src/kit/arguments.rs", "reads declared arguments"),
+    ("src/types/text_vector.rs", "reads the first argument for each row, without the others"),
 ];
 /// What reads them so.
 const READERS: &[&str] = &["pg_getarg", "fcinfo.args", "fcinfo).args", "get_arg"];
@@ -337,7 +337,7 @@ fn what_is_read_by_its_number_is_refused() {
         "",
         read,
         "StoreMemory::default()",
-        "store_memory: src/tables/memories/sql.rs does not read StoreMemory",
+        "store_memory: src/memories/functions.rs does not read StoreMemory",
     );
     let number = "unsafe { pgrx::fcinfo::pg_getarg::<String>(fcinfo, 2) };";
     refused("fn update_memory(", "let id = id?;", number, "reads an argument by its number");

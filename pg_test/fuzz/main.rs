@@ -10,16 +10,17 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use vector_tools_core::error::Error;
-use vector_tools_core::identifier::{Identifier, QualifiedName};
+use vector_tools_core::memories::metadata::Described;
 use vector_tools_core::model::{Manifest, ModelOptions};
+use vector_tools_core::pipeline::SearchOptions;
+use vector_tools_core::search::SearchSource;
 use vector_tools_core::search::filter::{ColumnTypes, Comparisons, Filter};
 use vector_tools_core::search::lexemes::join_conditions;
 use vector_tools_core::search::query_text::QueryText;
 use vector_tools_core::search::source::{Column, ColumnChoice, ColumnKind, Legs, TableFacts};
 use vector_tools_core::search::text_vector::TextVector;
-use vector_tools_core::search::{SearchSource, Statement};
-use vector_tools_core::tables::memories::metadata::Described;
-use vector_tools_core::tables::searchable::SearchOptions;
+use vector_tools_core::sql::Statement;
+use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 
 const CASES: u32 = 2000;
 /// Far less than a session has, of which PostgreSQL and a caller's functions take their part.

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{one, run};
+    use crate::server_tests::{one, run};
     use pgrx::prelude::*;
 
     const MODEL: &str = "all-MiniLM-L6-v2-int8";

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{assert_error, one, run};
+    use crate::server_tests::{assert_error, one, run};
     use pgrx::prelude::*;
 
     #[pg_test]
@@ -144,7 +144,8 @@ mod tests {
     // trust 23
     #[pg_test]
     fn unknown_models_are_named_with_a_neighbour() {
-        let (state, message, detail, hint) = super::super::error_of("SELECT embed('x', 'all-minilm-l6-v2')");
+        let (state, message, detail, hint) =
+            crate::server_tests::error_of("SELECT embed('x', 'all-minilm-l6-v2')");
         assert_eq!(state, "42704");
         assert_eq!(message, "model \"all-minilm-l6-v2\" is not registered");
         assert_eq!(detail, "The nearest registered name is \"all-MiniLM-L6-v2\".");

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{error_of, one, run};
+    use crate::server_tests::{error_of, one, run};
     use pgrx::prelude::*;
 
     fn create_items() {

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::pg::kept::Kept;
+    use crate::kit::kept::Kept;
     use pgrx::pg_sys::{InvalidOid, Oid};
     use pgrx::prelude::*;
 
@@ -45,7 +45,7 @@ mod tests {
     #[pg_test]
     fn a_failed_look_is_not_kept() {
         let kept = Kept::default();
-        let gone = kept.get_or_read(TABLE, || Err(crate::error::Error::TableGone { table: 1 }));
+        let gone = kept.get_or_read(TABLE, || Err(vector_tools_core::error::Error::TableGone { table: 1 }));
         assert!(gone.is_err());
         assert_eq!(get(&kept, TABLE, "there"), "there");
     }

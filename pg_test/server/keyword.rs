@@ -3,7 +3,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{assert_error, error_of, one, run};
+    use crate::server_tests::{assert_error, error_of, one, run};
     use pgrx::prelude::*;
 
     /// BM25 by its definition, from the lexemes that `unnest(tsvector)` shows, with exact statistics.

@@ -2,10 +2,10 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{assert_error, error_of, one, run};
-    use crate::identifier::{Identifier, QualifiedName};
-    use crate::tables::memories::create::{MemoriesTable, NEW_ID, NEW_ID_BEFORE_18, Surroundings};
+    use crate::server_tests::{assert_error, error_of, one, run};
     use pgrx::prelude::*;
+    use vector_tools_core::memories::create::{MemoriesTable, NEW_ID, NEW_ID_BEFORE_18, Surroundings};
+    use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 
     /// Three memories of two kinds.
     fn create_startup() {

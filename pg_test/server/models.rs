@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{assert_error, error_of, one, run};
+    use crate::server_tests::{assert_error, error_of, one, run};
     use pgrx::prelude::*;
 
     /// The folder of a small model made for tests.

@@ -2,9 +2,9 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::pg::spi::{has_plan, query};
-    use crate::search::Statement;
+    use crate::kit::spi::{has_plan, query};
     use pgrx::prelude::*;
+    use vector_tools_core::sql::Statement;
 
     fn select(number: usize) -> Statement {
         Statement { text: format!("SELECT {number}::pg_catalog.int8"), ..Statement::default() }

@@ -3,7 +3,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{one, run};
+    use crate::server_tests::{one, run};
     use pgrx::prelude::*;
 
     fn create_stand_in() {

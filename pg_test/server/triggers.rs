@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{one, run};
+    use crate::server_tests::{one, run};
     use pgrx::prelude::*;
 
     #[pg_test]

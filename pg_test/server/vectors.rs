@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use super::super::{assert_error, one, run};
+    use crate::server_tests::{assert_error, one, run};
     use pgrx::prelude::*;
 
     /// Points on a circle, in eight dimensions, with words.

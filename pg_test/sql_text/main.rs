@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 /// Statements that are right although a rule refuses them: the file, a part of the text, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("crates/core/src/error/facts.rs", "CALL run_embedding_jobs(), see", "a hint for a person"),
-    ("src/pg/spi.rs", "({key})=(", "a part of the server's own message, which is searched for"),
-    ("crates/core/src/tables/store/index.rs", "{name}={value}", "options of an index as pg_class lists them"),
-    ("crates/core/src/tables/memories/update.rs", "metadata = t.metadata", "a part of SET"),
+    ("src/kit/spi.rs", "({key})=(", "a part of the server's own message, which is searched for"),
+    ("crates/core/src/store/index.rs", "{name}={value}", "options of an index as pg_class lists them"),
+    ("crates/core/src/memories/update.rs", "metadata = t.metadata", "a part of SET"),
     (
-        "crates/core/src/tables/searchable/companion.rs",
+        "crates/core/src/pipeline/companion.rs",
         "IS DISTINCT FROM",
         "the condition of a trigger: bound for good by CREATE TRIGGER, which runs with a pinned path",
     ),
     ("sql/templates/domain_memories_missing.sql", "{embed}(content", "filled in with its schema"),
 ];
 
-/// What only `src/pg/rights.rs` may do: whoever changes the user must pin the path, too.
+/// What only `src/kit/rights.rs` may do: whoever changes the user must pin the path, too.
 const SWITCHES: &[&str] = &[
     "SetUserIdAndSecContext",
     "SetUserIdAndContext",
@@ -34,7 +34,7 @@ const SWITCHES: &[&str] = &[
     "SetCurrentRoleId",
 ];
 const SWITCHES_IN_SQL: &[&str] = &["SECURITY DEFINER", "SET ROLE", "SET LOCAL ROLE", "SESSION AUTHORIZATION"];
-const DOOR: &str = "src/pg/rights.rs";
+const DOOR: &str = "src/kit/rights.rs";
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -181,7 +181,7 @@ fn one_place_alone_reads_results() {
     // There each column's type is looked at before its value is, as Spi::get_one does by itself.
     const READERS: [&str; 2] = ["SPI_getbinval", "SPI_tuptable"];
     let mut others = Vec::new();
-    for (file, source) in sources().iter().filter(|(file, _)| file != "src/pg/spi.rs") {
+    for (file, source) in sources().iter().filter(|(file, _)| file != "src/kit/spi.rs") {
         let lines = source.code.lines().enumerate();
         let found = lines.filter(|(_, line)| READERS.iter().any(|reader| line.contains(reader)));
         others.extend(found.map(|(number, line)| format!("{file}:{}: {}", number + 1, line.trim())));

@@ -1,3 +1,3 @@
-pub use vector_tools_core::chunking::*;
+//! Cutting texts into chunks.
 
-pub mod sql;
+pub mod functions;

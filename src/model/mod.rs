@@ -1,3 +1,4 @@
-pub use vector_tools_core::model::*;
+//! Models: the registry, and the functions that write it.
 
-pub mod sql;
+pub mod functions;
+pub mod registry;

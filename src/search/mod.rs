@@ -1,3 +1,9 @@
-pub use vector_tools_core::search::*;
+//! Searching: a call to its statements, and what it needs to know of tables and their words.
 
-pub mod sql;
+pub mod call;
+pub mod companion;
+pub mod database;
+pub mod functions;
+pub mod indexes;
+pub mod statistics;
+pub mod statistics_worker;

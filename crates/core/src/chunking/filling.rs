@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::boundaries::{characters, graphemes, sentences, trimmed, words};
-use super::table::TokenTable;
+use crate::chunking::boundaries::{characters, graphemes, sentences, trimmed, words};
+use crate::chunking::table::TokenTable;
 
 /// What a chunk that overlaps the one before begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,11 +22,13 @@ mod tests;
 
 use std::ops::Range;
 
-use self::boundaries::{middle, trimmed};
-use self::characters::Characters;
-use self::filling::{Beginning, fill};
-use self::stretches::{markdown_end, markdown_stretch_bytes, next_content, plain_end, stretch_bytes};
-use self::table::TokenTable;
+use crate::chunking::boundaries::{middle, trimmed};
+use crate::chunking::characters::Characters;
+use crate::chunking::filling::{Beginning, fill};
+use crate::chunking::stretches::{
+    markdown_end, markdown_stretch_bytes, next_content, plain_end, stretch_bytes,
+};
+use crate::chunking::table::TokenTable;
 use crate::embedding::Checkpoint;
 use crate::error::Result;
 

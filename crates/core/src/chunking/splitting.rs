@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter, TryChunkSizer};
 
-use super::table::{TokenTable, place_in};
+use crate::chunking::table::{TokenTable, place_in};
 use crate::embedding::Checkpoint;
 use crate::error::{Error, Result};
 

@@ -9,7 +9,7 @@ use proptest::prelude::{
 use proptest::strategy::Strategy as Generator;
 use text_splitter::{ChunkConfig, TextSplitter};
 
-use super::*;
+use crate::chunking::*;
 use crate::error::Error;
 use crate::model::TextTokenizer;
 

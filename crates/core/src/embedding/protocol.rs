@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Purpose;
+use crate::embedding::Purpose;
 use crate::error::{Error, Result};
 use crate::model::ModelRecord;
 

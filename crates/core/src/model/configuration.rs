@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Pooling;
 use crate::error::{Error, Result};
+use crate::model::Pooling;
 
 /// The most bytes of a configuration file. Lists of added tokens make some of them megabytes long.
 const MOST_FILE_BYTES: u64 = 64 << 20;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::configuration::Configuration;
-use super::{ModelOptions, Pooling};
 use crate::error::{Error, Result};
+use crate::model::configuration::Configuration;
+use crate::model::{ModelOptions, Pooling};
 
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! Which names a model may have, and which registered name a misspelt one is nearest to.
 
 use crate::error::{Error, Result};
-use crate::identifier::MAX_IDENTIFIER_BYTES;
+use crate::sql::identifier::MAX_IDENTIFIER_BYTES;
 
 /// Checks that `name` can name a model: 1 to 63 letters, digits, `.`, `_`, `-`, `/` or `:`,
 /// beginning with a letter or digit.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Pooling;
 use crate::error::{Error, Result};
+use crate::model::Pooling;
 
 /// The most bytes of the options, their prefixes included.
 pub const MOST_BYTES: usize = 65_536;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::EncodingSettings;
 use crate::error::{Error, Result};
+use crate::model::manifest::EncodingSettings;
 
 /// The only provider: a model that ONNX Runtime runs on this server.
 pub const ONNX_PROVIDER: &str = "onnx";

@@ -8,11 +8,11 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
 
-use super::Pooling;
-use super::concurrent_run;
-use super::manifest::{EncodingSettings, ModelFiles};
-use super::pooling::normalize;
 use crate::error::{Error, Result};
+use crate::model::Pooling;
+use crate::model::concurrent_run;
+use crate::model::manifest::{EncodingSettings, ModelFiles};
+use crate::model::pooling::normalize;
 
 /// Outputs with one vector for each text, in order of preference.
 const TEXT_OUTPUTS: [&str; 4] = ["sentence_embedding", "sentence_embeddings", "embeddings", "text_embeds"];

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
-use super::ModelRecord;
-use super::fingerprint::read_with_sha256;
-use super::manifest::ModelFiles;
 use crate::error::{Error, Result};
+use crate::model::ModelRecord;
+use crate::model::fingerprint::read_with_sha256;
+use crate::model::manifest::ModelFiles;
 
 /// Bytes of the first window for each token that is wanted.
 const WINDOW_BYTES_PER_TOKEN: usize = 8;

@@ -3,8 +3,8 @@
 //! Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with
 //! the inverse document frequency of Lucene, which is never negative.
 
-use super::text_vector::TextVector;
 use crate::error::{Error, Result};
+use crate::search::text_vector::TextVector;
 
 /// The parameters of the function.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,8 +100,8 @@ impl Bm25 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text_vector::tests::stored;
     use super::*;
+    use crate::search::text_vector::tests::stored;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

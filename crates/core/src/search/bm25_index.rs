@@ -1,7 +1,7 @@
 //! The `bm25` indexes of pg_textsearch, which serve the keyword leg where a table has one.
 
-use super::bm25::Bm25;
-use crate::identifier::{Identifier, QualifiedName};
+use crate::search::bm25::Bm25;
+use crate::sql::identifier::{Identifier, QualifiedName};
 
 /// An index made with `USING bm25 (column)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,14 +33,14 @@ impl Bm25Index {
 
     // The planner recognises the index only by a constant.
     fn literal(&self) -> String {
-        crate::identifier::Literal(&self.name.to_string()).to_string()
+        crate::sql::identifier::Literal(&self.name.to_string()).to_string()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::identifier;
     use super::*;
+    use crate::search::source::tests::identifier;
 
     #[test]
     fn names_are_quoted_twice() {

@@ -9,10 +9,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
-use super::candidate::{Location, RankedRow};
-use super::steps::Steps;
 use crate::embedding::Checkpoint;
 use crate::error::Result;
+use crate::search::candidate::{Location, RankedRow};
+use crate::search::steps::Steps;
 
 /// The embeddings of rows in one piece of memory, since hundreds of thousands of pieces take long to be freed, which
 /// nothing interrupts.

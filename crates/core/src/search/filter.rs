@@ -8,11 +8,12 @@ use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
-use super::source::{Column, ColumnKind};
-use super::{Parameter, SearchSource, Statement};
 use crate::error::{Error, Result};
-use crate::identifier::Identifier;
-use crate::json_depth::json_depth;
+use crate::search::SearchSource;
+use crate::search::json_depth::json_depth;
+use crate::search::source::{Column, ColumnKind};
+use crate::sql::identifier::Identifier;
+use crate::sql::{Parameter, Statement};
 
 /// The most objects and arrays inside of each other in a filter, its values included.
 pub const MOST_DEPTH: usize = 64;
@@ -485,9 +486,9 @@ fn path_test(
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::facts_with;
-    use super::super::source::{ColumnChoice, ColumnKind, Legs};
     use super::*;
+    use crate::search::source::tests::facts_with;
+    use crate::search::source::{ColumnChoice, ColumnKind, Legs};
     use proptest::prelude::*;
 
     fn source() -> SearchSource {

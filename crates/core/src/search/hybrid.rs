@@ -4,21 +4,24 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
-use super::bm25_index::Bm25Index;
-use super::candidate::{Candidate, Location, RankedRow};
-use super::diversity::{Embeddings, diversify};
-use super::fusion::{fuse, merge};
-use super::keyword_leg::{KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg};
-use super::leg::push_word_condition;
-use super::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows, order_rows};
-use super::request::{ChunkChoice, MOST_DEPTH};
-use super::steps::Steps;
-use super::trace::{Trace, passes_json};
-use super::vector_leg::{Scan, VectorQuestion, vector_leg};
-use super::vector_space::VectorSpace;
-use super::{Filter, SearchRequest, SearchSource, Statement};
 use crate::embedding::Checkpoint;
 use crate::error::Result;
+use crate::search::bm25_index::Bm25Index;
+use crate::search::candidate::{Candidate, Location, RankedRow};
+use crate::search::diversity::{Embeddings, diversify};
+use crate::search::fusion::{fuse, merge};
+use crate::search::keyword_leg::{
+    KeywordQuestion, SimilarityFloor, best_rows, indexed_keyword_leg, keyword_leg,
+};
+use crate::search::leg::push_word_condition;
+use crate::search::measure::{Highlight, Measures, fetch_embeddings, fetch_rows, measure_rows, order_rows};
+use crate::search::request::{ChunkChoice, MOST_DEPTH};
+use crate::search::steps::Steps;
+use crate::search::trace::{Trace, passes_json};
+use crate::search::vector_leg::{Scan, VectorQuestion, vector_leg};
+use crate::search::vector_space::VectorSpace;
+use crate::search::{Filter, SearchRequest, SearchSource};
+use crate::sql::Statement;
 
 /// A row as [`measure_rows`] reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -490,10 +493,10 @@ fn choose_scan(space: &VectorSpace, depth: usize, matching: Option<Estimate>, se
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::ColumnKind;
-    use super::super::source::tests::{facts_with, identifier, resolved};
-    use super::super::vector_space::{IndexedForm, Metric, VectorIndex};
     use super::*;
+    use crate::search::source::ColumnKind;
+    use crate::search::source::tests::{facts_with, identifier, resolved};
+    use crate::search::vector_space::{IndexedForm, Metric, VectorIndex};
 
     #[test]
     fn few_rows_are_compared_exactly() {

@@ -9,19 +9,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::bm25::{Bm25, Collection, QueryWord};
-use super::bm25_index::Bm25Index;
-use super::candidate::{Candidate, Location};
-use super::hybrid::{Database, IndexScan};
-use super::leg::{RowColumns, push_word_condition};
-use super::lexemes::MOST_TSQUERY_BYTES;
-use super::source::Column;
-use super::steps::{Steps, sorted};
-use super::threshold::{Expectation, Formula, share_looked_at};
-use super::vector_space::VectorSpace;
-use super::{Filter, Parameter, SearchSource, Statement};
 use crate::embedding::Checkpoint;
 use crate::error::Result;
+use crate::search::bm25::{Bm25, Collection, QueryWord};
+use crate::search::bm25_index::Bm25Index;
+use crate::search::candidate::{Candidate, Location};
+use crate::search::hybrid::{Database, IndexScan};
+use crate::search::leg::{RowColumns, push_word_condition};
+use crate::search::lexemes::MOST_TSQUERY_BYTES;
+use crate::search::source::Column;
+use crate::search::steps::{Steps, sorted};
+use crate::search::threshold::{Expectation, Formula, share_looked_at};
+use crate::search::vector_space::VectorSpace;
+use crate::search::{Filter, SearchSource};
+use crate::sql::{Parameter, Statement};
 
 /// What the keyword leg looks for.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! What the statements of both legs have in common.
 
-use super::{SearchSource, Statement};
+use crate::search::SearchSource;
+use crate::sql::Statement;
 
 /// The names and order of the columns by which a leg says which row it found.
 pub struct RowColumns {
@@ -45,7 +46,7 @@ impl RowColumns {
 /// A condition on the words of a row, as a `tsquery` in text form, beside the filter.
 pub fn push_word_condition(statement: &mut Statement, source: &SearchSource, condition: Option<&str>) {
     if let (Some(condition), Some(lexemes)) = (condition, &source.lexemes) {
-        let condition = statement.bind(super::Parameter::Text(condition.to_owned()));
+        let condition = statement.bind(crate::sql::Parameter::Text(condition.to_owned()));
         let name = &lexemes.name;
         statement.push(format_args!(" AND t.{name} OPERATOR(pg_catalog.@@) {condition}::pg_catalog.tsquery"));
     }

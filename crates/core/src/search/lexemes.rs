@@ -1,9 +1,9 @@
 //! Statements that turn the text of a query into lexemes, and its conditions into a `tsquery`.
 
-use super::query_text::QueryText;
-use super::threshold::Formula;
-use super::{Parameter, Statement};
 use crate::error::{Error, Result};
+use crate::search::query_text::QueryText;
+use crate::search::threshold::Formula;
+use crate::sql::{Parameter, Statement};
 
 /// Of a longer query, the words of greatest weight score.
 pub const MOST_WORDS: usize = 256;

@@ -1,14 +1,15 @@
 //! Statements over rows that are known by their place: scoring what one leg did not see, and
 //! fetching what won.
 
-use super::bm25_index::Bm25Index;
-use super::candidate::Location;
-use super::keyword_leg::{KeywordQuestion, score_expression};
-use super::leg::RowColumns;
-use super::lexemes::configuration_expression;
-use super::request::ChunkChoice;
-use super::source::Origin;
-use super::{Filter, Parameter, SearchSource, Statement};
+use crate::search::bm25_index::Bm25Index;
+use crate::search::candidate::Location;
+use crate::search::keyword_leg::{KeywordQuestion, score_expression};
+use crate::search::leg::RowColumns;
+use crate::search::lexemes::configuration_expression;
+use crate::search::request::ChunkChoice;
+use crate::search::source::Origin;
+use crate::search::{Filter, SearchSource};
+use crate::sql::{Parameter, Statement};
 
 /// What rows are measured by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,7 +97,6 @@ pub fn fetch_rows(
 
 /// The row that the chunk `t` is of, as JSON, and the chunk's place in it.
 fn row_of_chunk(origin: &Origin) -> String {
-    let table = &origin.table;
     let shown: Vec<String> = origin.shown.iter().map(|column| format!("s.{column}")).collect();
     format!(
         "SELECT pg_catalog.to_jsonb(d.*) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('_chunk', \
@@ -104,19 +104,18 @@ fn row_of_chunk(origin: &Origin) -> String {
              'parent', t.parent_index)) \
          FROM (SELECT {} FROM {} AS s WHERE {}) AS d",
         shown.join(", "),
-        table.from_source(),
-        table.same_row("s", "t"),
+        origin.from,
+        origin.same_row,
     )
 }
 
 /// The text of the chunk that the chunk `t` is a part of, else its own.
 fn text_of_parent(origin: &Origin) -> String {
-    let same = origin.table.keys.iter().map(|key| format!("p.{0} {1} t.{0}", key.companion, key.equality));
     format!(
         "coalesce((SELECT p.content FROM {} AS p WHERE {} \
          AND p.chunk_index OPERATOR(pg_catalog.=) t.parent_index), t.content)",
-        origin.table.companion,
-        same.collect::<Vec<_>>().join(" AND "),
+        origin.companion,
+        origin.same_chunks,
     )
 }
 

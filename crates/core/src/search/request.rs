@@ -1,7 +1,7 @@
 //! What a caller asks of a search, checked before any work is done.
 
-use super::fusion::{Fusion, Weights};
 use crate::error::{Error, Result};
+use crate::search::fusion::{Fusion, Weights};
 
 /// The most rows one search returns.
 pub const MAX_K: i64 = 10_000;
@@ -123,7 +123,7 @@ impl SearchRequest {
             skip,
             depth: depth.map_or((4 * (k + skip)).max(LEAST_DEPTH), |depth| depth as usize),
             fusion: Fusion::ReciprocalRank,
-            rrf_k: super::fusion::DEFAULT_RRF_K,
+            rrf_k: crate::search::fusion::DEFAULT_RRF_K,
             weights: Weights { vector: 1.0, text: 1.0 },
             min_similarity: None,
             diversity: 0.0,

@@ -1,12 +1,12 @@
 //! Which columns of a table a search reads.
 
-use super::bm25_index::Bm25Index;
-use super::request::ChunkChoice;
-use super::vector_space::{VectorIndex, VectorSpace};
-use super::{Filter, Statement};
 use crate::error::{Error, Result};
-use crate::identifier::{Identifier, QualifiedName};
-use crate::tables::searchable::SearchedTable;
+use crate::search::Filter;
+use crate::search::bm25_index::Bm25Index;
+use crate::search::request::ChunkChoice;
+use crate::search::vector_space::{VectorIndex, VectorSpace};
+use crate::sql::Statement;
+use crate::sql::identifier::{Identifier, QualifiedName};
 
 /// The types a search tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +126,18 @@ pub struct SearchSource {
 /// The table that a companion holds the chunks of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
-    /// Both tables.
-    pub table: SearchedTable,
+    /// The table in a FROM clause.
+    pub from: String,
+    /// The condition that the row `s` of the table is that of the chunk `t`.
+    pub same_row: String,
+    /// The condition that the chunks `p` and `t` are of one row.
+    pub same_chunks: String,
+    /// The companion.
+    pub companion: QualifiedName,
+    /// How many columns the key of the table has.
+    pub key_columns: usize,
+    /// What must be readable: the key, and the columns whose content is searched.
+    pub needed: Vec<Identifier>,
     /// The columns that an answer shows: those that the caller may read.
     pub shown: Vec<Identifier>,
     /// Whether each chunk counts only where the caller may read its row.
@@ -245,15 +255,13 @@ impl SearchSource {
         if filter.is_empty() && !origin.is_checked {
             return;
         }
-        let table = &origin.table;
         // What must be readable is named.
-        let needed = table.keys.iter().map(|key| &key.name).chain(&table.content);
-        let needed: Vec<String> = needed.map(|column| format!("s.{column}")).collect();
+        let needed: Vec<String> = origin.needed.iter().map(|column| format!("s.{column}")).collect();
         statement.push(format_args!(
             " AND EXISTS (SELECT {} FROM {} AS s WHERE {}",
             needed.join(", "),
-            table.from_source(),
-            table.same_row("s", "t"),
+            origin.from,
+            origin.same_row,
         ));
         filter.push_conditions_on("s", statement);
         statement.push(")");
@@ -261,7 +269,7 @@ impl SearchSource {
 
     /// How many columns of the key name a row to the caller: of a chunk, all but its place.
     pub fn shown_key_columns(&self) -> usize {
-        self.origin.as_ref().map_or(self.facts.primary_key.len(), |origin| origin.table.keys.len())
+        self.origin.as_ref().map_or(self.facts.primary_key.len(), |origin| origin.key_columns)
     }
 
     /// The columns of the primary key of the row `t`; without a primary key, its place.

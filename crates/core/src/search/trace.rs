@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::keyword_leg::Pass;
+use crate::search::keyword_leg::Pass;
 
 /// The steps of one search, in their order. Only a trace that was asked for keeps SQL.
 #[derive(Debug, Default)]

@@ -1,8 +1,9 @@
 //! The vector leg: the rows nearest to the query's embedding.
 
-use super::leg::{RowColumns, push_word_condition};
-use super::vector_space::VectorSpace;
-use super::{Filter, Parameter, SearchSource, Statement};
+use crate::search::leg::{RowColumns, push_word_condition};
+use crate::search::vector_space::VectorSpace;
+use crate::search::{Filter, SearchSource};
+use crate::sql::{Parameter, Statement};
 
 /// How the nearest rows are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

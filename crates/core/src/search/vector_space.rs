@@ -1,7 +1,7 @@
 //! How nearness is measured in a vector column, and which index finds near rows.
 
-use super::source::{Column, TableFacts};
-use crate::identifier::Identifier;
+use crate::search::source::{Column, TableFacts};
+use crate::sql::identifier::Identifier;
 
 /// A measure of distance between vectors, as an operator class of an index fixes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,9 +158,9 @@ impl VectorSpace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::ColumnKind;
-    use super::super::source::tests::{facts_with, identifier, resolved};
     use super::*;
+    use crate::search::source::ColumnKind;
+    use crate::search::source::tests::{facts_with, identifier, resolved};
 
     fn space_with(indexes: &[(IndexedForm, Metric, bool)]) -> VectorSpace {
         let mut facts = facts_with(&[("v", ColumnKind::Vector), ("l", ColumnKind::Lexemes)]);

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 pub use rank::{DEFAULT_RRF_K, rrf_score};
 
-use super::candidate::{Candidate, Location, RankedRow};
-use super::steps::{Steps, sorted};
 use crate::embedding::Checkpoint;
 use crate::error::{Error, Result};
+use crate::search::candidate::{Candidate, Location, RankedRow};
+use crate::search::steps::{Steps, sorted};
 
 /// A way to make one score out of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Reciprocal rank fusion.
 
-use super::{RankedRow, Weights};
+use crate::search::fusion::{RankedRow, Weights};
 
 /// The constant of Cormack, Clarke and Büttcher (SIGIR 2009), used by every system since.
 pub const DEFAULT_RRF_K: i64 = 60;

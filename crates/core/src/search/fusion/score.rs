@@ -1,7 +1,7 @@
 //! Fusion of scores. All are weighted means of what each leg says of a row, brought to a
 //! common scale over the candidates of the query.
 
-use super::{RankedRow, Weights};
+use crate::search::fusion::{RankedRow, Weights};
 
 /// Scores rows by where their scores lie between the least and the greatest of their leg, from 0 to 1
 /// (Weaviate's relative score fusion; min-max in Bruch, Gai and Ingber, "An Analysis of Fusion

@@ -1,0 +1,3 @@
+//! Roles, grants and namespaces.
+
+pub mod functions;

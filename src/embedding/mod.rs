@@ -1,3 +1,0 @@
-pub use vector_tools_core::embedding::*;
-
-pub mod sql;

@@ -1,3 +1,0 @@
-pub use vector_tools_core::jobs::*;
-
-pub mod sql;

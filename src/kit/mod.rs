@@ -1,0 +1,24 @@
+//! The server as a library: statements, rights, the catalogue, triggers, workers, errors.
+
+pub mod arguments;
+pub mod background;
+pub mod catalog;
+pub mod chance;
+pub mod cluster_lock;
+pub mod invalidation;
+pub mod kept;
+pub mod kept_expressions;
+pub mod lists;
+pub mod lossless;
+pub mod paths;
+pub mod patient_lock;
+pub mod regclass;
+pub mod report;
+pub mod rights;
+pub mod session;
+pub mod signals;
+pub mod spi;
+pub mod subtransaction;
+pub mod table_triggers;
+pub mod trigger_call;
+pub mod waiting;

@@ -1,0 +1,3 @@
+//! Domain memories.
+
+pub mod functions;

@@ -1,3 +1,0 @@
-pub use vector_tools_core::tables::store::*;
-
-mod sql;
