@@ -111,12 +111,12 @@ fn folders_import_what_the_table_lets_them() {
 fn an_import_from_above_is_found() {
     let allowed = allowed();
     let of = |code| problems("crates/core/src/model/a.rs", code, &allowed);
-    assert_eq!(of("use crate::error::Error; use crate::identifier::Identifier;"), Vec::<String>::new());
+    assert_eq!(of("use crate::error::Error; use crate::sql::Identifier;"), Vec::<String>::new());
     assert_eq!(
         of("use crate::{error::Error, search::Filter};"),
         ["crates/core/src/model/a.rs: model may not import search"]
     );
-    assert_eq!(of("fn f() { crate::jobs::f() }"), ["crates/core/src/model/a.rs: model may not import jobs"]);
+    assert_eq!(of("fn f() { crate::pipeline::f() }"), ["crates/core/src/model/a.rs: model may not import pipeline"]);
 }
 
 #[test]
