@@ -5,13 +5,11 @@
 //! what it collected with it, with the frame it collected it in.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 use std::thread::LocalKey;
 
 use pgrx::pg_sys;
 
-use crate::audit;
-use crate::kit::report::OrReport;
-use crate::pipeline::{queue, worker};
 use vector_tools_core::error::Result;
 
 /// The frames of the statements that are firing triggers; the innermost is the last.
@@ -67,10 +65,25 @@ pub fn add_to_frame<F: Default, T>(
     Ok(None)
 }
 
-/// Runs a part of a statement in a frame of each kind.
+/// What the features do around statements. They hand it over when the library is loaded, so that nothing here knows them.
+pub struct Features {
+    /// Runs a part of a statement that fires its triggers, in a frame of each feature.
+    pub in_frames: fn(&mut dyn FnMut()),
+    /// Called before a TRUNCATE.
+    pub begin_truncate: fn(),
+    /// Called before a COMMIT PREPARED.
+    pub begin_commit_of_prepared: fn(),
+}
+
+static FEATURES: OnceLock<Features> = OnceLock::new();
+
 fn in_frames(work: impl FnOnce()) {
-    let audited = || audit::in_frame(work).or_report();
-    queue::in_frame(audited).or_report();
+    let mut work = Some(work);
+    let mut once = || work.take().into_iter().for_each(|work| work());
+    match FEATURES.get() {
+        Some(features) => (features.in_frames)(&mut once),
+        None => once(),
+    }
 }
 
 /// Calls the hook that was there before, or else what PostgreSQL does without hooks; errors of C become panics at the
@@ -88,7 +101,9 @@ static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
 static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
 /// Puts the hooks in, after those that are there.
-pub fn watch_statements() {
+pub fn watch_statements(features: Features) {
+    // The library is loaded once in a process.
+    let _ = FEATURES.set(features);
     // SAFETY: called once, while the library is loaded, in a process of one thread.
     unsafe {
         PREVIOUS_FINISH = pg_sys::ExecutorFinish_hook;
@@ -150,12 +165,12 @@ unsafe extern "C-unwind" fn run_utility(
             // SAFETY: the node is what its tag says.
             let kind = unsafe { (*(*statement).utilityStmt.cast::<pg_sys::TransactionStmt>()).kind };
             if kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED {
-                worker::note_commit_of_prepared();
+                FEATURES.get().into_iter().for_each(|features| (features.begin_commit_of_prepared)());
             }
             run();
         }
         pg_sys::NodeTag::T_TruncateStmt => {
-            audit::begin_truncate();
+            FEATURES.get().into_iter().for_each(|features| (features.begin_truncate)());
             run();
         }
         _ => run(),

@@ -24,17 +24,31 @@ mod server_tests;
 mod extension {
     use pgrx::prelude::*;
 
+    use crate::hooks::Features;
+    use crate::kit::report::OrReport;
+    use crate::pipeline::{queue, searched_tables, worker};
+    use crate::{audit, model};
+
     pgrx::pg_module_magic!(name, version);
+
+    const FEATURES: Features = Features {
+        in_frames: |work| queue::in_frame(|| audit::in_frame(work).or_report()).or_report(),
+        begin_truncate: audit::begin_truncate,
+        begin_commit_of_prepared: worker::note_commit_of_prepared,
+    };
 
     /// Runs when a session or the postmaster loads the library: settings, callbacks and, in the postmaster,
     /// the launcher's registration, nothing else. ONNX Runtime is not touched before the first embedding.
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         crate::settings::define();
-        crate::kit::invalidation::watch();
-        crate::hooks::watch_statements();
-        crate::pipeline::worker::watch_commits();
-        crate::pipeline::worker::register_launcher();
+        crate::kit::invalidation::watch(
+            &[searched_tables::forget, queue::forget, audit::forget],
+            &[model::registry::note_change],
+        );
+        crate::hooks::watch_statements(FEATURES);
+        worker::watch_commits();
+        worker::register_launcher();
     }
 }
 

@@ -116,7 +116,10 @@ fn an_import_from_above_is_found() {
         of("use crate::{error::Error, search::Filter};"),
         ["crates/core/src/model/a.rs: model may not import search"]
     );
-    assert_eq!(of("fn f() { crate::pipeline::f() }"), ["crates/core/src/model/a.rs: model may not import pipeline"]);
+    assert_eq!(
+        of("fn f() { crate::pipeline::f() }"),
+        ["crates/core/src/model/a.rs: model may not import pipeline"]
+    );
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, Spi, pg_sys};
 
+use crate::kit::indexes;
 use crate::kit::kept::Kept;
 use crate::kit::table_triggers::own_triggers;
 use crate::kit::{rights, spi};
-use crate::search::indexes;
 use crate::types::vector;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::search::bm25_index::Bm25Index;

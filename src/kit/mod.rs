@@ -5,6 +5,7 @@ pub mod background;
 pub mod catalog;
 pub mod chance;
 pub mod cluster_lock;
+pub mod indexes;
 pub mod invalidation;
 pub mod kept;
 pub mod kept_expressions;

@@ -168,8 +168,7 @@ fn wait_event() -> u32 {
         static EVENT: Cell<u32> = const { Cell::new(0) };
     }
     if EVENT.get() == 0 {
-        let name =
-            if crate::pipeline::worker::is_worker() { c"VectorToolsWorker" } else { c"VectorToolsEmbedder" };
+        let name = if WATCH.get().is_some() { c"VectorToolsWorker" } else { c"VectorToolsEmbedder" };
         // SAFETY: a valid C string, which is copied; the same name gives the same number again.
         EVENT.set(unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) });
     }

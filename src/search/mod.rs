@@ -4,6 +4,5 @@ pub mod call;
 pub mod companion;
 pub mod database;
 pub mod functions;
-pub mod indexes;
 pub mod statistics;
 pub mod statistics_worker;

@@ -114,8 +114,7 @@ fn text_of_parent(origin: &Origin) -> String {
     format!(
         "coalesce((SELECT p.content FROM {} AS p WHERE {} \
          AND p.chunk_index OPERATOR(pg_catalog.=) t.parent_index), t.content)",
-        origin.companion,
-        origin.same_chunks,
+        origin.companion, origin.same_chunks,
     )
 }
 
