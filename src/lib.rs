@@ -26,7 +26,9 @@ mod extension {
 
     use crate::hooks::Features;
     use crate::kit::report::OrReport;
+    use crate::pipeline::jobs::kind;
     use crate::pipeline::{queue, searched_tables, worker};
+    use crate::store::jobs::QueuedDocuments;
     use crate::{audit, model};
 
     pgrx::pg_module_magic!(name, version);
@@ -47,6 +49,7 @@ mod extension {
             &[model::registry::note_change],
         );
         crate::hooks::watch_statements(FEATURES);
+        kind::embed_also(&QueuedDocuments);
         worker::watch_commits();
         worker::register_launcher();
     }
@@ -57,28 +60,17 @@ mod extension {
 mod install_script {
     use pgrx::prelude::*;
 
-    extension_sql_file!("../sql/10_schema.sql", name = "schema", bootstrap);
-    extension_sql_file!("../sql/15_statistics.sql", name = "statistics", requires = ["schema"]);
-    extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["statistics"]);
-    extension_sql_file!("../sql/22_embed.sql", name = "embed", requires = ["views"]);
-    extension_sql_file!("../sql/25_chunking.sql", name = "chunking", requires = ["embed"]);
-    extension_sql_file!("../sql/25_embedder.sql", name = "embedder", requires = ["chunking"]);
-    extension_sql_file!("../sql/30_fusion.sql", name = "fusion", requires = ["embedder"]);
-    extension_sql_file!("../sql/35_search.sql", name = "search", requires = ["fusion"]);
-    extension_sql_file!("../sql/40_internal.sql", name = "internal", requires = ["search"]);
-    extension_sql_file!("../sql/50_memories.sql", name = "memories", requires = ["internal"]);
-    extension_sql_file!("../sql/52_audit.sql", name = "audit", requires = ["memories"]);
-    extension_sql_file!("../sql/54_store.sql", name = "store", requires = ["audit"]);
-    extension_sql_file!("../sql/56_access.sql", name = "access", requires = ["store"]);
-    extension_sql_file!("../sql/57_embedding_jobs.sql", name = "embedding_jobs", requires = ["access"]);
-    extension_sql_file!("../sql/58_pipeline.sql", name = "pipeline", requires = ["embedding_jobs"]);
-    extension_sql_file!("../sql/59_model_change.sql", name = "model_change", requires = ["pipeline"]);
-    extension_sql_file!(
-        "../sql/60_embedding_cache.sql",
-        name = "embedding_cache",
-        requires = ["model_change"]
-    );
-    extension_sql_file!("../sql/80_privileges.sql", name = "privileges", finalize);
+    extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+    extension_sql_file!("../sql/model.sql", name = "model", requires = ["schema"]);
+    extension_sql_file!("../sql/embed.sql", name = "embed", requires = ["model"]);
+    extension_sql_file!("../sql/chunking.sql", name = "chunking", requires = ["embed"]);
+    extension_sql_file!("../sql/search.sql", name = "search", requires = ["chunking"]);
+    extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["search"]);
+    extension_sql_file!("../sql/store.sql", name = "store", requires = ["audit"]);
+    extension_sql_file!("../sql/pipeline.sql", name = "pipeline", requires = ["store"]);
+    extension_sql_file!("../sql/memories.sql", name = "memories", requires = ["pipeline"]);
+    extension_sql_file!("../sql/access.sql", name = "access", requires = ["memories"]);
+    extension_sql_file!("../sql/bundled_models.sql", name = "bundled_models", finalize);
 }
 
 /// Read by `cargo pgrx test`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use vector_tools_core::embedding::local::DEFAULT_TOKEN_BUDGET;
+use vector_tools_core::embed::local::DEFAULT_TOKEN_BUDGET;
 
 /// Where models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]

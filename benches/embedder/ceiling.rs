@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vector_tools_core::embedding::{LocalEmbedder, Purpose};
+use vector_tools_core::embed::{LocalEmbedder, Purpose};
 use vector_tools_core::model::runtime::open_runtime;
 use vector_tools_core::model::session::{Callers, WorkingMemory};
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use models::{FP32, Registered, registered};
 use process::Process;
 use questions::question;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::embed::{Embedder, LocalEmbedder, Purpose};
 
 const SESSIONS: usize = 16;
 /// Of one side, in one round.

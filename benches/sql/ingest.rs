@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postgres::{Client, Statement};
-use vector_tools_core::embedding::{LocalEmbedder, Purpose};
+use vector_tools_core::embed::{LocalEmbedder, Purpose};
 
 use crate::neighbour::Neighbour;
 use crate::paired::{Pairs, Taken, take};

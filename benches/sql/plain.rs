@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use vector_tools_core::embedding::batch::plan_batches;
-use vector_tools_core::embedding::local::DEFAULT_TOKEN_BUDGET;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::embed::batch::plan_batches;
+use vector_tools_core::embed::local::DEFAULT_TOKEN_BUDGET;
+use vector_tools_core::embed::{Embedder, LocalEmbedder, Purpose};
 use vector_tools_core::model::runtime::open_runtime;
 use vector_tools_core::model::{Manifest, ModelOptions};
 

@@ -1,6 +1,6 @@
 //! One warm query: what SQL adds to tokenizing and running the model.
 
-use vector_tools_core::embedding::Purpose;
+use vector_tools_core::embed::Purpose;
 
 use crate::paired::{median, time};
 use crate::server::Server;

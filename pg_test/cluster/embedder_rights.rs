@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::{fs, io};
 
-use vector_tools_core::embedding::protocol::{BUILD, Request};
+use vector_tools_core::embed::protocol::{BUILD, Request};
 
 use crate::database::{Database, shared_server};
 use crate::embedder::{files, process, started_process, supervisor};

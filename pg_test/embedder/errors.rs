@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::embed::{Embedder, LocalEmbedder, Purpose};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::ModelRecord;
 use vector_tools_core::model::runtime::open_runtime;

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::thread;
 
-use vector_tools_core::embedding::protocol::{BUILD, Request};
-use vector_tools_core::embedding::{Embedder, Purpose};
+use vector_tools_core::embed::protocol::{BUILD, Request};
+use vector_tools_core::embed::{Embedder, Purpose};
 use vector_tools_core::error::Error;
 
 use crate::models::{FP32, INT8, registered};
@@ -182,7 +182,7 @@ fn work_of_a_client_that_is_gone_is_dropped() {
     let mut socket = process.socket();
     let mut frames = Vec::new();
     Request::Hello { build: BUILD }.write(&mut frames).expect("short");
-    let source = vector_tools_core::embedding::protocol::bytes_of(&model.source);
+    let source = vector_tools_core::embed::protocol::bytes_of(&model.source);
     let open = Request::Open { model: 0, record: Box::new(model.record.clone()), source };
     open.write(&mut frames).expect("short");
     Request::Embed { model: 0, purpose: Purpose::Passage, texts }.write(&mut frames).expect("within bounds");

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use vector_tools_core::embedding::{Embedder, Purpose};
+use vector_tools_core::embed::{Embedder, Purpose};
 use vector_tools_core::model::ModelRecord;
 
 use crate::models::{FP32, INT8, Registered, registered};
@@ -122,8 +122,8 @@ fn a_process_that_stays_over_its_limit_ends_itself() {
     let mut process = Process::start(&model.library, &["--memory-limit-mb", "1"]);
     let claims = vec![0u8; 3 << 20];
     let mut socket = process.socket();
-    let hello = vector_tools_core::embedding::protocol::Request::Hello {
-        build: vector_tools_core::embedding::protocol::BUILD,
+    let hello = vector_tools_core::embed::protocol::Request::Hello {
+        build: vector_tools_core::embed::protocol::BUILD,
     };
     let mut frame = Vec::new();
     hello.write(&mut frame).expect("short");

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use vector_tools_core::embedding::Purpose;
-use vector_tools_core::embedding::protocol::{BUILD, LONGEST_REQUEST, Request, Response};
+use vector_tools_core::embed::Purpose;
+use vector_tools_core::embed::protocol::{BUILD, LONGEST_REQUEST, Request, Response};
 
 use crate::process::Process;
 

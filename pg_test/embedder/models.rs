@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use vector_tools_core::embedding::{Embedder, LocalEmbedder};
+use vector_tools_core::embed::{Embedder, LocalEmbedder};
 use vector_tools_core::model::runtime::open_runtime;
 use vector_tools_core::model::{Manifest, ModelOptions, ModelRecord};
 

@@ -9,8 +9,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use vector_tools_core::embedding::protocol::ProcessStatistics;
-use vector_tools_core::embedding::shared::{Client, Connector, Transport, greet};
+use vector_tools_core::embed::protocol::ProcessStatistics;
+use vector_tools_core::embed::shared::{Client, Connector, Transport, greet};
 use vector_tools_core::error::{Error, Result};
 
 /// Long enough for a slow machine; passing tests never wait so long.

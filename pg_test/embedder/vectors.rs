@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use vector_tools_core::embedding::{Embedder, Purpose};
+use vector_tools_core::embed::{Embedder, Purpose};
 
 use crate::models::{FP32, INT8, registered};
 use crate::process::{Process, wait_until};

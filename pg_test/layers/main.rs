@@ -1,5 +1,5 @@
-//! Each folder of the pure part imports what the table in CONTRIBUTING.md lets it import, and nothing else; unsafe code is
-//! where that page says.
+//! Each folder imports what its table in CONTRIBUTING.md lets it import, and nothing else; unsafe code is where that page
+//! says.
 
 #[path = "../sql_text/rust_source.rs"]
 mod rust_source;
@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const CORE: &str = "crates/core/src";
+const SERVER: &str = "src";
 /// Outside of the server's side.
 const UNSAFE: [&str; 2] = ["crates/core/src/model/concurrent_run.rs", "crates/embedder/src/process.rs"];
 
@@ -46,23 +47,24 @@ fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What each folder may import, by the table.
-fn allowed() -> BTreeMap<String, BTreeSet<String>> {
-    let page = text_of(&root().join("CONTRIBUTING.md"));
-    let table = page.split("## Who may import whom").nth(1).expect("the section is there");
-    let mut allowed = BTreeMap::new();
-    for line in table.lines().take_while(|line| !line.starts_with("## ")) {
+/// What each folder below `root` may import, by the tables: only what stands above it, so that there is no circle.
+fn allowed(root: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let page = text_of(&self::root().join("CONTRIBUTING.md"));
+    let heading = format!("### In `{root}`\n");
+    let table = page.split(&heading).nth(1).unwrap_or_else(|| panic!("expected the section {heading}"));
+    let mut allowed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in table.lines().take_while(|line| !line.starts_with('#')) {
         let cells: Vec<&str> = line.split('|').collect();
         let [_, folders, _, imports, _] = cells[..] else { continue };
-        let folders = quoted(folders);
-        for folder in &folders {
-            let mut imports: BTreeSet<String> = quoted(imports).into_iter().collect();
-            // Those of one line make one layer.
-            imports.extend(folders.iter().cloned());
-            allowed.insert(folder.clone(), imports);
+        let imports: BTreeSet<String> = quoted(imports).into_iter().collect();
+        let below: Vec<&String> = imports.iter().filter(|name| !allowed.contains_key(*name)).collect();
+        assert!(below.is_empty(), "{folders}: {below:?} do not stand above it");
+        for folder in quoted(folders) {
+            let own = BTreeSet::from([folder.clone()]);
+            allowed.insert(folder, &imports | &own);
         }
     }
-    assert!(allowed.len() > 5, "expected a table of the folders");
+    assert!(allowed.len() > 5, "expected a table of the folders of {root}");
     allowed
 }
 
@@ -85,9 +87,9 @@ fn imports(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// What a file imports that its folder may not.
-fn problems(file: &str, code: &str, allowed: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let place = file.strip_prefix(CORE).unwrap_or(file).trim_start_matches('/');
+/// What a file below `root` imports that its folder may not.
+fn problems(root: &str, file: &str, code: &str, allowed: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let place = file.strip_prefix(root).unwrap_or(file).trim_start_matches('/');
     let folder = place.split('/').next().unwrap_or_default().trim_end_matches(".rs");
     if folder == "lib" {
         return vec![];
@@ -100,17 +102,19 @@ fn problems(file: &str, code: &str, allowed: &BTreeMap<String, BTreeSet<String>>
 }
 
 #[test]
-fn folders_import_what_the_table_lets_them() {
-    let allowed = allowed();
-    let bad: Vec<String> =
-        sources(CORE).iter().flat_map(|(file, code)| problems(file, code, &allowed)).collect();
-    assert!(bad.is_empty(), "expected the layers of CONTRIBUTING.md:\n{}", bad.join("\n"));
+fn folders_import_what_the_tables_let_them() {
+    for root in [CORE, SERVER] {
+        let allowed = allowed(root);
+        let bad: Vec<String> =
+            sources(root).iter().flat_map(|(file, code)| problems(root, file, code, &allowed)).collect();
+        assert!(bad.is_empty(), "expected the layers of CONTRIBUTING.md:\n{}", bad.join("\n"));
+    }
 }
 
 #[test]
 fn an_import_from_above_is_found() {
-    let allowed = allowed();
-    let of = |code| problems("crates/core/src/model/a.rs", code, &allowed);
+    let allowed = allowed(CORE);
+    let of = |code| problems(CORE, "crates/core/src/model/a.rs", code, &allowed);
     assert_eq!(of("use crate::error::Error; use crate::sql::Identifier;"), Vec::<String>::new());
     assert_eq!(
         of("use crate::{error::Error, search::Filter};"),
@@ -120,6 +124,21 @@ fn an_import_from_above_is_found() {
         of("fn f() { crate::pipeline::f() }"),
         ["crates/core/src/model/a.rs: model may not import pipeline"]
     );
+}
+
+/// A feature has one name, in the pure part, on the server's side and in the install script.
+#[test]
+fn features_have_one_name() {
+    let of = |root| allowed(root).into_keys().collect::<BTreeSet<String>>();
+    let features: Vec<String> = of(CORE).intersection(&of(SERVER)).cloned().collect();
+    let expected =
+        ["access", "audit", "chunking", "embed", "memories", "model", "pipeline", "search", "store"];
+    assert_eq!(features, expected);
+    let listed = text_of(&root().join("sql/install.list"));
+    let mut scripts: Vec<&str> = listed.lines().filter_map(|name| name.strip_suffix(".sql")).collect();
+    scripts.retain(|name| !["schema", "bundled_models"].contains(name));
+    scripts.sort_unstable();
+    assert_eq!(scripts, expected);
 }
 
 #[test]

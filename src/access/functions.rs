@@ -1,4 +1,4 @@
-//! The SQL functions that give access to tables. Their declarations are in sql/56_access.sql.
+//! The SQL functions that give access to tables. Their declarations are in sql/access.sql.
 
 use pgrx::Array;
 use pgrx::prelude::*;

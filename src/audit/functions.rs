@@ -1,16 +1,16 @@
-//! The SQL functions and triggers of audits. Their declarations are in sql/52_audit.sql.
+//! The SQL functions and triggers of audits. Their declarations are in sql/audit.sql.
 
 use pgrx::PgRelation;
 use pgrx::prelude::*;
 
 use crate::audit;
 use crate::audit::triggers;
+use crate::kit::column_value::TransactionNumber;
+use crate::kit::jsonb::JsonbText;
 use crate::kit::regclass::Regclass;
 use crate::kit::report::{OrReport, raise};
 use crate::kit::trigger_call::TriggerCall;
 use crate::kit::{catalog, rights, session, spi};
-use crate::types::column_value::TransactionNumber;
-use crate::types::jsonb::JsonbText;
 use vector_tools_core::audit::{AuditOptions, drop_sql, history_statement, log_sql, revoke_sql};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
@@ -158,7 +158,7 @@ fn make_log(name: &QualifiedName, table: &PgRelation) -> Result<Regclass> {
             spi::execute(&log_sql(name));
             let log =
                 Regclass::find(name).ok_or_else(|| Error::NotAnAuditLog { relation: name.to_string() })?;
-            for grantee in triggers::grantees_of(log.0)? {
+            for grantee in rights::grantees_of(log.0)? {
                 spi::execute(&revoke_sql(name, grantee.as_ref()));
             }
             log

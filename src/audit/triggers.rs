@@ -108,24 +108,6 @@ pub fn check_log(log: &QualifiedName, table: &QualifiedName, owner: pg_sys::Oid)
     check_opened(&catalog::open_table(found.0)?, owner, unusable)
 }
 
-/// The roles that default privileges have given rights on a new table; `None` is PUBLIC.
-///
-/// # Errors
-/// Never in practice: names in the catalogue are valid.
-pub fn grantees_of(table: pg_sys::Oid) -> Result<Vec<Option<Identifier>>> {
-    let mut statement = Statement::default();
-    let table = statement.bind(Parameter::Oid(table.to_u32()));
-    statement.push(format_args!(
-        "SELECT DISTINCT r.rolname::pg_catalog.text FROM pg_catalog.pg_class AS c \
-         CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a \
-         LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.grantee \
-         WHERE c.oid OPERATOR(pg_catalog.=) {table} \
-         AND a.grantee OPERATOR(pg_catalog.<>) c.relowner"
-    ));
-    let names = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get::<String>(1)));
-    names.into_iter().map(|name| name.map(Identifier::new).transpose()).collect()
-}
-
 /// The tables of a partition tree that lack the trigger for TRUNCATE of the root's audit, or have
 /// another one.
 ///

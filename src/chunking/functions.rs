@@ -1,9 +1,10 @@
-//! The SQL function that cuts texts. Its declaration is in sql/25_chunking.sql.
+//! The SQL function that cuts texts. Its declaration is in sql/chunking.sql.
 
 use pgrx::prelude::*;
 
-use crate::embed::embedders::{check_interrupts, passage_tokenizer};
+use crate::embed::embedders::passage_tokenizer;
 use crate::kit::report::OrReport;
+use crate::kit::waiting::checkpoint;
 use crate::settings::default_model;
 use vector_tools_core::chunking::{Chunk, Options, PassageTokens, Strategy, chunk};
 use vector_tools_core::error::{Error, Result};
@@ -75,5 +76,5 @@ pub fn read_options(
 pub fn chunks(content: &str, options: &Options, model: &str) -> Result<Vec<Chunk>> {
     let (tokenizer, prefix) = passage_tokenizer(model)?;
     let tokens = PassageTokens { tokenizer: &tokenizer, prefix: &prefix };
-    chunk(content, options, &tokens, &mut check_interrupts)
+    chunk(content, options, &tokens, &mut checkpoint)
 }

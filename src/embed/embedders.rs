@@ -8,19 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ort::environment::Environment;
-
 use crate::embed::embedder::connection::SessionConnector;
+use crate::kit::paths;
 use crate::kit::report::tell;
-use crate::kit::{paths, signals, waiting};
+use crate::kit::waiting::checkpoint;
+use crate::model::loading::load_registered;
 use crate::model::registry;
 use crate::settings;
 use crate::settings::EmbedderChoice;
-use vector_tools_core::embedding::shared::Client;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder};
+use vector_tools_core::embed::shared::Client;
+use vector_tools_core::embed::{Embedder, LocalEmbedder};
 use vector_tools_core::error::{Error, Result};
-use vector_tools_core::model::runtime::open_runtime;
-use vector_tools_core::model::{Manifest, ModelRecord, TextTokenizer};
+use vector_tools_core::model::{ModelRecord, TextTokenizer};
 
 /// A model as it was registered when this session looked.
 struct Known {
@@ -59,7 +58,7 @@ thread_local! {
 /// # Errors
 /// Those of the registry, of loading, of the embedding process, and of `work`.
 pub fn with_embedder<T>(name: &str, work: impl FnOnce(&mut dyn Embedder) -> Result<T>) -> Result<T> {
-    check_interrupts()?;
+    checkpoint()?;
     let known = known(name)?;
     let choice = settings::embedder();
     let is_local = match choice {
@@ -127,20 +126,6 @@ pub fn passage_tokenizer(name: &str) -> Result<(Arc<TextTokenizer>, String)> {
     Ok((tokenizer, prefix))
 }
 
-/// Loads a model that is about to be registered, to probe it.
-///
-/// # Errors
-/// Those of [`LocalEmbedder::load`].
-pub fn load_for_registration(manifest: &Manifest) -> Result<LocalEmbedder> {
-    signals::with_signals_blocked(|| LocalEmbedder::load(environment()?, manifest, 1))
-}
-
-/// The interrupts of the backend, taken between batches: cancel, statement_timeout, shutdown.
-pub fn check_interrupts() -> Result<()> {
-    waiting::check_interrupts();
-    Ok(())
-}
-
 /// What the registry says of a model. It is read when this session has not used the model yet, and
 /// when the registry has changed.
 fn known(name: &str) -> Result<Rc<Known>> {
@@ -183,9 +168,7 @@ fn with_local<T>(known: &Rc<Known>, work: impl FnOnce(&mut dyn Embedder) -> Resu
         let name = &known.record.name;
         let is_it = |model: &Loaded| model.threads == threads && Rc::ptr_eq(&model.known, known);
         if !loaded.get(name).is_some_and(is_it) {
-            let embedder = signals::with_signals_blocked(|| {
-                LocalEmbedder::load_registered(environment()?, &known.record, &known.source, threads)
-            })?;
+            let embedder = load_registered(&known.record, &known.source, threads)?;
             loaded.insert(name.clone(), Loaded { known: known.clone(), threads, embedder });
         }
         match loaded.get_mut(name) {
@@ -196,21 +179,4 @@ fn with_local<T>(known: &Rc<Known>, work: impl FnOnce(&mut dyn Embedder) -> Resu
             None => unreachable!("the model was loaded above"),
         }
     })
-}
-
-fn environment() -> Result<&'static Environment> {
-    forbid_usage_reports();
-    open_runtime(settings::onnxruntime_library().as_deref(), &paths::runtime_libraries())
-}
-
-/// Official builds of ONNX Runtime send usage reports from a thread and keep them in a data base in
-/// the home folder, from the moment the library starts; its interface for that comes too late.
-fn forbid_usage_reports() {
-    // SAFETY: a backend has no other thread before ONNX Runtime is open, and afterwards the
-    // variable is set already.
-    unsafe {
-        if std::env::var_os("ORT_DISABLE_TELEMETRY").is_none() {
-            std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
-        }
-    }
 }

@@ -8,21 +8,22 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
-use crate::embed::embedders::{check_interrupts, registered, with_embedder};
+use crate::embed::embedders::{registered, with_embedder};
 use crate::kit::chance::chance;
 use crate::kit::report::warn;
 use crate::kit::rights::with_rights_of_state;
 use crate::kit::spi;
 use crate::kit::subtransaction::attempt;
+use crate::kit::waiting::checkpoint;
 use crate::settings;
 use crate::types::vector::Vector;
-use vector_tools_core::embedding::{Embeddings, Purpose};
+use vector_tools_core::embed::embedding_cache::{
+    Bounds, CacheKeys, DistinctTexts, add, count, count_uses, evict, find, join_uses, size, touch,
+};
+use vector_tools_core::embed::{Embeddings, Purpose};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::ModelRecord;
 use vector_tools_core::pipeline::Failure;
-use vector_tools_core::pipeline::embedding_cache::{
-    Bounds, CacheKeys, DistinctTexts, add, count, count_uses, evict, find, join_uses, size, touch,
-};
 
 /// One call in so many joins the counts of all.
 const JOINED_ONCE_IN: f64 = 256.0;
@@ -107,7 +108,7 @@ fn run(
         done = count;
     };
     let embeddings = with_embedder(model, |embedder| {
-        embedder.embed_in_parts(&chosen, Purpose::Passage, &mut check_interrupts, &mut |embeddings, count| {
+        embedder.embed_in_parts(&chosen, Purpose::Passage, &mut checkpoint, &mut |embeddings, count| {
             take(embeddings, count, vectors);
             hand_over(vectors);
             Ok(())

@@ -4,13 +4,14 @@ use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
 use crate::embed::embedder::statistics;
-use crate::embed::embedders::{check_interrupts, with_embedder};
+use crate::embed::embedders::with_embedder;
 use crate::kit::report::OrReport;
+use crate::kit::waiting::checkpoint;
 use crate::settings::default_model;
 use crate::types::array::one_dimensional;
 use crate::types::vector::Vector;
-use vector_tools_core::embedding::Purpose;
-use vector_tools_core::embedding::protocol::{ModelStatistics, ProcessStatistics};
+use vector_tools_core::embed::Purpose;
+use vector_tools_core::embed::protocol::{ModelStatistics, ProcessStatistics};
 use vector_tools_core::error::Result;
 
 #[pg_extern(sql = false)]
@@ -105,7 +106,7 @@ fn embedder_statistics() -> TableIterator<
 /// Those of loading the model and of running it.
 pub fn embed_one(input: &str, model: &str, purpose: Purpose) -> Result<Vector> {
     with_embedder(model, |embedder| {
-        let embeddings = embedder.embed(&[input], purpose, &mut check_interrupts)?;
+        let embeddings = embedder.embed(&[input], purpose, &mut checkpoint)?;
         Ok(Vector(embeddings.vector(0).to_vec()))
     })
 }
@@ -114,7 +115,7 @@ fn embed_array(inputs: Array<'_, &str>, model: &str) -> Result<Vec<Option<Vector
     let inputs = one_dimensional(inputs)?;
     let texts: Vec<&str> = inputs.iter().flatten().map(String::as_str).collect();
     with_embedder(model, |embedder| {
-        let embeddings = embedder.embed(&texts, Purpose::Passage, &mut check_interrupts)?;
+        let embeddings = embedder.embed(&texts, Purpose::Passage, &mut checkpoint)?;
         let mut vectors = embeddings.iter();
         let mut next = || vectors.next().map(|vector| Vector(vector.to_vec()));
         let place = |input: &Option<String>| input.as_ref().and_then(|_| next());
@@ -125,7 +126,7 @@ fn embed_array(inputs: Array<'_, &str>, model: &str) -> Result<Vec<Option<Vector
 /// Has a model loaded where it will run, and returns its dimensions.
 fn run_once(model: &str) -> Result<i32> {
     with_embedder(model, |embedder| {
-        embedder.embed(&["warm"], Purpose::Query, &mut check_interrupts)?;
+        embedder.embed(&["warm"], Purpose::Query, &mut checkpoint)?;
         Ok(embedder.dimensions() as i32)
     })
 }
@@ -166,7 +167,7 @@ fn statistics_row(
 
 fn count(input: &str, model: &str) -> Result<i32> {
     with_embedder(model, |embedder| {
-        let tokens = embedder.count_tokens(input, &mut check_interrupts)?;
+        let tokens = embedder.count_tokens(input, &mut checkpoint)?;
         Ok(i32::try_from(tokens).unwrap_or(i32::MAX))
     })
 }

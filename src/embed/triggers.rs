@@ -9,7 +9,7 @@ use crate::embed::functions::embed_one;
 use crate::kit::report::{OrReport, raise};
 use crate::kit::trigger_call::{TriggerCall, arguments_of};
 use crate::types::vector::Vector;
-use vector_tools_core::embedding::Purpose;
+use vector_tools_core::embed::Purpose;
 use vector_tools_core::error::{Error, Result};
 
 const EXPECTED: &str = "BEFORE INSERT OR UPDATE … FOR EACH ROW";

@@ -20,7 +20,7 @@
 
 use pgrx::{FromDatum, pg_sys};
 
-use crate::types::jsonb::JsonbText;
+use crate::kit::jsonb::JsonbText;
 use vector_tools_core::error::{Error, Result};
 
 /// Declares a struct of the arguments that SQL functions have, in their order, and gives it `read(fcinfo)`.

@@ -152,7 +152,7 @@ fn read_facts(relation: &PgRelation) -> Result<TableFacts> {
     Ok(TableFacts {
         primary_key: primary_key(relation)?,
         embedding_trigger: embedding_trigger(relation),
-        pgvector_schema: vector::pgvector_schema(),
+        pgvector_schema: pgvector_schema(),
         vector_indexes: indexes::vector_indexes(relation)?,
         bm25_indexes: indexes::bm25_indexes(relation)?,
         default_model: default_model(relation),
@@ -168,6 +168,12 @@ pub fn schema_name(schema: pg_sys::Oid) -> Option<Identifier> {
     // SAFETY: a syscache look-up; the name is a fresh copy or NULL.
     let name = unsafe { pg_sys::get_namespace_name(schema) };
     owned_text(name).and_then(|name| Identifier::new(name).ok())
+}
+
+/// The schema of pgvector.
+pub fn pgvector_schema() -> Identifier {
+    schema_name(vector::pgvector_schema_oid())
+        .unwrap_or_else(|| pgrx::error!("the extension vector is not there"))
 }
 
 /// The schema of the extension's own functions.

@@ -7,6 +7,8 @@ use pgrx::{PgList, PgRelation, pg_sys};
 use crate::kit::catalog::{owned_text, state_table};
 use crate::kit::{kept_expressions, spi};
 use vector_tools_core::error::{Error, Result};
+use vector_tools_core::sql::identifier::Identifier;
+use vector_tools_core::sql::{Parameter, Statement};
 
 /// The search_path of whatever runs with other rights than the caller's: names without a schema are those of the
 /// server, and what a session has made for itself comes last.
@@ -39,7 +41,7 @@ impl Drop for Caller {
 /// - what the session has kept of expressions is forgotten, so that they mean what the owners of their tables meant.
 ///
 /// Statements run so must still call nothing of the caller's by name, and no code of a third role: see
-/// [`crate::types::column_types::is_trusted`] for the types of columns.
+/// [`crate::kit::column_types::is_trusted`] for the types of columns.
 pub fn acting_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     switch_to(role, || {
         kept_expressions::forget();
@@ -262,4 +264,22 @@ pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a syscache look-up that raises no error; the name is a fresh copy or NULL.
     let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
     owned_text(name).unwrap_or_else(|| role.to_u32().to_string())
+}
+
+/// The roles that default privileges have given rights on a new table; `None` is PUBLIC.
+///
+/// # Errors
+/// Never in practice: names in the catalogue are valid.
+pub fn grantees_of(table: pg_sys::Oid) -> Result<Vec<Option<Identifier>>> {
+    let mut statement = Statement::default();
+    let table = statement.bind(Parameter::Oid(table.to_u32()));
+    statement.push(format_args!(
+        "SELECT DISTINCT r.rolname::pg_catalog.text FROM pg_catalog.pg_class AS c \
+         CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a \
+         LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.grantee \
+         WHERE c.oid OPERATOR(pg_catalog.=) {table} \
+         AND a.grantee OPERATOR(pg_catalog.<>) c.relowner"
+    ));
+    let names = spi::with_catalog_snapshot(|| spi::query(&statement, |row| row.get::<String>(1)));
+    names.into_iter().map(|name| name.map(Identifier::new).transpose()).collect()
 }

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
+use crate::kit::column_value::{ColumnValue, check_type};
 use crate::kit::report::raise;
 use crate::types::array::{text_array, text_lines};
-use crate::types::column_value::{ColumnValue, check_type};
 use crate::types::vector::{Vector, vector_array};
 use vector_tools_core::error::Error;
 use vector_tools_core::sql::{Parameter, Statement};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use vector_tools_core::error::Result;
+
 /// How long something is waited for, at most, before whoever watches is called.
 const WATCH_WAIT: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,16 @@ pub fn check_interrupts() {
     if let Some(watch) = WATCH.get() {
         watch();
     }
+}
+
+/// Raises whatever the session was told meanwhile: cancel, statement_timeout, shutdown. Between the steps of the pure part,
+/// which end where it returns an error.
+///
+/// # Errors
+/// None of Rust's: PostgreSQL's own are raised through it.
+pub fn checkpoint() -> Result<()> {
+    check_interrupts();
+    Ok(())
 }
 
 /// What a session waits for on a descriptor.

@@ -1,4 +1,4 @@
-//! The SQL functions of domain memories. Their declarations are in sql/50_memories.sql.
+//! The SQL functions of domain memories. Their declarations are in sql/memories.sql.
 
 use crate::kit::cluster_lock::acquire_lock;
 use std::rc::Rc;
@@ -8,10 +8,13 @@ use pgrx::prelude::*;
 use pgrx::{PgRelation, Spi};
 
 use crate::kit::arguments::arguments;
+use crate::kit::catalog::pgvector_schema;
 use crate::kit::catalog::{
     comment_of, extension_schema, find_text_configuration, has_hidden_rows, open_table, qualified_name,
     read_table,
 };
+use crate::kit::column_value::ColumnValue;
+use crate::kit::jsonb::{FilterText, JsonbText};
 use crate::kit::lists;
 use crate::kit::lists::Read;
 use crate::kit::regclass::Regclass;
@@ -20,9 +23,6 @@ use crate::kit::{rights, session, spi};
 use crate::model::registry;
 use crate::search::call::SearchCall;
 use crate::settings::{default_domain, default_model};
-use crate::types::column_value::ColumnValue;
-use crate::types::jsonb::{FilterText, JsonbText};
-use crate::types::vector::pgvector_schema;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::memories::create::{MemoriesTable, NEW_ID, NEW_ID_BEFORE_18, Standing, Surroundings};
 use vector_tools_core::memories::domain::{check_shape, table_name, unknown_domain, visible_domains};

@@ -3,13 +3,12 @@
 use pgrx::prelude::*;
 use pgrx::{Spi, pg_sys};
 
-use crate::embed::embedders;
+use crate::kit::jsonb::JsonbText;
 use crate::kit::report::{OrReport, warn};
 use crate::kit::trigger_call::TriggerCall;
 use crate::kit::{paths, session};
-use crate::model::registry;
-use crate::types::jsonb::JsonbText;
-use vector_tools_core::embedding::Embedder;
+use crate::model::{loading, registry};
+use vector_tools_core::embed::Embedder;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::name::check_model_name;
 use vector_tools_core::model::record::ONNX_PROVIDER;
@@ -62,7 +61,7 @@ fn register(name: &str, source: &str, provider: &str, options: &str, bundled: bo
     }
     let options = ModelOptions::from_json(options)?;
     let manifest = Manifest::read(&paths::resolve_source(source), &options)?;
-    let model = embedders::load_for_registration(&manifest)?;
+    let model = loading::load_for_registration(&manifest)?;
     let (settings, fingerprints) = (&manifest.settings, model.fingerprints());
     let dimensions = model.dimensions() as i32;
     Spi::run_with_args(

@@ -1,4 +1,5 @@
-//! Models: the registry, and the functions that write it.
+//! Models: the registry, the functions that write it, and loading.
 
 pub mod functions;
+pub mod loading;
 pub mod registry;

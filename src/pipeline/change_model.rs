@@ -1,5 +1,5 @@
 //! The SQL functions that change the model of a searched table. Their declarations are in
-//! sql/59_model_change.sql.
+//! sql/pipeline.sql.
 
 use crate::kit::cluster_lock::acquire_lock;
 use std::rc::Rc;

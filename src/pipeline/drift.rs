@@ -1,4 +1,4 @@
-//! The SQL functions behind vector_tools.search_drift. Their declarations are in sql/59_model_change.sql.
+//! The SQL functions behind vector_tools.search_drift. Their declarations are in sql/pipeline.sql.
 
 use pgrx::PgRelation;
 use pgrx::prelude::*;

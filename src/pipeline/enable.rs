@@ -1,4 +1,4 @@
-//! The SQL functions that make tables searchable. Their declarations are in sql/58_pipeline.sql.
+//! The SQL functions that make tables searchable. Their declarations are in sql/pipeline.sql.
 
 use crate::kit::cluster_lock::acquire_lock;
 use std::rc::Rc;
@@ -6,10 +6,10 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 use pgrx::{Array, PgRelation, Spi};
 
-use crate::audit::triggers::grantees_of;
 use crate::chunking::functions::{chunks, read_options};
 use crate::kit::arguments::arguments;
 use crate::kit::catalog;
+use crate::kit::catalog::pgvector_schema;
 use crate::kit::catalog::{find_text_configuration, open_table};
 use crate::kit::lists;
 use crate::kit::lists::Read;
@@ -25,7 +25,6 @@ use crate::pipeline::searched_tables::{Searched, key_columns};
 use crate::pipeline::{jobs, search_index, worker};
 use crate::settings::default_model;
 use crate::types::array::one_dimensional;
-use crate::types::vector::pgvector_schema;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::companion::{Creation, POLICY_NAME, companion_name};
 use vector_tools_core::pipeline::drift::{COUNTED_ROWS, count_of};
@@ -343,7 +342,7 @@ pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner:
     execute(&table.creation_sql(creation)?);
     let created = Regclass::find(companion).ok_or_else(taken)?;
     // What default privileges give to others beside the right to read.
-    for grantee in grantees_of(created.0)?.into_iter().flatten() {
+    for grantee in rights::grantees_of(created.0)?.into_iter().flatten() {
         execute(&format!("REVOKE ALL ON TABLE {companion} FROM {grantee}"));
     }
     execute(&format!(

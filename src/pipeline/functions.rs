@@ -1,4 +1,4 @@
-//! The SQL functions that drive the queue. Their declarations are in sql/58_pipeline.sql.
+//! The SQL functions that drive the queue. Their declarations are in sql/pipeline.sql.
 
 use pgrx::prelude::*;
 

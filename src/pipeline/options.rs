@@ -1,8 +1,8 @@
-//! What triggers say of searched tables, for the list of them. Declared in sql/58_pipeline.sql.
+//! What triggers say of searched tables, for the list of them. Declared in sql/pipeline.sql.
 
 use pgrx::prelude::*;
 
-use crate::types::jsonb::JsonbText;
+use crate::kit::jsonb::JsonbText;
 use vector_tools_core::pipeline::options::SearchOptions;
 
 /// The options in the arguments of a trigger that watches the content, written anew: nothing but what was read.

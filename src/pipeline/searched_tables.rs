@@ -9,7 +9,6 @@ use pgrx::{PgRelation, pg_sys};
 use crate::kit::kept::Kept;
 use crate::kit::table_triggers::own_triggers;
 use crate::kit::{catalog, rights, spi};
-use crate::types::vector;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::companion::{Watched, key_names};
 use vector_tools_core::pipeline::{Configuration, KeyColumn, Role, SearchOptions, SearchedTable};
@@ -145,7 +144,7 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
         content,
         configuration,
         options,
-        pgvector_schema: vector::pgvector_schema(),
+        pgvector_schema: catalog::pgvector_schema(),
         dimensions,
     };
     let shadow = |role: Role, model: Option<&String>| -> Result<Option<Shadow>> {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::embed::functions::embed_one;
 use crate::kit::catalog::{has_hidden_rows, is_partitioned, open_table, read_table};
+use crate::kit::column_types::{ServerTypes, is_trusted};
 use crate::kit::report::warn;
 use crate::kit::rights::{acting_as, partition_of_other};
 use crate::pipeline::searched_tables;
@@ -14,15 +15,15 @@ use crate::search::database::{SessionDatabase, query_lexemes};
 use crate::search::functions::{Bm25Score, HybridSearch};
 use crate::search::statistics::{SearchedColumn, word_statistics};
 use crate::settings::{default_model, use_bm25_index};
-use crate::types::column_types::{ServerTypes, is_trusted};
 use crate::types::text_vector::Scorer;
-use vector_tools_core::embedding::Purpose;
+use vector_tools_core::embed::Purpose;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::Configuration;
 use vector_tools_core::search::bm25::{Bm25, QueryWord, inverse_document_frequency};
 use vector_tools_core::search::bm25_index::Bm25Index;
 use vector_tools_core::search::fusion::Weights;
 use vector_tools_core::search::hybrid::{Question, Search, SearchHit};
+use vector_tools_core::search::ivfflat::ivfflat_probes;
 use vector_tools_core::search::keyword_leg::KeywordQuestion;
 use vector_tools_core::search::lexemes::{MOST_WORDS, any_word_query};
 use vector_tools_core::search::measure::Highlight;
@@ -33,7 +34,6 @@ use vector_tools_core::search::trace::Trace;
 use vector_tools_core::search::vector_space::VectorSpace;
 use vector_tools_core::search::{Filter, SearchRequest, SearchSource};
 use vector_tools_core::sql::identifier::Identifier;
-use vector_tools_core::store::index::ivfflat_probes;
 
 /// The arguments of `hybrid_search` and `explain_search`, checked.
 pub struct SearchCall {

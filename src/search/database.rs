@@ -4,9 +4,9 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::embed::embedders::check_interrupts;
 use crate::kit::spi;
 use crate::kit::spi::Row;
+use crate::kit::waiting::checkpoint;
 use crate::kit::{catalog, rights};
 use crate::types::text_vector;
 use crate::types::vector::Vector;
@@ -146,7 +146,7 @@ impl Database for SessionDatabase {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        check_interrupts()
+        checkpoint()
     }
 }
 

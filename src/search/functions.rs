@@ -1,15 +1,15 @@
-//! The SQL functions that search. Their declarations are in sql/35_search.sql.
+//! The SQL functions that search. Their declarations are in sql/search.sql.
 
 use crate::search::call;
 use pgrx::JsonB;
 use pgrx::prelude::*;
 
 use crate::kit::arguments::arguments;
+use crate::kit::jsonb::{FilterText, JsonbText};
 use crate::kit::report::OrReport;
 use crate::kit::session;
 use crate::search::call::SearchCall;
 use crate::search::statistics::{SearchedColumn, refresh};
-use crate::types::jsonb::{FilterText, JsonbText};
 use crate::types::text_vector::{ScoreCall, Scorer, TsVector};
 use crate::types::vector::Vector;
 use vector_tools_core::error::{Error, Result};

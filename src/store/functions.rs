@@ -1,19 +1,19 @@
-//! The SQL functions of vector stores. Their declarations are in sql/54_store.sql.
+//! The SQL functions of vector stores. Their declarations are in sql/store.sql.
 
 use crate::store::{making, searching, writing};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use crate::chunking::functions::read_options;
-use crate::embed::embedders::check_interrupts;
 use crate::kit::arguments::arguments;
+use crate::kit::jsonb::{FilterText, JsonbText};
 use crate::kit::regclass::Regclass;
 use crate::kit::report::OrReport;
+use crate::kit::waiting::checkpoint;
 use crate::store::queueing::DocumentsCall;
 use crate::store::searching::StoreSearch;
 use crate::store::writing::{Content, DocumentCall, Given};
 use crate::types::array::one_dimensional;
-use crate::types::jsonb::{FilterText, JsonbText};
 use crate::types::vector::Vector;
 use vector_tools_core::error::Result;
 use vector_tools_core::search::source::constant_in;
@@ -180,7 +180,7 @@ fn upsert_text(
                 let options = read_options(Some(&strategy), arguments.max_tokens, arguments.overlap)?;
                 Content::to_cut(text, options)?
             }
-            (_, text) => Content::Chunks(read_chunks(vec![text], &mut check_interrupts)?),
+            (_, text) => Content::Chunks(read_chunks(vec![text], &mut checkpoint)?),
         };
         let given = given(arguments.namespace, arguments.metadata, arguments.collection);
         let source_id = source_id.to_string();
@@ -207,8 +207,7 @@ fn upsert_chunks(
         };
         check_chunks(arguments.chunks.as_ref().map_or(1, Array::len))?;
         let chunks = arguments.chunks.map(one_dimensional).transpose()?;
-        let content =
-            Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]), &mut check_interrupts)?);
+        let content = Content::Chunks(read_chunks(chunks.unwrap_or_else(|| vec![None]), &mut checkpoint)?);
         let given = given(arguments.namespace, arguments.metadata, arguments.collection);
         let source_id = source_id.to_string();
         upsert(&DocumentCall { schema, source_type, source_id, content, given }).map(Some)

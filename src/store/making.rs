@@ -4,6 +4,7 @@ use crate::kit::cluster_lock::acquire_lock;
 use pgrx::Uuid;
 
 use crate::kit::catalog::find_text_configuration;
+use crate::kit::catalog::pgvector_schema;
 use crate::kit::regclass::Regclass;
 use crate::kit::{rights, session, spi};
 use crate::model::registry;
@@ -12,7 +13,6 @@ use crate::store::queued_documents;
 use crate::store::queued_documents::{overtake, overtake_all};
 use crate::store::vector_store as catalog;
 use crate::store::vector_store::{OpenStore, TableLock};
-use crate::types::vector::pgvector_schema;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::sql::lock::lock;
 use vector_tools_core::sql::{Parameter, Statement};

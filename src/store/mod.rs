@@ -1,6 +1,7 @@
 //! Vector stores.
 
 pub mod functions;
+pub mod jobs;
 pub mod making;
 pub mod queued_documents;
 pub mod queueing;

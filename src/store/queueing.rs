@@ -2,9 +2,9 @@
 
 use pgrx::Uuid;
 
-use crate::embed::embedders::check_interrupts;
 use crate::kit::catalog::has_column;
 use crate::kit::regclass::Regclass;
+use crate::kit::waiting::checkpoint;
 use crate::kit::{rights, session, spi};
 use crate::store::queued_documents::{queue, writer};
 use crate::store::vector_store as catalog;
@@ -36,7 +36,7 @@ impl DocumentsCall {
         }
         let is_cut = self.cut.is_some();
         let documents =
-            read_documents(self.source_ids, self.contents, self.metadata, is_cut, &mut check_interrupts)?;
+            read_documents(self.source_ids, self.contents, self.metadata, is_cut, &mut checkpoint)?;
         let OpenStore { store, relation, facts } = catalog::open_to_write(&self.schema)?;
         // Not only when they are written, which is when everything else is checked.
         rights::require_insert(&relation);

@@ -4,9 +4,9 @@ use std::ffi::CString;
 
 use pgrx::{PgRelation, pg_sys};
 
+use crate::kit::catalog::pgvector_schema;
 use crate::kit::regclass::Regclass;
 use crate::kit::{catalog, rights, spi};
-use crate::types::vector::pgvector_schema;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::name::nearest_name;
 use vector_tools_core::search::TableFacts;

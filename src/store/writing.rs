@@ -3,8 +3,8 @@
 use crate::kit::cluster_lock::acquire_lock;
 use std::borrow::Cow;
 
-use crate::embed::embedders::check_interrupts;
 use crate::kit::catalog::has_hidden_rows;
+use crate::kit::waiting::checkpoint;
 use crate::kit::{session, spi};
 use crate::store::queued_documents::{may_write, overtake};
 use crate::store::store_document::{StoreDocument, embed_chunks, write_rows};
@@ -63,7 +63,7 @@ impl Content {
                 let chunks = crate::chunking::functions::chunks(text, options, &store.model)?;
                 check_chunks(chunks.len())?;
                 let hashed = |chunk: chunking::Chunk| {
-                    check_interrupts()?;
+                    checkpoint()?;
                     Ok(Chunk::new(text[chunk.bytes].to_owned()))
                 };
                 chunks.into_iter().map(hashed).collect()

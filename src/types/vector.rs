@@ -12,7 +12,6 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::{FromDatum, IntoDatum};
 
 use crate::types::array::varlena_array;
-use vector_tools_core::sql::identifier::Identifier;
 
 /// A vector on its way into or out of PostgreSQL.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,13 +159,8 @@ fn pgvector_type(name: &std::ffi::CStr) -> Oid {
     }
 }
 
-/// The schema of pgvector.
-pub fn pgvector_schema() -> Identifier {
-    let name = crate::kit::catalog::schema_name(pgvector_schema_oid());
-    name.unwrap_or_else(|| pgrx::error!("the extension vector is not there"))
-}
-
-fn pgvector_schema_oid() -> Oid {
+/// The number of pgvector's schema.
+pub fn pgvector_schema_oid() -> Oid {
     // SAFETY: a valid C string; with missing_ok false PostgreSQL raises its own error.
     unsafe { pg_sys::get_extension_schema(pg_sys::get_extension_oid(c"vector".as_ptr(), false)) }
 }

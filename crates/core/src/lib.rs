@@ -7,9 +7,10 @@
 pub mod access;
 pub mod audit;
 pub mod chunking;
-pub mod embedding;
+pub mod embed;
 pub mod error;
 pub mod hash;
+pub mod literal;
 pub mod memories;
 pub mod model;
 pub mod pipeline;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use vector_tools_core::embedding::batch::plan_batches;
-use vector_tools_core::embedding::{Embedder, Purpose};
+use vector_tools_core::embed::batch::plan_batches;
+use vector_tools_core::embed::{Embedder, Purpose};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::session::WorkingMemory;
 

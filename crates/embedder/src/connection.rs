@@ -10,8 +10,8 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::{self, Errno};
 use rustix::net::{RecvFlags, SendFlags, send};
-use vector_tools_core::embedding::Purpose;
-use vector_tools_core::embedding::protocol::{
+use vector_tools_core::embed::Purpose;
+use vector_tools_core::embed::protocol::{
     BUILD, MOST_MODELS, REQUESTS_IN_FLIGHT, Request, Response, path_of,
 };
 use vector_tools_core::error::{Error, Result};

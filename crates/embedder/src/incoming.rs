@@ -5,9 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::{self, Errno};
 use rustix::net::{RecvFlags, recv};
-use vector_tools_core::embedding::protocol::{
-    LENGTH_BYTES, LONGEST_REQUEST, REQUESTS_IN_FLIGHT, frame_length,
-};
+use vector_tools_core::embed::protocol::{LENGTH_BYTES, LONGEST_REQUEST, REQUESTS_IN_FLIGHT, frame_length};
 use vector_tools_core::error::Result;
 
 /// Room that an idle connection keeps.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vector_tools_core::embedding::protocol::ModelStatistics;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::embed::protocol::ModelStatistics;
+use vector_tools_core::embed::{Embedder, LocalEmbedder, Purpose};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::ModelRecord;
 use vector_tools_core::model::runtime::open_runtime;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use vector_tools_core::embedding::protocol::ProcessStatistics;
+use vector_tools_core::embed::protocol::ProcessStatistics;
 
 use crate::arguments::Arguments;
 use crate::bulk_lane::BulkLane;

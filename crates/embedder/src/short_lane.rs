@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use vector_tools_core::embedding::Embedder;
+use vector_tools_core::embed::Embedder;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::model::session::WorkingMemory;
 

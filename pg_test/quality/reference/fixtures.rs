@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use vector_tools_core::embedding::{Embedder, LocalEmbedder, Purpose};
+use vector_tools_core::embed::{Embedder, LocalEmbedder, Purpose};
 use vector_tools_core::error::Error;
 use vector_tools_core::model::{Manifest, ModelOptions};
 

@@ -1,6 +1,6 @@
 //! Texts of 10 MB have the vectors of their beginning, and are done soon.
 
-use vector_tools_core::embedding::LocalEmbedder;
+use vector_tools_core::embed::LocalEmbedder;
 
 use crate::setup::{FP32, difference, embed_one, model};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 use serde::Deserialize;
-use vector_tools_core::embedding::{Embedder, Embeddings, LocalEmbedder, Purpose};
+use vector_tools_core::embed::{Embedder, Embeddings, LocalEmbedder, Purpose};
 use vector_tools_core::error::Result;
 use vector_tools_core::model::runtime::open_runtime;
 use vector_tools_core::model::{Manifest, ModelOptions};

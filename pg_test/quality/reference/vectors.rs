@@ -1,6 +1,6 @@
 //! Known texts have the vectors and the numbers of tokens that sentence-transformers gives.
 
-use vector_tools_core::embedding::Embedder;
+use vector_tools_core::embed::Embedder;
 
 use crate::setup::{FP32, INT8, collections, cosine, difference, embed, embed_one, model, say};
 

@@ -12,7 +12,7 @@ use rustix::net::RecvFlags;
 use crate::embed::embedder::start;
 use crate::embed::embedder::start::Starter;
 use crate::kit::waiting::{Readiness, Watched};
-use vector_tools_core::embedding::shared::{Connector, Transport, greet};
+use vector_tools_core::embed::shared::{Connector, Transport, greet};
 use vector_tools_core::error::{Error, Result};
 
 /// How long a session waits for the process to start and to greet; for a model and for vectors it

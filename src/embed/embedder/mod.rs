@@ -17,7 +17,7 @@ pub mod supervisor;
 
 use std::path::PathBuf;
 
-use vector_tools_core::embedding::protocol::BUILD;
+use vector_tools_core::embed::protocol::BUILD;
 
 /// A file of the shared embedder, relative to the data folder, where every process of the server
 /// is. Base backups leave out what this folder holds, and only the server's account can enter it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use vector_tools_core::embedding::supervision::End;
+use vector_tools_core::embed::supervision::End;
 
 /// Where the child finds the socket that it accepts connections on.
 const SOCKET: RawFd = 3;

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::embed::embedder::{file, supervisor};
 use crate::kit::paths;
 use crate::kit::waiting::wait_a_while;
-use vector_tools_core::embedding::lock_file::LockFile;
+use vector_tools_core::embed::lock_file::LockFile;
 use vector_tools_core::error::{Error, Result};
 
 /// How often a session that waits for the supervisor looks for its socket.

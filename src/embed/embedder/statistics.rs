@@ -3,8 +3,8 @@
 use crate::embed::embedder::connection::SessionConnector;
 use crate::kit::rights;
 use crate::model::registry;
-use vector_tools_core::embedding::protocol::{ModelStatistics, ProcessStatistics};
-use vector_tools_core::embedding::shared::Client;
+use vector_tools_core::embed::protocol::{ModelStatistics, ProcessStatistics};
+use vector_tools_core::embed::shared::Client;
 use vector_tools_core::error::{Error, Result};
 
 /// The statistics of the process, or nothing when none runs; none is started for them. Who is no member of

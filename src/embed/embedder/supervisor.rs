@@ -20,8 +20,8 @@ use crate::embed::embedder::process::{Choice, Process};
 use crate::kit::waiting::{wait_a_while, wait_while_postmaster_lives};
 use crate::kit::{background, paths};
 use crate::settings;
-use vector_tools_core::embedding::lock_file::LockFile;
-use vector_tools_core::embedding::supervision::{Next, Supervision};
+use vector_tools_core::embed::lock_file::LockFile;
+use vector_tools_core::embed::supervision::{Next, Supervision};
 
 /// Connections that may wait for a process to start.
 const BACKLOG: i32 = 1024;

@@ -1,9 +1,9 @@
-//! Embedding what is queued: batches of rows of searched tables, and of documents of vector stores.
+//! Embedding what is queued: batches of rows of searched tables, and of what else was handed over (`kind`).
 //!
-//! Rows are read and written with the rights of the table's owner, documents with those of who queued them,
-//! the queue with those of its own; whoever calls needs none of them.
+//! Rows are read and written with the rights of the table's owner, the queue with those of its own; the caller needs
+//! neither.
 
-mod documents;
+pub mod kind;
 mod rows;
 mod running;
 
@@ -11,7 +11,6 @@ pub use rows::embed_now;
 pub use running::{settle_abandoned, settle_overdue, take_off_own};
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::{PgRelation, pg_sys};
@@ -19,20 +18,16 @@ use pgrx::{PgRelation, pg_sys};
 use crate::kit::chance::chance;
 use crate::kit::waiting::wait_a_while;
 use crate::kit::{catalog, rights, spi};
-use crate::pipeline::jobs::documents::{DocumentSteps, StoreJobs};
 use crate::pipeline::queue::{lease_entries, with_rights_of_queue};
 use crate::pipeline::searched_tables;
-use crate::pipeline::searched_tables::Searched;
 use crate::pipeline::{search_index, worker};
-use crate::store::queued_documents::with_rights_of_documents;
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::options::Mode;
 use vector_tools_core::pipeline::queue::{
     due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
 };
 use vector_tools_core::pipeline::running::RunningBatch;
-use vector_tools_core::pipeline::{Entry, Job, Outcome, join_entries, run_batch, settle};
-use vector_tools_core::store::queued;
+use vector_tools_core::pipeline::{Entry, Job, Outcome, join_entries, settle};
 
 /// When a table that somebody has for himself is looked at again.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
@@ -57,32 +52,6 @@ pub struct BatchReport {
     pub failed: i64,
 }
 
-/// What the entries of a table stand for.
-enum Source {
-    /// Rows of a searched table, by their primary key.
-    Rows(Rc<Searched>),
-    /// Documents of a vector store, by job and source.
-    Documents(Box<StoreJobs>),
-}
-
-impl Source {
-    /// Entries of a table that is neither stay: a restore may bring its triggers later.
-    fn find(relation: &PgRelation) -> Result<Option<Source>> {
-        if let Some(jobs) = documents::find(relation) {
-            return Ok(Some(Source::Documents(Box::new(jobs))));
-        }
-        Ok(searched_tables::find(relation)?.map(Source::Rows))
-    }
-
-    /// When its entries are embedded.
-    fn mode(&self) -> Mode {
-        match self {
-            Source::Rows(searched) => searched.table.options.mode,
-            Source::Documents(_) => Mode::Async,
-        }
-    }
-}
-
 /// What can be seen of a table without waiting.
 enum Seen {
     /// Its entries are embedded in this mode.
@@ -94,7 +63,7 @@ enum Seen {
 }
 
 fn look_at(relation: &PgRelation) -> Seen {
-    match documents::is_job_list(relation) {
+    match kind::other().map_or(Some(false), |kind| kind.is_it(relation)) {
         None => Seen::Locked,
         Some(true) => Seen::Source(Mode::Async),
         Some(false) => match searched_tables::find(relation) {
@@ -249,7 +218,7 @@ fn run_listed(batch: &RunningBatch) -> Result<Option<BatchReport>> {
 fn open_source(source: pg_sys::Oid) -> Option<PgRelation> {
     let Ok(relation) = catalog::open_table_now(source) else {
         with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
-        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
+        kind::other().into_iter().for_each(|kind| kind.forget(source));
         return None;
     };
     let relation = relation.filter(rights::is_owner)?;
@@ -259,24 +228,27 @@ fn open_source(source: pg_sys::Oid) -> Option<PgRelation> {
 fn run_jobs(relation: &PgRelation, entries: &[Entry], jobs: Vec<Job>) -> Result<BatchReport> {
     let began = Instant::now();
     let keys: Vec<&[String]> = jobs.iter().map(|job| job.key.as_slice()).collect();
-    let outcomes = match Source::find(relation) {
-        Ok(Some(Source::Documents(jobs))) => run_batch(&keys, &DocumentSteps(&jobs))?,
-        _ => rows::run_queued(relation, &keys)?,
+    let of_other_kind = kind::other().map_or(Ok(None), |kind| kind.run(relation, &keys))?;
+    let is_searched = of_other_kind.is_none();
+    let outcomes = match of_other_kind {
+        Some(outcomes) => outcomes,
+        None => rows::run_queued(relation, &keys)?,
     };
     let source = relation.oid();
     write_outcomes(source, entries, &jobs, &outcomes);
     let report = report(source, &outcomes);
-    let found = Source::find(relation)?;
-    // What is left is tried again later, by whoever is there then.
+    // Entries of a table that is neither stay: a restore may bring its triggers later.
+    let searched = if is_searched { searched_tables::find(relation)? } else { None };
+    // What is left is tried again later, by a worker that is there then.
     if report.postponed + report.failed > 0
-        && found.as_ref().is_none_or(|source| source.mode() != Mode::Manual)
+        && searched.as_ref().is_none_or(|searched| searched.table.options.mode != Mode::Manual)
     {
         worker::note_queued();
     }
     let (source, done) = (source.to_u32(), report.embedded.0 as usize);
     if done > 0 {
         with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
-        if let Some(Source::Rows(searched)) = found {
+        if let Some(searched) = searched {
             // The time an index takes is no row's fault.
             worker::without_limit(|| search_index::create_when_filled(&searched))?;
         }
@@ -308,7 +280,7 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
 /// Takes rows that are done out of the queue, and keeps the others.
 fn write_outcomes(source: pg_sys::Oid, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
     let settlement = settle(entries, jobs, outcomes, chance);
-    documents::note_progress(source, jobs, outcomes, &settlement);
+    kind::other().into_iter().for_each(|kind| kind.note_progress(source, jobs, outcomes, &settlement));
     let is_done =
         |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
     let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use pgrx::{PgRelation, pg_sys};
 
 use crate::chunking::functions::chunks;
-use crate::embed::embedders::{check_interrupts, passage_tokenizer};
+use crate::embed::embedders::passage_tokenizer;
 use crate::embed::embedding_cache::embed_passages_in_parts;
 use crate::kit::spi;
 use crate::kit::spi::Row;
 use crate::kit::subtransaction::attempt;
+use crate::kit::waiting::checkpoint;
 use crate::kit::{catalog, rights};
 use crate::pipeline::queue::enqueue_keys;
 use crate::pipeline::searched_tables;
@@ -235,7 +236,7 @@ impl<'a> TableSteps<'a> {
             [whole] if self.chunking.is_none() && whole.embedding.is_some() => {
                 let (tokenizer, prefix) = passage_tokenizer(&self.table.options.model)?;
                 let passage = format!("{prefix}{}", row.content);
-                let token_count = number(tokenizer.count(&passage, &mut check_interrupts)?);
+                let token_count = number(tokenizer.count(&passage, &mut checkpoint)?);
                 Ok(Cow::Owned(vec![NewChunk { token_count, ..whole.clone() }]))
             }
             _ => Ok(Cow::Borrowed(chunks)),
@@ -323,6 +324,6 @@ impl Steps for TableSteps<'_> {
     }
 
     fn checkpoint(&self) -> Result<()> {
-        check_interrupts()
+        checkpoint()
     }
 }

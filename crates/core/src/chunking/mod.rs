@@ -29,7 +29,7 @@ use crate::chunking::stretches::{
     markdown_end, markdown_stretch_bytes, next_content, plain_end, stretch_bytes,
 };
 use crate::chunking::table::TokenTable;
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::Result;
 
 pub use options::{Options, Sizes, Strategy};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter, TryChunkSizer};
 
 use crate::chunking::table::{TokenTable, place_in};
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::{Error, Result};
 
 /// The pieces of at most `room` tokens that these bytes of the table's text fall into: whole

@@ -1,7 +1,7 @@
 //! SQLSTATE, detail and hint of every error, in one table.
 
 use crate::error::{Error, shortened};
-use crate::sql::identifier::Literal;
+use crate::literal::Literal;
 
 /// The most bytes of a detail and of a hint. Lists of tables and of columns are there.
 const MOST_BYTES: usize = 1200;

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::pipeline::{Configuration, IndexKind, KeyColumn, Role, SearchedTable, Storage};
+use crate::search::ivfflat::lists_for;
 use crate::sql::identifier::{Identifier, Literal, MAX_IDENTIFIER_BYTES};
 use crate::sql::template::fill_template;
-use crate::store::index::lists_for;
 
 const TABLE: &str = include_str!("../../../../sql/templates/search_companion.sql");
 const TRIGGERS: &str = include_str!("../../../../sql/templates/search_triggers.sql");

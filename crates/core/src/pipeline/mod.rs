@@ -16,7 +16,6 @@ pub mod companion;
 pub mod definition;
 pub mod drift;
 pub mod due_files;
-pub mod embedding_cache;
 pub mod failure;
 pub mod options;
 pub mod overruns;

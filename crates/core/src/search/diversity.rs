@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::Result;
 use crate::search::candidate::{Location, RankedRow};
 use crate::search::steps::Steps;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::Result;
 use crate::search::bm25_index::Bm25Index;
 use crate::search::candidate::{Candidate, Location, RankedRow};

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::Result;
 use crate::search::bm25::{Bm25, Collection, QueryWord};
 use crate::search::bm25_index::Bm25Index;

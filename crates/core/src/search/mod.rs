@@ -7,6 +7,7 @@ pub mod diversity;
 pub mod filter;
 pub mod fusion;
 pub mod hybrid;
+pub mod ivfflat;
 pub mod json_depth;
 pub mod keyword_leg;
 mod leg;

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::Result;
 
 /// Steps between two calls of the checkpoint; each takes some microseconds at most.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+pub use crate::literal::Literal;
 
 /// PostgreSQL's limit for a name, in bytes (NAMEDATALEN - 1).
 pub const MAX_IDENTIFIER_BYTES: usize = 63;
@@ -69,22 +70,6 @@ impl fmt::Display for QualifiedName {
     }
 }
 
-/// A text as an SQL string literal, for the few places (trigger arguments) where PostgreSQL takes
-/// no parameter. Safe whatever standard_conforming_strings says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Literal<'a>(pub &'a str);
-
-impl fmt::Display for Literal<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = self.0.replace('\'', "''");
-        if quoted.contains('\\') {
-            write!(formatter, " E'{}'", quoted.replace('\\', "\\\\"))
-        } else {
-            write!(formatter, "'{quoted}'")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,11 +86,5 @@ mod tests {
             assert!(Identifier::new(name).is_err());
         }
         assert!(Identifier::new("x".repeat(63)).is_ok());
-    }
-
-    #[test]
-    fn literals_survive_quotes_and_backslashes() {
-        assert_eq!(Literal("it's").to_string(), "'it''s'");
-        assert_eq!(Literal("a\\b").to_string(), " E'a\\\\b'");
     }
 }

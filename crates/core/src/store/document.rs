@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hash::sha256_hex;
 

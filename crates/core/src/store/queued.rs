@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::chunking::Options;
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::{Error, Result};
 use crate::sql::identifier::QualifiedName;
 use crate::sql::{Parameter, Statement};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 pub use rank::{DEFAULT_RRF_K, rrf_score};
 
-use crate::embedding::Checkpoint;
+use crate::embed::Checkpoint;
 use crate::error::{Error, Result};
 use crate::search::candidate::{Candidate, Location, RankedRow};
 use crate::search::steps::{Steps, sorted};

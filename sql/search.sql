@@ -197,3 +197,100 @@ CREATE FUNCTION vector_tools.bm25_score(
 ) RETURNS double precision
 LANGUAGE c IMMUTABLE PARALLEL SAFE COST 10
 AS 'MODULE_PATHNAME', 'bm25_score_wrapper';
+COMMENT ON FUNCTION hybrid_search IS 'the k rows of a table that best answer a query, by embedding and by words, fused into one list';
+COMMENT ON FUNCTION semantic_search IS 'the k rows of a table that are nearest to a query in meaning; score is the similarity';
+COMMENT ON FUNCTION keyword_search IS 'the k rows of a table that rank highest by the words of a query; score is BM25';
+COMMENT ON FUNCTION explain_search IS 'what hybrid_search does with these arguments: its statements, passes, rows and milliseconds';
+COMMENT ON FUNCTION bm25_rank IS 'BM25 score of a document for a query, by the word statistics of a table; for any ORDER BY';
+COMMENT ON FUNCTION refresh_search_stats IS 'counts the words of a table anew for BM25; returns the number of documents';
+COMMENT ON FUNCTION vector_tools.bm25_score IS 'BM25 score of a document for lexemes of given weights; NULL where it has fewer than minimum of them';
+COMMENT ON TYPE vector_tools.word_match IS 'how many of a query''s words a row must have: any, all or a number';
+COMMENT ON FUNCTION vector_tools.word_match_in(cstring) IS 'I/O';
+COMMENT ON FUNCTION vector_tools.word_match_out(vector_tools.word_match) IS 'I/O';
+
+-- What BM25 needs to know of large tables, counted now and then.
+
+CREATE TABLE vector_tools.statistics_snapshots (
+    source oid,
+    column_number smallint,
+    documents bigint NOT NULL DEFAULT 0,
+    average_length double precision NOT NULL DEFAULT 1,
+    changes bigint NOT NULL DEFAULT 0,
+    pages bigint NOT NULL DEFAULT 0,
+    refreshed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (source, column_number)
+);
+COMMENT ON TABLE vector_tools.statistics_snapshots IS 'when the words of which tables were counted; read vector_tools.search_statistics instead';
+
+-- A word that one document has is not stored: most words are such words.
+CREATE TABLE vector_tools.document_frequencies (
+    source oid,
+    column_number smallint,
+    lexeme text COLLATE "C",
+    documents bigint NOT NULL,
+    PRIMARY KEY (source, column_number, lexeme)
+);
+COMMENT ON TABLE vector_tools.document_frequencies IS 'how many documents of a table have a word';
+
+-- Frequencies tell of rows that a policy may hide.
+CREATE VIEW vector_tools.search_statistics WITH (security_barrier) AS
+SELECT s.source::pg_catalog.regclass AS source,
+       a.attname AS text_column,
+       s.documents,
+       s.average_length,
+       s.refreshed_at
+FROM vector_tools.statistics_snapshots AS s
+JOIN pg_catalog.pg_attribute AS a
+  ON a.attrelid OPERATOR(pg_catalog.=) s.source AND a.attnum OPERATOR(pg_catalog.=) s.column_number
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source
+WHERE pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+  AND pg_catalog.has_column_privilege(s.source, s.column_number, 'SELECT')
+  AND NOT pg_catalog.row_security_active(s.source);
+COMMENT ON VIEW vector_tools.search_statistics IS 'when the words of which tables were counted for BM25';
+COMMENT ON COLUMN vector_tools.search_statistics.source IS 'the table';
+COMMENT ON COLUMN vector_tools.search_statistics.text_column IS 'its tsvector column';
+COMMENT ON COLUMN vector_tools.search_statistics.documents IS 'rows in which that column is not NULL';
+COMMENT ON COLUMN vector_tools.search_statistics.average_length IS 'lexemes of a document, each as often as it occurs';
+COMMENT ON COLUMN vector_tools.search_statistics.refreshed_at IS 'when they were counted';
+GRANT SELECT ON vector_tools.search_statistics TO PUBLIC;
+
+-- Fusing ranked lists that a user computed.
+
+CREATE FUNCTION rrf_score(rank bigint, k bigint DEFAULT 60, weight double precision DEFAULT 1.0) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'rrf_score_wrapper';
+
+-- search_path is left to the definition of item equality, which GROUP BY takes from the type. A function of any type
+-- cannot have a body that is bound for good: rrf_score gets all arguments, of its very types, so that no function that
+-- somebody puts beside it ever fits better.
+CREATE FUNCTION rrf_fuse(
+    list_a anyarray,
+    list_b anyarray,
+    k bigint DEFAULT 60,
+    weight_a double precision DEFAULT 1.0,
+    weight_b double precision DEFAULT 1.0
+) RETURNS TABLE (item anyelement, score double precision, rank_a integer, rank_b integer)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH ranked AS (
+        SELECT a.item, a.rank::integer AS rank_a, NULL::integer AS rank_b
+        FROM unnest(list_a) WITH ORDINALITY AS a(item, rank)
+        UNION ALL
+        SELECT b.item, NULL::integer, b.rank::integer
+        FROM unnest(list_b) WITH ORDINALITY AS b(item, rank)
+    ), best AS (
+        SELECT r.item, min(r.rank_a) AS rank_a, min(r.rank_b) AS rank_b
+        FROM ranked AS r
+        WHERE r.item IS NOT NULL
+        GROUP BY r.item
+    )
+    SELECT b.item,
+           coalesce(@extschema@.rrf_score(b.rank_a::bigint, k, weight_a), 0)
+               + coalesce(@extschema@.rrf_score(b.rank_b::bigint, k, weight_b), 0) AS score,
+           b.rank_a,
+           b.rank_b
+    FROM best AS b
+    ORDER BY score DESC, least(b.rank_a, b.rank_b), b.rank_a
+$$;
+COMMENT ON FUNCTION rrf_score(bigint, bigint, double precision) IS 'share of one ranked list in a fused score: weight / (k + rank)';
+COMMENT ON FUNCTION rrf_fuse(anyarray, anyarray, bigint, double precision, double precision) IS 'fuses two ranked lists, best first, by reciprocal rank';

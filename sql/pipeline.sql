@@ -223,8 +223,9 @@ COMMENT ON COLUMN vector_tools.searched_tables.next_model IS 'the model that a c
 COMMENT ON COLUMN vector_tools.searched_tables.previous_model IS 'the model whose vectors are kept for going back';
 GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
 
--- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion.
-CREATE OR REPLACE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
+-- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion. Their triggers are
+--  the catalogue: they are dumped, renamed and dropped with their table.
+CREATE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
 SELECT u.source, u.content_column, u.embedding_column, u.model, u.companion, u.mode
 FROM (
     SELECT t.tgrelid::pg_catalog.regclass AS source,
@@ -248,10 +249,13 @@ FROM (
     FROM vector_tools.searched_tables AS s
 ) AS u;
 COMMENT ON VIEW vector_tools.searchable_tables IS 'tables whose rows are embedded by triggers: their own, or those of enable_search';
+COMMENT ON COLUMN vector_tools.searchable_tables.source IS 'the table';
 COMMENT ON COLUMN vector_tools.searchable_tables.content_column IS 'the column that is embedded, or the columns';
 COMMENT ON COLUMN vector_tools.searchable_tables.embedding_column IS 'the column that holds the embedding; NULL where the companion does';
+COMMENT ON COLUMN vector_tools.searchable_tables.model IS 'the model that embeds it';
 COMMENT ON COLUMN vector_tools.searchable_tables.companion IS 'the table of its chunks, where enable_search made one';
 COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded: sync, async or manual';
+GRANT SELECT ON vector_tools.searchable_tables TO PUBLIC;
 
 -- A message may quote the row, so that the owner alone reads it.
 CREATE VIEW vector_tools.embedding_errors WITH (security_barrier) AS
@@ -389,3 +393,82 @@ COMMENT ON COLUMN vector_tools.search_progress.next_model IS 'the model that a c
 COMMENT ON COLUMN vector_tools.search_progress.next_embedded IS 'rows that are embedded with it';
 COMMENT ON COLUMN vector_tools.search_progress.next_pending IS 'rows in the queue that are still to be, and wait until no other row is due';
 GRANT SELECT ON vector_tools.search_progress TO PUBLIC;
+
+-- Changing the model of a searchable table, and which models its rows have. The arguments of the functions
+-- in C are those of src/pipeline/change_model.rs and drift.rs (pg_test/arguments).
+
+CREATE FUNCTION set_search_model(source regclass, model text) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'set_search_model_wrapper';
+COMMENT ON FUNCTION set_search_model IS 'begins to embed a searchable table with another model, beside what is searched; returns the table that is filled';
+
+CREATE FUNCTION finish_search_model(source regclass, force boolean DEFAULT false) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'finish_search_model_wrapper';
+COMMENT ON FUNCTION finish_search_model IS 'has the vectors of the new model searched, when all rows have them, and keeps the old ones; returns the companion';
+
+CREATE FUNCTION rollback_search_model(source regclass) RETURNS regclass
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rollback_search_model_wrapper';
+COMMENT ON FUNCTION rollback_search_model IS 'gives up a change of the model, or goes back to the model before it; returns the companion';
+
+-- Behind vector_tools.search_drift. Unsafe in parallel plans, in which older servers begin no subtransactions.
+CREATE FUNCTION vector_tools.count_search_models(source regclass) RETURNS TABLE (
+    role text,
+    companion regclass,
+    model text,
+    is_current boolean,
+    rows bigint,
+    chunks bigint
+)
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 3 AS 'MODULE_PATHNAME', 'count_search_models_wrapper';
+COMMENT ON FUNCTION vector_tools.count_search_models IS 'rows and chunks of a searchable table by companion and model; NULLs where the caller may not read them all';
+
+CREATE FUNCTION vector_tools.count_embedded_rows(source regclass, embedding_column text) RETURNS bigint
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 AS 'MODULE_PATHNAME', 'count_embedded_rows_wrapper';
+COMMENT ON FUNCTION vector_tools.count_embedded_rows IS 'rows of a table that have an embedding in a column of their own; NULL where the caller may not read them all';
+
+CREATE FUNCTION vector_tools.count_store_models(store regclass) RETURNS TABLE (
+    model text,
+    is_current boolean,
+    rows bigint,
+    chunks bigint
+)
+LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 2 AS 'MODULE_PATHNAME', 'count_store_models_wrapper';
+COMMENT ON FUNCTION vector_tools.count_store_models IS 'rows of a vector store by model; NULLs where the caller may not read them all';
+
+CREATE VIEW vector_tools.search_drift WITH (security_barrier) AS
+SELECT u.source, u.role, u.companion, u.model, u.is_current, u.rows, u.chunks
+FROM (
+    SELECT s.source, n.role, n.companion, coalesce(n.model, s.model) AS model, n.is_current, n.rows, n.chunks
+    FROM vector_tools.searched_tables AS s
+    CROSS JOIN LATERAL vector_tools.count_search_models(s.source) AS n
+    UNION ALL
+    -- The rows do not say which model embedded them; the trigger does.
+    SELECT t.source,
+           CASE WHEN n.rows IS NOT NULL THEN 'live' END,
+           NULL::pg_catalog.regclass,
+           t.model,
+           CASE WHEN n.rows IS NOT NULL THEN true END,
+           n.rows,
+           n.rows
+    FROM vector_tools.searchable_tables AS t
+    CROSS JOIN LATERAL vector_tools.count_embedded_rows(t.source, t.embedding_column) AS n(rows)
+    WHERE t.embedding_column IS NOT NULL
+    UNION ALL
+    SELECT v.store,
+           CASE WHEN n.rows IS NOT NULL THEN 'live' END,
+           NULL::pg_catalog.regclass,
+           coalesce(n.model, v.model),
+           n.is_current,
+           n.rows,
+           n.chunks
+    FROM vector_tools.vector_stores AS v
+    CROSS JOIN LATERAL vector_tools.count_store_models(v.store) AS n
+) AS u;
+COMMENT ON VIEW vector_tools.search_drift IS 'rows of each table that is embedded by the model that embedded them; NULL where the caller may not read the table';
+COMMENT ON COLUMN vector_tools.search_drift.source IS 'the table: a searchable one, one that embeds its rows itself, or the embeddings of a vector store';
+COMMENT ON COLUMN vector_tools.search_drift.role IS 'live: searched; next: filled by a change of the model; previous: kept for going back';
+COMMENT ON COLUMN vector_tools.search_drift.companion IS 'the table of the chunks; NULL where the rows have their embeddings themselves';
+COMMENT ON COLUMN vector_tools.search_drift.model IS 'the model that embedded the rows; where they do not say it, that of the trigger';
+COMMENT ON COLUMN vector_tools.search_drift.is_current IS 'whether it is the model that these rows are to have';
+COMMENT ON COLUMN vector_tools.search_drift.rows IS 'rows embedded with it; of a vector store, the first chunks';
+COMMENT ON COLUMN vector_tools.search_drift.chunks IS 'their chunks';
+GRANT SELECT ON vector_tools.search_drift TO PUBLIC;

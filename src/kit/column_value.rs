@@ -8,8 +8,8 @@ use pgrx::prelude::TimestampWithTimeZone;
 use pgrx::{FromDatum, pg_sys};
 
 use crate::kit::catalog;
+use crate::kit::jsonb::JsonbText;
 use crate::kit::report::raise;
-use crate::types::jsonb::JsonbText;
 use crate::types::vector::Vector;
 use vector_tools_core::error::Error;
 

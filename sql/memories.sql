@@ -109,3 +109,4 @@ COMMENT ON COLUMN vector_tools.domains.size_bytes IS 'size of the table with its
 COMMENT ON COLUMN vector_tools.domains.last_update IS 'when a memory was changed last';
 
 GRANT SELECT ON vector_tools.domains TO PUBLIC;
+COMMENT ON FUNCTION create_domain_memories_table(text, text, text) IS 'creates the table {domain}_memories, whose rows embed themselves; returns its name';

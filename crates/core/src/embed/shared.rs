@@ -6,11 +6,11 @@
 use std::mem;
 use std::path::{Path, PathBuf};
 
-use crate::embedding::protocol::{
+use crate::embed::protocol::{
     BUILD, LENGTH_BYTES, LONGEST_RESPONSE, LONGEST_TEXT, PART_TEXTS, ProcessStatistics, REQUESTS_IN_FLIGHT,
     Request, Response, WINDOW_BYTES, WINDOW_TEXTS, bytes_of, frame_length,
 };
-use crate::embedding::{Arrival, Checkpoint, Embedder, Embeddings, Purpose};
+use crate::embed::{Arrival, Checkpoint, Embedder, Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::model::ModelRecord;
 use crate::model::tokenizer::pieces;

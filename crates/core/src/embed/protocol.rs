@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::embedding::Purpose;
+use crate::embed::Purpose;
 use crate::error::{Error, Result};
 use crate::model::ModelRecord;
 

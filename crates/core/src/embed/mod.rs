@@ -1,6 +1,7 @@
 //! From texts to vectors: the embedders, and how texts are batched for them.
 
 pub mod batch;
+pub mod embedding_cache;
 pub mod local;
 pub mod lock_file;
 pub mod protocol;

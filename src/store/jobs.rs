@@ -9,12 +9,13 @@ use std::collections::{HashMap, HashSet};
 use pgrx::{PgRelation, pg_sys};
 
 use crate::chunking::functions::chunks;
-use crate::embed::embedders::check_interrupts;
 use crate::kit::regclass::Regclass;
 use crate::kit::spi;
 use crate::kit::spi::Row;
 use crate::kit::subtransaction::attempt;
+use crate::kit::waiting::checkpoint;
 use crate::kit::{catalog, rights};
+use crate::pipeline::jobs::kind::Kind;
 use crate::store::queued_documents::{NAMESPACE, with_rights_of_documents};
 use crate::store::store_document::{StoreDocument, embed_chunks_in_parts};
 use crate::store::vector_store;
@@ -23,7 +24,7 @@ use vector_tools_core::chunking::{Options, Strategy};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::assembly::Assembly;
 use vector_tools_core::pipeline::settlement::{Settlement, State};
-use vector_tools_core::pipeline::{Failure, Found, Job, Outcome, Steps, Verdict};
+use vector_tools_core::pipeline::{Failure, Found, Job, Outcome, Steps, Verdict, run_batch};
 use vector_tools_core::sql::identifier::QualifiedName;
 use vector_tools_core::store::document::{Chunk, check_chunks};
 use vector_tools_core::store::queued;
@@ -33,8 +34,35 @@ use vector_tools_core::store::queued::{
 use vector_tools_core::store::statements::Description;
 use vector_tools_core::store::{Store, StoreTables};
 
+/// The queued documents of stores, as the queue embeds them.
+pub struct QueuedDocuments;
+
+impl Kind for QueuedDocuments {
+    fn is_it(&self, relation: &PgRelation) -> Option<bool> {
+        is_job_list(relation)
+    }
+
+    fn run(&self, relation: &PgRelation, keys: &[&[String]]) -> Result<Option<Vec<Outcome>>> {
+        find(relation).map(|jobs| run_batch(keys, &DocumentSteps(&jobs))).transpose()
+    }
+
+    fn note_progress(
+        &self,
+        source: pg_sys::Oid,
+        jobs: &[Job],
+        outcomes: &[Outcome],
+        settlement: &Settlement,
+    ) {
+        note_progress(source, jobs, outcomes, settlement);
+    }
+
+    fn forget(&self, source: pg_sys::Oid) {
+        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
+    }
+}
+
 /// The jobs of a store.
-pub struct StoreJobs {
+struct StoreJobs {
     table: pg_sys::Oid,
     name: QualifiedName,
     owner: pg_sys::Oid,
@@ -43,7 +71,7 @@ pub struct StoreJobs {
 }
 
 /// The jobs of a store, where that is what a table is.
-pub fn find(relation: &PgRelation) -> Option<StoreJobs> {
+fn find(relation: &PgRelation) -> Option<StoreJobs> {
     if relation.name() != JOBS {
         return None;
     }
@@ -61,7 +89,7 @@ pub fn find(relation: &PgRelation) -> Option<StoreJobs> {
 /// Whether a table is the jobs of a store; `None` where somebody keeps writers of the store away, to have it for himself or
 /// to build an index. With the lock of a writer from the first look on: of two that have opened the store to read,
 /// neither could go on when one builds an index and the other begins to write.
-pub fn is_job_list(relation: &PgRelation) -> Option<bool> {
+fn is_job_list(relation: &PgRelation) -> Option<bool> {
     if relation.name() != JOBS {
         return Some(false);
     }
@@ -75,7 +103,7 @@ pub fn is_job_list(relation: &PgRelation) -> Option<bool> {
 }
 
 /// A document that waits.
-pub struct QueuedDocument {
+struct QueuedDocument {
     id: i64,
     content: String,
     source_type: String,
@@ -119,7 +147,7 @@ impl QueuedDocument {
 }
 
 /// The steps of a batch of documents.
-pub struct DocumentSteps<'a>(pub &'a StoreJobs);
+struct DocumentSteps<'a>(&'a StoreJobs);
 
 impl DocumentSteps<'_> {
     /// Runs work with the rights of whoever queued a document.
@@ -173,7 +201,7 @@ fn is_wanted(id: i64) -> bool {
 }
 
 /// The chunks of a document, and the embeddings of those that the store does not have, by their hash.
-pub struct EmbeddedDocument {
+struct EmbeddedDocument {
     chunks: Vec<Chunk>,
     vectors: HashMap<String, Vec<f32>>,
 }
@@ -267,12 +295,12 @@ impl Steps for DocumentSteps<'_> {
     }
 
     fn checkpoint(&self) -> Result<()> {
-        check_interrupts()
+        checkpoint()
     }
 }
 
 /// Has the jobs say what became of documents.
-pub fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], settlement: &Settlement) {
+fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], settlement: &Settlement) {
     let Some(found) = catalog::open_table(source).ok().and_then(|relation| find(&relation)) else { return };
     let Ends { ends, messages } = Ends::new(jobs, outcomes, settlement);
     if ends.is_empty() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ort::environment::Environment;
 
-use crate::embedding::batch::plan_batches;
-use crate::embedding::{Checkpoint, Embedder, Embeddings, Purpose};
+use crate::embed::batch::plan_batches;
+use crate::embed::{Checkpoint, Embedder, Embeddings, Purpose};
 use crate::error::{Error, Result};
 use crate::model::fingerprint::{read_graph_with_sha256, read_with_sha256};
 use crate::model::manifest::{EncodingSettings, ModelFiles};
