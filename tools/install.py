@@ -85,6 +85,22 @@ def package(pg_config):
 
 def build(pg_config, major):
     """Compiles the library and the executable that embeds for all sessions; returns where both are."""
+    artifacts = _artifacts(pg_config, major)
+    files = [path for artifact in artifacts for path in artifact["filenames"]]
+    library = [path for path in files if os.path.basename(path) == "libvector_tools.so"]
+    program = [path for path in files if os.path.basename(path) == EMBEDDER]
+    if not library or not program:
+        paths.fail("the extension did not build, see above")
+    return library[0], program[0]
+
+
+def build_again(pg_config):
+    """Compiles what has changed since the last build; returns the names of what that was."""
+    artifacts = _artifacts(pg_config, _major(pg_config))
+    return sorted({artifact["target"]["name"] for artifact in artifacts if not artifact["fresh"]})
+
+
+def _artifacts(pg_config, major):
     env = run.environment()
     if not _is_ours(pg_config):
         # Bindings are made from the headers of the PostgreSQL that is installed into.
@@ -93,12 +109,10 @@ def build(pg_config, major):
                "--features", f"vector_tools/pg{major}", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=paths.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           text=True, check=False)
-    files = [path for message in map(json.loads, done.stdout.splitlines()) for path in message.get("filenames", [])]
-    library = [path for path in files if os.path.basename(path) == "libvector_tools.so"]
-    program = [path for path in files if os.path.basename(path) == EMBEDDER]
-    if done.returncode != 0 or not library or not program:
+    if done.returncode != 0:
         paths.fail("the extension did not build, see above")
-    return library[0], program[0]
+    messages = map(json.loads, done.stdout.splitlines())
+    return [message for message in messages if message["reason"] == "compiler-artifact"]
 
 
 def extension_files():

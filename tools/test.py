@@ -1,6 +1,6 @@
 """Runs the tests and sums up which passed: `python3 tools/test.py [STAGE…] [-- WORD…]`.
 
-Stages: check, server, regress, docs, cluster, elsewhere, older. Without one: check, server, regress and docs; `all` is
+Stages: check, server, regress, again, docs, cluster, elsewhere, older. Without one: check, server, regress, again and docs; `all` is
 all of them, and stress, random load for STRESS_SECONDS with the numbers of STRESS_SEED, is not among them. With words,
 only the tests run whose names have one of them, and without a stage every stage that has such tests on the current
 PostgreSQL.
@@ -61,7 +61,7 @@ def main():
 
 def _usual():
     if not WORDS:
-        return ["check", "server", "regress", "docs"]
+        return ["check", "server", "regress", "again", "docs"]
     found = [stage for stage, folders in SOURCES.items() if any(_has_tests(folder) for folder in folders)]
     return found or paths.fail(f"no test has {' or '.join(WORDS)} in its name")
 
@@ -122,6 +122,16 @@ def regress():
                 _regress("isolation/pg_isolation_regress", specs, "specs/*.spec")])
 
 
+def again():
+    """what is built is not built again, whatever was tested in between"""
+    if WORDS:
+        return True
+    compiled = install.build_again(paths.pg_config(TEST_POSTGRESQL))
+    print(f"a second build compiled {', '.join(compiled) or 'nothing'}")
+    CLOSING.append(f"compiled again: {', '.join(compiled) or 'nothing'}")
+    return not compiled
+
+
 def cluster():
     """real servers: crash, standby, dump and upgrade"""
     _install()
@@ -157,7 +167,7 @@ def stress():
     return _cluster("cluster", only=["stress::"], options=["--nocapture"], env={"STRESS_SECONDS": "120", **given})
 
 
-STAGES = {stage.__name__: stage for stage in (check, server, regress, docs, cluster, elsewhere, older)}
+STAGES = {stage.__name__: stage for stage in (check, server, regress, again, docs, cluster, elsewhere, older)}
 
 # Where the tests of a stage are; those of `elsewhere` and `older` are those of `cluster`.
 SOURCES = {
