@@ -92,7 +92,7 @@ SELECT pg_catalog.left(c.relname::pg_catalog.text, -9) AS domain,
            THEN vector_tools.size_of_memories(t.source)
        END AS size_bytes,
        vector_tools.last_memory_update(t.source) AS last_update
-FROM vector_tools.searchable_tables AS t
+FROM vector_tools.embedded_tables AS t
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.source::pg_catalog.oid
 WHERE c.relname::pg_catalog.text OPERATOR(pg_catalog.~) '._memories$'
   AND t.content_column OPERATOR(pg_catalog.=) 'content'

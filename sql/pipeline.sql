@@ -15,11 +15,11 @@ CREATE TABLE vector_tools.queue (
     category text,
     sqlstate text,
     last_error text,
-    is_dead boolean NOT NULL DEFAULT false
+    gave_up boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5, toast_tuple_target = 8160);
 COMMENT ON TABLE vector_tools.queue IS 'rows to embed; read vector_tools.search_progress and vector_tools.embedding_errors instead';
 COMMENT ON SEQUENCE vector_tools.queue_id_seq IS 'numbers of the entries of the queue';
-CREATE INDEX queue_due ON vector_tools.queue (source, next_try, id) WHERE NOT is_dead;
+CREATE INDEX queue_due ON vector_tools.queue (source, next_try, id) WHERE NOT gave_up;
 CREATE INDEX queue_failed ON vector_tools.queue (source) WHERE category IS NOT NULL;
 
 -- Entries of tables that are gone stay behind.
@@ -136,7 +136,7 @@ CREATE FUNCTION retry_embedding_errors(source regclass, category text DEFAULT NU
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_embedding_errors_wrapper';
 COMMENT ON FUNCTION retry_embedding_errors IS 'has failed rows of a table tried again, those of one category or all; returns how many';
 
--- Behind vector_tools.searched_tables. Read by the code that searches read them with, so that what it would not take is
+-- Behind vector_tools.searchable_tables. Read by the code that searches read them with, so that what it would not take is
 -- not listed, and has its bounds.
 CREATE FUNCTION vector_tools.search_options(tgargs bytea) RETURNS jsonb
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'search_options_wrapper';
@@ -144,7 +144,7 @@ COMMENT ON FUNCTION vector_tools.search_options IS 'what the trigger of a search
 
 -- The triggers themselves are the catalogue: they are dumped, renamed and dropped with their table. Of several on one
 -- table the one counts that counts for a search.
-CREATE VIEW vector_tools.searched_tables WITH (security_barrier) AS
+CREATE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
 SELECT DISTINCT ON (source)
        t.tgrelid::pg_catalog.regclass AS source,
        f.conrelid::pg_catalog.regclass AS companion,
@@ -209,23 +209,23 @@ WHERE n.nspname OPERATOR(pg_catalog.=) 'vector_tools'
   AND o.options IS NOT NULL
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 ORDER BY source, t.tgname DESC;
-COMMENT ON VIEW vector_tools.searched_tables IS 'tables made searchable by enable_search, by their triggers';
-COMMENT ON COLUMN vector_tools.searched_tables.source IS 'the table';
-COMMENT ON COLUMN vector_tools.searched_tables.companion IS 'the table of its chunks; NULL where it is gone, or belongs to another role';
-COMMENT ON COLUMN vector_tools.searched_tables.content_columns IS 'the columns that are searched, in the order in which they are joined';
-COMMENT ON COLUMN vector_tools.searched_tables.model IS 'the model that embeds it';
-COMMENT ON COLUMN vector_tools.searched_tables.mode IS 'when rows are embedded: sync, async or manual';
-COMMENT ON COLUMN vector_tools.searched_tables.chunking IS 'how rows become chunks; NULL for one chunk a row';
-COMMENT ON COLUMN vector_tools.searched_tables.text_configuration IS 'how words are read; NULL where a column says it';
-COMMENT ON COLUMN vector_tools.searched_tables.storage IS 'the type of the vectors';
-COMMENT ON COLUMN vector_tools.searched_tables.index_kind IS 'the index by distance';
-COMMENT ON COLUMN vector_tools.searched_tables.next_model IS 'the model that a change under way leads to';
-COMMENT ON COLUMN vector_tools.searched_tables.previous_model IS 'the model whose vectors are kept for going back';
-GRANT SELECT ON vector_tools.searched_tables TO PUBLIC;
+COMMENT ON VIEW vector_tools.searchable_tables IS 'tables made searchable by enable_search, by their triggers';
+COMMENT ON COLUMN vector_tools.searchable_tables.source IS 'the table';
+COMMENT ON COLUMN vector_tools.searchable_tables.companion IS 'the table of its chunks; NULL where it is gone, or belongs to another role';
+COMMENT ON COLUMN vector_tools.searchable_tables.content_columns IS 'the columns that are searched, in the order in which they are joined';
+COMMENT ON COLUMN vector_tools.searchable_tables.model IS 'the model that embeds it';
+COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded: sync, async or manual';
+COMMENT ON COLUMN vector_tools.searchable_tables.chunking IS 'how rows become chunks; NULL for one chunk a row';
+COMMENT ON COLUMN vector_tools.searchable_tables.text_configuration IS 'how words are read; NULL where a column says it';
+COMMENT ON COLUMN vector_tools.searchable_tables.storage IS 'the type of the vectors';
+COMMENT ON COLUMN vector_tools.searchable_tables.index_kind IS 'the index by distance';
+COMMENT ON COLUMN vector_tools.searchable_tables.next_model IS 'the model that a change under way leads to';
+COMMENT ON COLUMN vector_tools.searchable_tables.previous_model IS 'the model whose vectors are kept for going back';
+GRANT SELECT ON vector_tools.searchable_tables TO PUBLIC;
 
 -- Both kinds of searchable tables in one list: those that embed their own rows, and those with a companion. Their triggers are
 --  the catalogue: they are dumped, renamed and dropped with their table.
-CREATE VIEW vector_tools.searchable_tables WITH (security_barrier) AS
+CREATE VIEW vector_tools.embedded_tables WITH (security_barrier) AS
 SELECT u.source, u.content_column, u.embedding_column, u.model, u.companion, u.mode
 FROM (
     SELECT t.tgrelid::pg_catalog.regclass AS source,
@@ -246,16 +246,16 @@ FROM (
       AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
     UNION ALL
     SELECT s.source, s.content_columns, NULL, s.model, s.companion, s.mode
-    FROM vector_tools.searched_tables AS s
+    FROM vector_tools.searchable_tables AS s
 ) AS u;
-COMMENT ON VIEW vector_tools.searchable_tables IS 'tables whose rows are embedded by triggers: their own, or those of enable_search';
-COMMENT ON COLUMN vector_tools.searchable_tables.source IS 'the table';
-COMMENT ON COLUMN vector_tools.searchable_tables.content_column IS 'the column that is embedded, or the columns';
-COMMENT ON COLUMN vector_tools.searchable_tables.embedding_column IS 'the column that holds the embedding; NULL where the companion does';
-COMMENT ON COLUMN vector_tools.searchable_tables.model IS 'the model that embeds it';
-COMMENT ON COLUMN vector_tools.searchable_tables.companion IS 'the table of its chunks, where enable_search made one';
-COMMENT ON COLUMN vector_tools.searchable_tables.mode IS 'when rows are embedded: sync, async or manual';
-GRANT SELECT ON vector_tools.searchable_tables TO PUBLIC;
+COMMENT ON VIEW vector_tools.embedded_tables IS 'tables whose rows are embedded by triggers: their own, or those of enable_search';
+COMMENT ON COLUMN vector_tools.embedded_tables.source IS 'the table';
+COMMENT ON COLUMN vector_tools.embedded_tables.content_column IS 'the column that is embedded, or the columns';
+COMMENT ON COLUMN vector_tools.embedded_tables.embedding_column IS 'the column that holds the embedding; NULL where the companion does';
+COMMENT ON COLUMN vector_tools.embedded_tables.model IS 'the model that embeds it';
+COMMENT ON COLUMN vector_tools.embedded_tables.companion IS 'the table of its chunks, where enable_search made one';
+COMMENT ON COLUMN vector_tools.embedded_tables.mode IS 'when rows are embedded: sync, async or manual';
+GRANT SELECT ON vector_tools.embedded_tables TO PUBLIC;
 
 -- A message may quote the row, so that the owner alone reads it.
 CREATE VIEW vector_tools.embedding_errors WITH (security_barrier) AS
@@ -268,8 +268,8 @@ SELECT q.source,
        q.sqlstate,
        q.last_error AS message,
        q.attempts,
-       CASE WHEN NOT q.is_dead THEN q.next_try END AS next_try,
-       q.is_dead,
+       CASE WHEN NOT q.gave_up THEN q.next_try END AS next_try,
+       q.gave_up,
        q.enqueued_at
 FROM vector_tools.queue AS q
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) q.source::pg_catalog.oid
@@ -284,7 +284,7 @@ COMMENT ON COLUMN vector_tools.embedding_errors.sqlstate IS 'SQLSTATE of the las
 COMMENT ON COLUMN vector_tools.embedding_errors.message IS 'its message';
 COMMENT ON COLUMN vector_tools.embedding_errors.attempts IS 'how often it was tried';
 COMMENT ON COLUMN vector_tools.embedding_errors.next_try IS 'when it is tried again, NULL where it is not';
-COMMENT ON COLUMN vector_tools.embedding_errors.is_dead IS 'whether it waits for a change of the row or for retry_embedding_errors';
+COMMENT ON COLUMN vector_tools.embedding_errors.gave_up IS 'whether it waits for a change of the row or for retry_embedding_errors';
 COMMENT ON COLUMN vector_tools.embedding_errors.enqueued_at IS 'when the row was queued';
 GRANT SELECT ON vector_tools.embedding_errors TO PUBLIC;
 
@@ -352,7 +352,7 @@ SELECT s.source AS table_name,
        s.next_model,
        n.next_embedded,
        CASE WHEN n.next_embedded IS NOT NULL THEN w.next_pending END AS next_pending
-FROM vector_tools.searched_tables AS s
+FROM vector_tools.searchable_tables AS s
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) s.source::pg_catalog.oid
 LEFT JOIN LATERAL vector_tools.count_search_rows(s.source) AS n ON true
 CROSS JOIN LATERAL (
@@ -438,7 +438,7 @@ CREATE VIEW vector_tools.search_drift WITH (security_barrier) AS
 SELECT u.source, u.role, u.companion, u.model, u.is_current, u.rows, u.chunks
 FROM (
     SELECT s.source, n.role, n.companion, coalesce(n.model, s.model) AS model, n.is_current, n.rows, n.chunks
-    FROM vector_tools.searched_tables AS s
+    FROM vector_tools.searchable_tables AS s
     CROSS JOIN LATERAL vector_tools.count_search_models(s.source) AS n
     UNION ALL
     -- The rows do not say which model embedded them; the trigger does.
@@ -449,7 +449,7 @@ FROM (
            CASE WHEN n.rows IS NOT NULL THEN true END,
            n.rows,
            n.rows
-    FROM vector_tools.searchable_tables AS t
+    FROM vector_tools.embedded_tables AS t
     CROSS JOIN LATERAL vector_tools.count_embedded_rows(t.source, t.embedding_column) AS n(rows)
     WHERE t.embedding_column IS NOT NULL
     UNION ALL

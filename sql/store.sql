@@ -225,7 +225,7 @@ CREATE TABLE vector_tools.queued_documents (
     queued_by regrole NOT NULL,
     session_namespace text NOT NULL,
     has_failed boolean NOT NULL DEFAULT false,
-    is_dead boolean NOT NULL DEFAULT false,
+    gave_up boolean NOT NULL DEFAULT false,
     UNIQUE (job, source_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 COMMENT ON TABLE vector_tools.queued_documents IS 'documents that wait to be embedded; read the table embedding_jobs of their store instead';

@@ -27,7 +27,7 @@ mod extension {
     use crate::hooks::Features;
     use crate::kit::report::OrReport;
     use crate::pipeline::jobs::kind;
-    use crate::pipeline::{queue, searched_tables, worker};
+    use crate::pipeline::{queue, searchable_tables, worker};
     use crate::store::jobs::QueuedDocuments;
     use crate::{audit, model};
 
@@ -45,7 +45,7 @@ mod extension {
     pub extern "C-unwind" fn _PG_init() {
         crate::settings::define();
         crate::kit::invalidation::watch(
-            &[searched_tables::forget, queue::forget, audit::forget],
+            &[searchable_tables::forget, queue::forget, audit::forget],
             &[model::registry::note_change],
         );
         crate::hooks::watch_statements(FEATURES);

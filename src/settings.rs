@@ -38,7 +38,7 @@ static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
 static NAMESPACE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LOG_SEARCHES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
-static WORKER_LINGER: GucSetting<i32> = GucSetting::<i32>::new(5);
+static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5);
 static WORKER_BATCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
 static STATISTICS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -66,7 +66,7 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"vector_tools.threads",
+        c"vector_tools.backend_threads",
         c"Threads that run a model inside a session.",
         c"One means the session's own thread; more are started at the first embedding. A change loads the model again. The embedding process has its own number.",
         &THREADS,
@@ -76,7 +76,7 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"vector_tools.batch_tokens",
+        c"vector_tools.backend_batch_tokens",
         c"Tokens, padding included, that run through a model at once.",
         c"A statement can be cancelled between batches; larger batches need more memory.",
         &BATCH_TOKENS,
@@ -105,7 +105,7 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"vector_tools.cache_size",
+        c"vector_tools.embedding_cache_size",
         c"Size of the cache in which jobs find the embeddings of texts that they embedded before.",
         c"Those that were not used for longest make room for others. Zero: nothing is looked up or kept.",
         &CACHE_SIZE,
@@ -213,10 +213,10 @@ fn define_workers() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"vector_tools.worker_linger",
+        c"vector_tools.worker_idle_timeout",
         c"Time for which a worker waits for more rows before it ends.",
         c"While another database waits for a worker it ends at once.",
-        &WORKER_LINGER,
+        &WORKER_IDLE_TIMEOUT,
         0,
         i32::MAX / 1000,
         GucContext::Sighup,
@@ -263,13 +263,13 @@ pub fn default_domain() -> String {
     text(&DEFAULT_DOMAIN).unwrap_or_default()
 }
 
-/// `vector_tools.threads`
-pub fn threads() -> usize {
+/// `vector_tools.backend_threads`
+pub fn backend_threads() -> usize {
     THREADS.get().max(1) as usize
 }
 
-/// `vector_tools.batch_tokens`
-pub fn batch_tokens() -> usize {
+/// `vector_tools.backend_batch_tokens`
+pub fn backend_batch_tokens() -> usize {
     BATCH_TOKENS.get().max(1) as usize
 }
 
@@ -304,9 +304,9 @@ pub fn max_workers() -> u32 {
     MAX_WORKERS.get().max(0) as u32
 }
 
-/// `vector_tools.worker_linger`
-pub fn worker_linger() -> Duration {
-    Duration::from_secs(WORKER_LINGER.get().max(0) as u64)
+/// `vector_tools.worker_idle_timeout`
+pub fn worker_idle_timeout() -> Duration {
+    Duration::from_secs(WORKER_IDLE_TIMEOUT.get().max(0) as u64)
 }
 
 /// `vector_tools.worker_batch_timeout`, when there is a limit.
@@ -331,7 +331,7 @@ pub fn use_bm25_index() -> bool {
     USE_BM25_INDEX.get()
 }
 
-/// `vector_tools.cache_size` in megabytes, 0 for none.
+/// `vector_tools.embedding_cache_size` in megabytes, 0 for none.
 pub fn cache_megabytes() -> usize {
     CACHE_SIZE.get().max(0) as usize
 }

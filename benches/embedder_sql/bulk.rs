@@ -40,7 +40,7 @@ pub fn measure_throughput(
     connect(server).batch_execute(TEXTS).expect("a table can be made");
     let (mut shared, _) = Side::Shared.connect_warm(server, model);
     let mut backend = Side::Backend.connect(server, model);
-    backend.batch_execute(&format!("SET vector_tools.threads = {cores}")).expect("a setting");
+    backend.batch_execute(&format!("SET vector_tools.backend_threads = {cores}")).expect("a setting");
     let mut pairs = Pairs::default();
     embed(&mut shared, 64);
     embed(&mut backend, 64);

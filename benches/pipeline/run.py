@@ -46,7 +46,7 @@ def main():
     scale = Scale(2 if options.quick else options.turns, options.quick)
     # The sides embed the same texts, so the cache is off but where it is measured; and no worker does what is timed.
     server = measured_server.MeasuredServer("bench-pipeline", shared_buffers="2GB",
-                                            **{"vector_tools.cache_size": 0, "vector_tools.max_workers": 0})
+                                            **{"vector_tools.embedding_cache_size": 0, "vector_tools.max_workers": 0})
     try:
         make_rows(server, documents)
         describe(server, len(documents), scale.turns)
@@ -325,7 +325,7 @@ def measure_cache(server, scale):
         server.run("TRUNCATE vector_tools.embedding_cache")
         for side in found:
             make_table(server, "docs", "sync", "none")
-            found[side].append(timed(server, f"""SET vector_tools.cache_size = '1GB'; SELECT warm_up('{MODEL}');
+            found[side].append(timed(server, f"""SET vector_tools.embedding_cache_size = '1GB'; SELECT warm_up('{MODEL}');
                 CREATE TEMP TABLE chosen AS SELECT number, title, body FROM ready WHERE number % 60 = {turn} LIMIT {rows}""",
                                      "INSERT INTO docs SELECT number, title, body FROM chosen"))
     ratio, _ = ratios(found, "first", "again")
@@ -339,7 +339,7 @@ def measure_lease(server, scale):
     make_table(server, "docs", "manual")
     for name, width in ((f"{BATCH} rows a statement", BATCH), ("a row a statement", 1)):
         lease = f"""SELECT count(*) FROM (SELECT id, keys, attempts FROM vector_tools.queue
-            WHERE source = 'docs'::regclass AND NOT is_dead AND next_try <= (SELECT clock_timestamp())
+            WHERE source = 'docs'::regclass AND NOT gave_up AND next_try <= (SELECT clock_timestamp())
             ORDER BY next_try, id LIMIT {BATCH // width} FOR UPDATE SKIP LOCKED) AS l"""
         server.run(f"""DELETE FROM vector_tools.queue; INSERT INTO vector_tools.queue (source, keys)
             SELECT 'docs'::regclass, array_agg(ARRAY[i::text] ORDER BY i) FROM generate_series(0, {rows} - 1) AS i GROUP BY i / {width}""")

@@ -24,7 +24,7 @@ pub fn connect_for(server: &Server, model: &str, threads: usize) -> Client {
         &mut client,
         &format!(
             "SET vector_tools.embedder = 'backend'; SET vector_tools.default_model = '{model}'; \
-             SET vector_tools.threads = {threads}"
+             SET vector_tools.backend_threads = {threads}"
         ),
     );
     client

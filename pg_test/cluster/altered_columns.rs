@@ -23,7 +23,7 @@ const LISTS: [&str; 6] = [
     "SELECT * FROM vector_tools.search_progress",
     "SELECT * FROM vector_tools.domains",
     "SELECT * FROM vector_tools.vector_stores",
-    "SELECT * FROM vector_tools.searchable_tables",
+    "SELECT * FROM vector_tools.embedded_tables",
     "SELECT * FROM vector_tools.audited_tables",
 ];
 

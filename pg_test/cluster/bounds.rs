@@ -165,8 +165,8 @@ fn documents_of_a_call_and_their_chunks_are_bounded() {
 fn tokens_at_once_are_bounded() {
     let database = Database::with_extension("bounds_tokens");
     let mut session = database.connect();
-    session.run("LOAD 'vector_tools'; SET vector_tools.batch_tokens = 16384");
-    session.fails("22023", "SET vector_tools.batch_tokens = 16385");
+    session.run("LOAD 'vector_tools'; SET vector_tools.backend_batch_tokens = 16384");
+    session.fails("22023", "SET vector_tools.backend_batch_tokens = 16385");
 }
 
 /// The planner makes no value of each in a list.

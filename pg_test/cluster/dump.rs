@@ -33,7 +33,7 @@ const FACTS: [&str; 7] = [
          FROM vector_tools.model_registry ORDER BY name",
     "SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
     "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname",
-    "SELECT source, content_column, embedding_column, model FROM vector_tools.searchable_tables",
+    "SELECT source, content_column, embedding_column, model FROM vector_tools.embedded_tables",
 ];
 
 fn check_equal(original: &Database, restored: &Database) {

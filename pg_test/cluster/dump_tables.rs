@@ -59,7 +59,7 @@ const FACTS: [&str; 9] = [
     "SELECT * FROM vector_tools.vector_stores",
     "SELECT domain, source, model, memories, embedded, last_update FROM vector_tools.domains",
     "SELECT * FROM vector_tools.audited_tables ORDER BY source::text",
-    "SELECT source, content_column, embedding_column, model FROM vector_tools.searchable_tables ORDER BY source::text",
+    "SELECT source, content_column, embedding_column, model FROM vector_tools.embedded_tables ORDER BY source::text",
 ];
 
 /// Everything that must be equal, rows included.

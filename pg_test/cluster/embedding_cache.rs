@@ -45,7 +45,7 @@ fn a_text_is_embedded_once_whoever_asks_for_it() {
     // Without the cache equal texts of a batch are embedded once all the same.
     let begin = statistic(&mut session, "texts");
     session.run(
-        "SET vector_tools.cache_size = 0; INSERT INTO notes SELECT i, 'new' FROM generate_series(20, 30) AS i",
+        "SET vector_tools.embedding_cache_size = 0; INSERT INTO notes SELECT i, 'new' FROM generate_series(20, 30) AS i",
     );
     assert_eq!(statistic(&mut session, "texts") - begin, 1);
     assert_eq!(session.text(STATS), "5|3|5");
@@ -110,7 +110,7 @@ fn nobody_waits_for_it() {
 #[test]
 fn it_stays_within_its_bounds_and_forgets_what_was_not_used() {
     let (_database, mut session) = created("cache_bounds");
-    session.run("SET vector_tools.cache_size = 1");
+    session.run("SET vector_tools.embedding_cache_size = 1");
     session.run(ENABLE);
     drain(&mut session);
     // Two entries that were used just now, among many that were not.
@@ -153,7 +153,7 @@ fn it_is_for_nobody_to_read() {
         "TABLE vector_tools.cache_stats",
         "INSERT INTO vector_tools.embedding_cache (key, embedding) VALUES ('', '[1]')",
         "TRUNCATE vector_tools.embedding_cache",
-        "SET vector_tools.cache_size = 0",
+        "SET vector_tools.embedding_cache_size = 0",
     ] {
         writer.fails("42501", forbidden);
     }

@@ -109,7 +109,7 @@ fn a_document_that_fails_leaves_the_others_alone_and_can_be_tried_again() {
     assert_eq!(session.rows(JOBS), ["failed|20|19|1"]);
     let error = session.text("SELECT error_message FROM reg.embedding_jobs");
     assert!(error.contains("\"clean\""), "{error}");
-    let listed = "SELECT source, id::jsonb->>1 = md5('7')::uuid::text, category, sqlstate, is_dead FROM vector_tools.embedding_errors";
+    let listed = "SELECT source, id::jsonb->>1 = md5('7')::uuid::text, category, sqlstate, gave_up FROM vector_tools.embedding_errors";
     assert_eq!(session.rows(listed), ["reg.embedding_jobs|t|row|23514|t"]);
     session.run("ALTER TABLE reg.vector_embeddings DROP CONSTRAINT clean");
     assert_eq!(session.text("SELECT retry_embedding_errors('reg.embedding_jobs')"), "1");
@@ -206,7 +206,7 @@ fn nobody_writes_with_more_rights_than_the_owner_of_the_store() {
     database.create_role("jobs_owner_writer");
     superuser.run("GRANT ALL ON reg.vector_embeddings TO jobs_owner_writer");
     drain(&mut owner);
-    let errors = "SELECT sqlstate, is_dead, message LIKE 'role with OID % does not exist' FROM vector_tools.embedding_errors";
+    let errors = "SELECT sqlstate, gave_up, message LIKE 'role with OID % does not exist' FROM vector_tools.embedding_errors";
     assert_eq!(owner.text(errors), "42704|t|t");
 }
 

@@ -133,7 +133,7 @@ fn domains_of_memories_tables() {
                 .ask("SELECT content FROM hybrid_search($1::text::regclass, 'kept')", &[&quoted(&table)]);
             assert_eq!(found, Ok(vec![Some("kept".to_owned())]), "expected the memory of {name:?}");
             let listed = session.ask(
-                "SELECT model FROM vector_tools.searchable_tables WHERE source = $1::text::regclass",
+                "SELECT model FROM vector_tools.embedded_tables WHERE source = $1::text::regclass",
                 &[&quoted(&table)],
             );
             assert_eq!(

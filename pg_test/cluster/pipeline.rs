@@ -34,7 +34,7 @@ fn rows_are_queued_embedded_and_found() {
     assert_eq!(session.rows(filtered), ["1"]);
     session.fails("42703", "SELECT id FROM hybrid_search('docs', 'valve', filter => '{\"nope\": 9}')");
     session.fails("22023", "SELECT id FROM hybrid_search('docs', 'valve', chunks => 'some')");
-    session.fails("2BP01", "SELECT drop_model(model) FROM vector_tools.searched_tables");
+    session.fails("2BP01", "SELECT drop_model(model) FROM vector_tools.searchable_tables");
 }
 
 /// Rows are written while the model goes on with those behind them, so what their writing asks of the model
@@ -224,7 +224,7 @@ fn a_poison_row_does_not_stop_the_others_and_is_tried_again() {
     );
     let batch = "SELECT embedded, failed FROM vector_tools.run_embedding_batch('docs')";
     assert_eq!(session.text(batch), "39|1");
-    let errors = "SELECT source, id, category, sqlstate, attempts, is_dead, next_try IS NULL FROM vector_tools.embedding_errors";
+    let errors = "SELECT source, id, category, sqlstate, attempts, gave_up, next_try IS NULL FROM vector_tools.embedding_errors";
     assert_eq!(session.rows(errors), ["docs|17|row|42704|1|t|t"]);
     let progress =
         "SELECT total, embedded, stale, pending, failed, last_error FROM vector_tools.search_progress";
@@ -260,7 +260,7 @@ fn a_model_that_is_gone_fails_for_all_rows_and_comes_back() {
     );
     let batch = "SELECT embedded, failed FROM vector_tools.run_embedding_batch()";
     assert_eq!(session.text(batch), "0|2");
-    let errors = "SELECT category, sqlstate, is_dead FROM vector_tools.embedding_errors";
+    let errors = "SELECT category, sqlstate, gave_up FROM vector_tools.embedding_errors";
     assert_eq!(session.rows(errors), ["model|42704|f"; 2]);
     assert_eq!(session.rows(batch), [""; 0], "expected them to wait");
     session.run("INSERT INTO vector_tools.model_registry SELECT * FROM kept; SELECT retry_embedding_errors('docs', 'model')");
@@ -301,7 +301,7 @@ fn options_can_be_changed_and_search_disabled() {
     let facts = "SELECT pg_typeof(embedding), content FROM docs_search ORDER BY row_id LIMIT 1";
     assert_eq!(session.text(facts), "halfvec|the pump lost pressure\n\npumps");
     assert_eq!(session.text("SELECT id FROM hybrid_search('docs', 'leak', 1)"), "2");
-    let listed = "SELECT content_columns, mode, storage, index_kind FROM vector_tools.searched_tables";
+    let listed = "SELECT content_columns, mode, storage, index_kind FROM vector_tools.searchable_tables";
     assert_eq!(session.text(listed), "body, title|async|halfvec|none");
     for (sqlstate, call) in [
         ("22004", "enable_search('docs', '{}')"),

@@ -87,7 +87,7 @@ fn rows_that_fail_leave_their_entry_and_are_told_one_by_one() {
     let batch = "SELECT embedded, postponed, failed FROM vector_tools.run_embedding_batch('docs')";
     assert_eq!(session.text(batch), "17|1|2");
     let left =
-        "SELECT array_to_string(keys, ','), category, is_dead, next_try > enqueued_at FROM vector_tools.queue
+        "SELECT array_to_string(keys, ','), category, gave_up, next_try > enqueued_at FROM vector_tools.queue
         ORDER BY keys[1][1]::int";
     assert_eq!(session.rows(left), ["3,k|row|t|f", "5,k|∅|f|t", "7,k|row|t|f"]);
     let errors = "SELECT id, sqlstate, attempts FROM vector_tools.embedding_errors ORDER BY id";

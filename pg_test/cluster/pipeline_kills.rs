@@ -237,14 +237,14 @@ fn a_row_that_kills_its_process_is_dead_in_the_end_and_blames_no_other() {
     session.run("ALTER SYSTEM RESET vector_tools.max_workers");
     session.run("SELECT pg_reload_conf()");
     let left =
-        "SELECT array_to_string(keys, ','), category, sqlstate, is_dead, last_error FROM vector_tools.queue";
+        "SELECT array_to_string(keys, ','), category, sqlstate, gave_up, last_error FROM vector_tools.queue";
     let dead = ["77", "resource", "57P02", "t", "the server process died while it embedded the row"];
     let mut number = 1000;
     wait_until("it alone is left", || {
         // Nobody waits for the wait here, and the server may be down.
         number += 1;
         let hurry = format!(
-            "UPDATE vector_tools.queue SET next_try = now() WHERE NOT is_dead AND sqlstate IS NOT NULL; INSERT INTO docs VALUES ({number}, 't', 'b')"
+            "UPDATE vector_tools.queue SET next_try = now() WHERE NOT gave_up AND sqlstate IS NOT NULL; INSERT INTO docs VALUES ({number}, 't', 'b')"
         );
         if session.try_rows(&hurry).is_err() {
             session = scene.connect();

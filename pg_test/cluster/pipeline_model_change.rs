@@ -20,7 +20,7 @@ const NEW: &str = "all-MiniLM-L6-v2";
 const BEGIN: &str = "SELECT set_search_model('docs', 'all-MiniLM-L6-v2')";
 const FINISH: &str = "SELECT finish_search_model('docs')";
 const BACK: &str = "SELECT rollback_search_model('docs')";
-const MODELS: &str = "SELECT model, next_model, previous_model FROM vector_tools.searched_tables";
+const MODELS: &str = "SELECT model, next_model, previous_model FROM vector_tools.searchable_tables";
 const DRIFT: &str = "SELECT role, model, is_current, rows FROM vector_tools.search_drift ORDER BY role";
 
 /// Rows whose chunks in a companion are not those of their content under a model.
@@ -378,7 +378,7 @@ fn writers_drivers_and_changes_at_once() {
             session.run(&format!("SELECT set_search_model('docs', '{model}')"));
             wait_until("the change is complete", || session.try_rows(FINISH).is_ok());
             session.run(BACK);
-            assert_eq!(session.text("SELECT model FROM vector_tools.searched_tables"), other);
+            assert_eq!(session.text("SELECT model FROM vector_tools.searchable_tables"), other);
             session.run(BACK);
         }
     });
@@ -411,7 +411,7 @@ fn a_finish_that_waits_keeps_nobody_waiting_for_long() {
         assert_eq!(other.text("SELECT id FROM keyword_search('docs', 'valve', 1)"), "2");
         reader.run("COMMIT");
         let mut session = finisher.join().expect("the change ends");
-        assert_eq!(session.text("SELECT model FROM vector_tools.searched_tables"), NEW);
+        assert_eq!(session.text("SELECT model FROM vector_tools.searchable_tables"), NEW);
         session.run("SET lock_timeout = '400ms'");
         reader.run("BEGIN; SELECT id FROM hybrid_search('docs', 'pump', 1)");
         session.fails("55P03", BACK);

@@ -9,9 +9,9 @@ use crate::searchable::{CREATE, ENABLE, UNTRUE};
 use crate::server::Server;
 use crate::session::Session;
 
-const ERRORS: &str = "SELECT id, category, sqlstate, is_dead, attempts FROM vector_tools.embedding_errors";
+const ERRORS: &str = "SELECT id, category, sqlstate, gave_up, attempts FROM vector_tools.embedding_errors";
 const HURRY: &str =
-    "UPDATE vector_tools.queue SET next_try = now() WHERE NOT is_dead AND sqlstate IS NOT NULL";
+    "UPDATE vector_tools.queue SET next_try = now() WHERE NOT gave_up AND sqlstate IS NOT NULL";
 const POISON: &str = "a deadly poison";
 
 /// A database with a model that kills the process over the word poison, and a table searched by it.
@@ -92,10 +92,10 @@ fn no_row_is_to_blame_for_an_embedding_process_that_cannot_be_had() {
     let mut session = Session::open(&server, "poison", "postgres");
     for time in 1..=5 {
         assert_eq!(session.text(batch), "1");
-        let is_dead = if time == 5 { "t" } else { "f" };
+        let gave_up = if time == 5 { "t" } else { "f" };
         assert_eq!(
             session.rows(ERRORS),
-            [format!("1|resource|57P02|{is_dead}|{time}")],
+            [format!("1|resource|57P02|{gave_up}|{time}")],
             "expected only what it has done itself to count"
         );
         session.run(HURRY);
@@ -143,7 +143,7 @@ fn an_embedding_process_that_others_kill_leaves_every_row_embedded() {
         "INSERT INTO docs SELECT i, 't', repeat('the body of ' || i || ', ', 12) FROM generate_series(3, 600) AS i",
     );
     kill_at_work(&mut session, 2);
-    let suspected = "SELECT count(*) > 0 FROM vector_tools.queue WHERE sqlstate = '57P02' AND NOT is_dead";
+    let suspected = "SELECT count(*) > 0 FROM vector_tools.queue WHERE sqlstate = '57P02' AND NOT gave_up";
     wait_until("rows are under suspicion", || session.text(suspected) == "t");
     kill_at_work(&mut session, 3);
     wait_until("every row is embedded", || {

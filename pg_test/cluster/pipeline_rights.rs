@@ -91,7 +91,7 @@ fn a_dump_carries_chunks_triggers_and_queue() {
     for fact in [
         "SELECT * FROM docs_search ORDER BY row_id, chunk_index",
         "SELECT source, keys FROM vector_tools.queue",
-        "SELECT * FROM vector_tools.searched_tables",
+        "SELECT * FROM vector_tools.searchable_tables",
         "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
         "SELECT polname, pg_get_expr(polqual, polrelid) FROM pg_policy",
         "SELECT relacl, relrowsecurity FROM pg_class WHERE relname = 'docs_search'",

@@ -48,14 +48,14 @@ fn worker(session: &mut Session) -> i32 {
 
 /// Makes a worker that waits leave, and lets the next one wait for long again.
 fn make_leave(session: &mut Session) {
-    session.change_setting("vector_tools.worker_linger", "0");
+    session.change_setting("vector_tools.worker_idle_timeout", "0");
     wait_until("the worker has left", || workers(session).is_empty());
-    session.change_setting("vector_tools.worker_linger", "10min");
+    session.change_setting("vector_tools.worker_idle_timeout", "10min");
 }
 
 #[test]
 fn a_worker_starts_without_a_restart_and_leaves() {
-    let settings = [("vector_tools.worker_linger", "10min"), ("log_min_messages", "debug1")];
+    let settings = [("vector_tools.worker_idle_timeout", "10min"), ("log_min_messages", "debug1")];
     let server = server("test-workers", &settings);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
@@ -87,7 +87,7 @@ fn a_worker_starts_without_a_restart_and_leaves() {
 
 #[test]
 fn a_worker_that_waits_is_woken_by_every_commit() {
-    let settings = [("vector_tools.worker_linger", "10min"), ("max_prepared_transactions", "5")];
+    let settings = [("vector_tools.worker_idle_timeout", "10min"), ("max_prepared_transactions", "5")];
     let server = server("test-workers-wake", &settings);
     let (database, mut session) = enabled(&server, "work");
     settled(&mut session);
@@ -118,7 +118,7 @@ fn a_worker_that_waits_is_woken_by_every_commit() {
 
 #[test]
 fn no_row_waits_for_a_worker_that_is_just_leaving() {
-    let server = server("test-workers-leave", &[("vector_tools.worker_linger", "0")]);
+    let server = server("test-workers-leave", &[("vector_tools.worker_idle_timeout", "0")]);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     for id in 10..110 {
@@ -132,7 +132,7 @@ fn no_row_waits_for_a_worker_that_is_just_leaving() {
 
 #[test]
 fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
-    let settings = [("vector_tools.max_workers", "1"), ("vector_tools.worker_linger", "10min")];
+    let settings = [("vector_tools.max_workers", "1"), ("vector_tools.worker_idle_timeout", "10min")];
     let server = server("test-workers-limit", &settings);
     let (_first, mut first) = enabled(&server, "first");
     settled(&mut first);
@@ -174,7 +174,7 @@ fn the_limit_is_that_of_the_cluster_and_every_database_has_its_turn() {
 
 #[test]
 fn a_worker_that_is_just_starting_hears_that_the_limit_has_changed() {
-    let settings = [("vector_tools.max_workers", "1"), ("vector_tools.worker_linger", "10min")];
+    let settings = [("vector_tools.max_workers", "1"), ("vector_tools.worker_idle_timeout", "10min")];
     let server = server("test-workers-reload", &settings);
     let (database, mut session) = enabled(&server, "work");
     settled(&mut session);
@@ -206,7 +206,7 @@ fn a_worker_that_is_just_starting_hears_that_the_limit_has_changed() {
 
 #[test]
 fn a_failure_that_passes_is_tried_again_by_the_worker_that_waits_for_it() {
-    let settings = [("vector_tools.worker_linger", "0"), ("max_worker_processes", "12")];
+    let settings = [("vector_tools.worker_idle_timeout", "0"), ("max_worker_processes", "12")];
     let server = server("test-workers-later", &settings);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
@@ -228,7 +228,7 @@ fn a_failure_that_passes_is_tried_again_by_the_worker_that_waits_for_it() {
 // trust 8
 #[test]
 fn a_worker_goes_on_after_a_cancel_in_the_middle_of_writing() {
-    let server = server("test-workers-cancel", &[("vector_tools.worker_linger", "10min")]);
+    let server = server("test-workers-cancel", &[("vector_tools.worker_idle_timeout", "10min")]);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     let pid = worker(&mut session);
@@ -262,7 +262,8 @@ fn a_table_whose_batches_raise_does_not_stop_the_others() {
 // trust 9
 #[test]
 fn a_worker_stops_with_the_server_and_goes_on_with_it() {
-    let preloaded = [("shared_preload_libraries", "vector_tools"), ("vector_tools.worker_linger", "10min")];
+    let preloaded =
+        [("shared_preload_libraries", "vector_tools"), ("vector_tools.worker_idle_timeout", "10min")];
     let server = server("test-workers-stop", &preloaded);
     let (database, mut session) = enabled(&server, "work");
     settled(&mut session);
@@ -292,7 +293,7 @@ fn a_worker_stops_with_the_server_and_goes_on_with_it() {
 
 #[test]
 fn a_database_with_a_worker_can_be_dropped_copied_and_renamed() {
-    let server = server("test-workers-drop", &[("vector_tools.worker_linger", "10min")]);
+    let server = server("test-workers-drop", &[("vector_tools.worker_idle_timeout", "10min")]);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     worker(&mut session);
@@ -324,7 +325,7 @@ fn a_database_with_a_worker_can_be_dropped_copied_and_renamed() {
 
 #[test]
 fn the_extension_can_be_dropped_beside_a_worker() {
-    let server = server("test-workers-extension", &[("vector_tools.worker_linger", "10min")]);
+    let server = server("test-workers-extension", &[("vector_tools.worker_idle_timeout", "10min")]);
     let (_database, mut session) = enabled(&server, "work");
     settled(&mut session);
     worker(&mut session);
@@ -338,7 +339,7 @@ fn the_extension_can_be_dropped_beside_a_worker() {
 // trust 6
 #[test]
 fn what_a_table_brings_along_runs_as_its_owner() {
-    let server = server("test-workers-rights", &[("vector_tools.worker_linger", "10min")]);
+    let server = server("test-workers-rights", &[("vector_tools.worker_idle_timeout", "10min")]);
     let database = Database::with_extension_on(&server, "work");
     database.create_role("mallory");
     let mut session = database.connect();
@@ -439,7 +440,8 @@ const SNOOZE: &str = "CREATE FUNCTION snooze() RETURNS trigger LANGUAGE plpgsql 
 // trust 9, 29
 #[test]
 fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
-    let settings = [("vector_tools.worker_batch_timeout", "2s"), ("vector_tools.worker_linger", "10min")];
+    let settings =
+        [("vector_tools.worker_batch_timeout", "2s"), ("vector_tools.worker_idle_timeout", "10min")];
     let server = server("test-workers-hog", &settings);
     let database = Database::with_extension_on(&server, "work");
     for role in ["hog", "alice"] {
@@ -481,7 +483,7 @@ fn a_table_whose_batches_do_not_end_keeps_nobody_waiting_for_long() {
 // trust 9, 29
 #[test]
 fn whoever_ends_a_worker_has_the_next_one_start_where_rows_are_due() {
-    let server = server("test-workers-ended", &[("vector_tools.worker_linger", "10min")]);
+    let server = server("test-workers-ended", &[("vector_tools.worker_idle_timeout", "10min")]);
     let (database, mut session) = enabled(&server, "work");
     settled(&mut session);
     // Nothing is due: none stays.

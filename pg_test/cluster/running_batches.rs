@@ -21,7 +21,7 @@ const RUN: &str = "CALL run_embedding_jobs()";
 const SHOWN: &str =
     "SELECT source, rows, started_at >= backend_start, is_running FROM vector_tools.running_batches";
 const LISTED: &str = "SELECT count(*) FROM vector_tools.started_batches";
-const ERRORS: &str = "SELECT id, category, sqlstate, is_dead, attempts, message FROM vector_tools.embedding_errors ORDER BY id";
+const ERRORS: &str = "SELECT id, category, sqlstate, gave_up, attempts, message FROM vector_tools.embedding_errors ORDER BY id";
 
 /// Waits until a session sleeps over a row of a batch, and gives its process.
 fn sleeper(watcher: &mut Session) -> String {

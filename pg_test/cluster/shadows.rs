@@ -62,7 +62,7 @@ pub const EVIL: &str = r#"
     CREATE DOMAIN evil.regconfig AS int;
     CREATE DOMAIN evil.vector AS int;
     CREATE TABLE evil.model_registry (name pg_catalog.text);
-    CREATE TABLE evil.searchable_tables (source pg_catalog.text);
+    CREATE TABLE evil.embedded_tables (source pg_catalog.text);
     CREATE TABLE evil.pg_class (oid oid);
     GRANT USAGE ON SCHEMA evil TO PUBLIC;
 "#;
@@ -95,7 +95,7 @@ const QUESTIONS: [&str; 13] = [
     "SELECT public.embed('the same text'), public.embed_query('the same text')",
     "SELECT public.embed(ARRAY['the same text', NULL]), public.count_tokens('the same text')",
     "SELECT * FROM public.rrf_fuse(ARRAY['a', 'b'], ARRAY['b', 'c'])",
-    "SELECT * FROM vector_tools.searchable_tables",
+    "SELECT * FROM vector_tools.embedded_tables",
     "SELECT * FROM vector_tools.search_drift",
     "SELECT name, dimensions, sha256, source FROM vector_tools.models ORDER BY name",
     "UPDATE public.calm_memories SET content = 'the pump was replaced' WHERE id OPERATOR(pg_catalog.=) '3' \
@@ -250,7 +250,7 @@ fn registering_resists_shadows() {
 }
 
 #[test]
-fn searchable_tables_resist_shadows() {
+fn embedded_tables_resist_shadows() {
     let database = Database::with_extension("pipeline_shadows");
     let mut session = database.connect();
     make_evil(&mut session);

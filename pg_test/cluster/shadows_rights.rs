@@ -421,7 +421,7 @@ fn no_shadow_is_used_by_workers() {
         owner.run(statement);
     }
     wait_until("workers have done everything", || {
-        let done = "SELECT (SELECT count(*) FROM vector_tools.queue WHERE NOT is_dead) = 0
+        let done = "SELECT (SELECT count(*) FROM vector_tools.queue WHERE NOT gave_up) = 0
             AND (SELECT count(*) FROM home.docs_search_next) = 4 AND (SELECT count(*) FROM home.docs_search) = 4
             AND (SELECT count(*) FROM st.vector_embeddings) = 3
             AND EXISTS (SELECT FROM vector_tools.statistics_snapshots WHERE source = 'home.many'::regclass)";

@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("log_line_prefix", "%m [%p] %e "),
     ("deadlock_timeout", "200ms"),
     ("vector_tools.max_workers", "2"),
-    ("vector_tools.worker_linger", "2s"),
+    ("vector_tools.worker_idle_timeout", "2s"),
     ("vector_tools.worker_batch_timeout", "20s"),
     // A model in a session would hide what the session itself takes.
     ("vector_tools.embedder", "shared"),
@@ -310,8 +310,8 @@ impl Sender<'_> {
                 "domains",
                 "search_progress",
                 "search_drift",
+                "embedded_tables",
                 "searchable_tables",
-                "searched_tables",
                 "embedding_errors",
                 "running_batches",
                 "search_statistics",
@@ -626,8 +626,8 @@ const UNAUDITED: &str = "SELECT coalesce(s.id, l.id), s.version, l.lines, l.late
     WHERE l.id IS NULL OR l.lines <> l.latest + 1 + l.ends OR l.kinds <> l.lines
        OR s.id IS NULL AND l.ends <> 1 OR s.id IS NOT NULL AND (l.ends <> 0 OR s.version <> l.latest)";
 /// Entries that a worker should have taken.
-const LYING: &str = "SELECT q.source, q.id FROM vector_tools.queue AS q JOIN vector_tools.searched_tables AS s ON s.source = q.source
-    WHERE s.mode = 'async' AND NOT q.is_dead AND q.category IS NULL AND q.next_try < now() - interval '1 second'";
+const LYING: &str = "SELECT q.source, q.id FROM vector_tools.queue AS q JOIN vector_tools.searchable_tables AS s ON s.source = q.source
+    WHERE s.mode = 'async' AND NOT q.gave_up AND q.category IS NULL AND q.next_try < now() - interval '1 second'";
 
 fn setting(name: &str, usual: u64) -> u64 {
     let given = std::env::var(name).ok().filter(|value| !value.is_empty());

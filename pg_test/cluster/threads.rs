@@ -22,13 +22,13 @@ fn expect_one_thread(pid: i32, when: &str) {
 /// Everything a session may do without embedding.
 const WITHOUT_EMBEDDING: [&str; 8] = [
     "LOAD 'vector_tools'",
-    "SHOW vector_tools.threads",
+    "SHOW vector_tools.backend_threads",
     "SELECT rrf_score(1)",
     "SELECT * FROM chunk_text(repeat('A pump moves water. ', 1000), 'sliding')",
     "SELECT * FROM rrf_fuse(ARRAY[1, 2], ARRAY[2, 3])",
     "SELECT * FROM vector_tools.models",
     "SELECT create_domain_memories_table('quiet')",
-    "SELECT * FROM vector_tools.searchable_tables",
+    "SELECT * FROM vector_tools.embedded_tables",
 ];
 
 // trust 13
@@ -47,7 +47,7 @@ fn nothing_opens_onnxruntime_before_the_first_embedding() {
     session.run("SET vector_tools.embedder = 'backend'");
     session.still_embeds();
     assert!(has_onnxruntime(session.pid), "expected ONNX Runtime in memory after an embedding");
-    expect_one_thread(session.pid, "after an embedding with vector_tools.threads = 1");
+    expect_one_thread(session.pid, "after an embedding with vector_tools.backend_threads = 1");
     let postmaster = postmaster(&mut session);
     expect_one_thread(postmaster, "that is the postmaster");
     assert!(!has_onnxruntime(postmaster), "expected no ONNX Runtime in the postmaster");
@@ -58,12 +58,12 @@ fn nothing_opens_onnxruntime_before_the_first_embedding() {
 fn threads_of_a_session_have_all_signals_blocked() {
     let database = Database::with_extension("threads_signals");
     let mut session = database.connect();
-    session.run("SET vector_tools.embedder = 'backend'; SET vector_tools.threads = 3");
+    session.run("SET vector_tools.embedder = 'backend'; SET vector_tools.backend_threads = 3");
     session.still_embeds();
     let threads = threads_of(session.pid);
     assert!(
         threads.len() > 1,
-        "expected more than one thread with vector_tools.threads = 3, not {threads:?}"
+        "expected more than one thread with vector_tools.backend_threads = 3, not {threads:?}"
     );
     for thread in threads {
         let blocked = blocked_signals(session.pid, thread) & BLOCKABLE;
@@ -74,9 +74,9 @@ fn threads_of_a_session_have_all_signals_blocked() {
             assert_eq!(blocked, BLOCKABLE, "expected thread {thread} to have all signals blocked");
         }
     }
-    session.run("SET vector_tools.threads = 1");
+    session.run("SET vector_tools.backend_threads = 1");
     session.still_embeds();
-    expect_one_thread(session.pid, "after vector_tools.threads went back to 1");
+    expect_one_thread(session.pid, "after vector_tools.backend_threads went back to 1");
 }
 
 // trust 13
@@ -85,7 +85,8 @@ fn many_threads_and_one_give_the_same_vectors() {
     let database = Database::with_extension("threads_vectors");
     let mut session = database.connect();
     session.run("SET vector_tools.embedder = 'backend'");
-    session.run("CREATE TABLE one AS SELECT embed('the same text') AS v; SET vector_tools.threads = 2");
+    session
+        .run("CREATE TABLE one AS SELECT embed('the same text') AS v; SET vector_tools.backend_threads = 2");
     let distance = session.text("SELECT (v <=> embed('the same text')) < 1e-6 FROM one");
     assert_eq!(distance, "t", "expected two threads to give the vector that one gives");
 }
@@ -97,7 +98,11 @@ fn shared_preload_libraries_keeps_the_postmaster_clean() {
     make_template(&server);
     let database = Database::with_extension_on(&server, "preloaded");
     let mut session = database.connect();
-    assert_eq!(session.text("SHOW vector_tools.threads"), "1", "expected the settings without any LOAD");
+    assert_eq!(
+        session.text("SHOW vector_tools.backend_threads"),
+        "1",
+        "expected the settings without any LOAD"
+    );
     assert!(!has_onnxruntime(session.pid), "expected no ONNX Runtime before the first embedding");
     session.still_embeds();
     let postmaster = postmaster(&mut session);

@@ -6,8 +6,8 @@ use crate::session::Session;
 
 /// What reads the catalogue for everybody.
 const LISTS: [&str; 8] = [
-    "SELECT * FROM vector_tools.searched_tables",
     "SELECT * FROM vector_tools.searchable_tables",
+    "SELECT * FROM vector_tools.embedded_tables",
     "SELECT * FROM vector_tools.audited_tables",
     "SELECT * FROM vector_tools.domains",
     "SELECT * FROM vector_tools.vector_stores",

@@ -225,9 +225,9 @@ fn no_trigger_of_anybody_spoils_the_lists() {
             assert_ne!(session.refusal(&list), "54001", "{list}");
             session.run(&list);
         }
-        let rows = "SELECT source, companion, content_columns FROM vector_tools.searched_tables WHERE source = 'docs'::regclass";
+        let rows = "SELECT source, companion, content_columns FROM vector_tools.searchable_tables WHERE source = 'docs'::regclass";
         assert_eq!(session.rows(rows), ["docs|docs_search|body"]);
-        let twice = "SELECT count(*) FROM (SELECT FROM vector_tools.searched_tables GROUP BY source HAVING count(*) > 1) AS t";
+        let twice = "SELECT count(*) FROM (SELECT FROM vector_tools.searchable_tables GROUP BY source HAVING count(*) > 1) AS t";
         assert_eq!(session.text(twice), "0");
     }
     owner.run(&format!("SELECT register_model('spare', '{MODEL}')"));
@@ -246,8 +246,8 @@ fn a_foreign_key_of_somebody_else_makes_no_companion() {
     database.create_role("views_keys_role");
     owner.run("CREATE SCHEMA mal AUTHORIZATION views_keys_role; GRANT REFERENCES, TRIGGER ON docs TO views_keys_role");
     let lists = [
-        "SELECT source, companion, model, next_model, previous_model FROM vector_tools.searched_tables",
-        "SELECT source, companion FROM vector_tools.searchable_tables",
+        "SELECT source, companion, model, next_model, previous_model FROM vector_tools.searchable_tables",
+        "SELECT source, companion FROM vector_tools.embedded_tables",
         "SELECT table_name, total, pending FROM vector_tools.search_progress",
         "SELECT source, role, companion, rows FROM vector_tools.search_drift",
     ];

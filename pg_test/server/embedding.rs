@@ -55,7 +55,7 @@ mod tests {
 
     #[pg_test]
     fn many_texts_in_small_batches_keep_their_order() {
-        run("SET LOCAL vector_tools.batch_tokens = 64");
+        run("SET LOCAL vector_tools.backend_batch_tokens = 64");
         let wrong = one::<i64>(
             "WITH texts AS (SELECT array_agg(repeat('word ', 1 + i % 7) || i ORDER BY i) AS t FROM generate_series(1, 60) AS i),
                   vectors AS (SELECT t, embed(t) AS v FROM texts)
@@ -82,7 +82,7 @@ mod tests {
     #[pg_test]
     fn threads_change_nothing_but_speed() {
         run("CREATE TEMP TABLE one_thread AS SELECT embed('the same whatever the threads') AS v");
-        run("SET LOCAL vector_tools.threads = 3");
+        run("SET LOCAL vector_tools.backend_threads = 3");
         let apart = one::<f64>("SELECT v <-> embed('the same whatever the threads') FROM one_thread");
         assert!(apart < 1e-5, "{apart}");
     }

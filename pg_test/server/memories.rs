@@ -115,7 +115,7 @@ mod tests {
     fn the_catalogue_lists_the_table() {
         run("SELECT create_domain_memories_table('startup', 'all-MiniLM-L6-v2-int8', 'simple')");
         let row = one::<String>(
-            "SELECT concat_ws(' ', source, content_column, embedding_column, model) FROM vector_tools.searchable_tables",
+            "SELECT concat_ws(' ', source, content_column, embedding_column, model) FROM vector_tools.embedded_tables",
         );
         assert_eq!(row, "startup_memories content embedding all-MiniLM-L6-v2-int8");
     }

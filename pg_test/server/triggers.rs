@@ -71,8 +71,8 @@ mod tests {
                  EXECUTE FUNCTION vector_tools.{function}({arguments})"
         ));
         for (list, column) in [
+            ("embedded_tables", "source"),
             ("searchable_tables", "source"),
-            ("searched_tables", "source"),
             ("audited_tables", "source"),
             ("domains", "source"),
             ("search_progress", "table_name"),
@@ -94,13 +94,13 @@ mod tests {
         run("CREATE TABLE north PARTITION OF parted FOR VALUES IN ('n')");
         run("CREATE TRIGGER embed BEFORE INSERT OR UPDATE ON parted
              FOR EACH ROW EXECUTE FUNCTION vector_tools.embed_row('body', 'v', 'all-MiniLM-L6-v2-int8')");
-        let listed = "SELECT string_agg(source::text, ' ') FROM vector_tools.searchable_tables";
+        let listed = "SELECT string_agg(source::text, ' ') FROM vector_tools.embedded_tables";
         assert_eq!(one::<String>(listed), "parted");
         // A partition may have a trigger of its own.
         run("CREATE TRIGGER again BEFORE INSERT ON north
              FOR EACH ROW EXECUTE FUNCTION vector_tools.embed_row('region', 'v', 'all-MiniLM-L6-v2-int8')");
         let columns = "SELECT string_agg(source || ' ' || content_column, ', ' ORDER BY source::text)
-            FROM vector_tools.searchable_tables";
+            FROM vector_tools.embedded_tables";
         assert_eq!(one::<String>(columns), "north region, parted body");
     }
 

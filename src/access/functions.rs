@@ -28,14 +28,14 @@ fn create_roles() -> Result<i32> {
     let mut created = 0;
     for (role, comment) in ROLES {
         if rights::find_role(role).is_none() {
-            spi::execute(&creation_sql(role, comment)?);
+            spi::run_script(&creation_sql(role, comment)?);
             created += 1;
         }
     }
     for pair in ROLES.windows(2) {
         let (role, member) = (pair[0].0, pair[1].0);
         if !is_member(member, role) {
-            spi::execute(&membership_sql(role, member)?);
+            spi::run_script(&membership_sql(role, member)?);
         }
     }
     Ok(created)
@@ -51,7 +51,7 @@ fn grant_vector_access(grantee: &str, level: &str, target: pg_sys::Oid) {
         let companions = companions(&name)?;
         let grants = Grants::new(&name, &companions, level);
         require_grantable(&grants)?;
-        spi::execute(&grants.sql(&grantee));
+        spi::run_script(&grants.sql(&grantee));
         Ok(())
     };
     grant().or_report()
@@ -65,7 +65,7 @@ fn revoke_vector_access(grantee: &str, target: pg_sys::Oid) {
         let name = qualified_name(&open_table(target)?)?;
         let companions = companions(&name)?;
         require_grantable(&Grants::to_revoke(&name, &companions))?;
-        spi::execute(&revoke_sql(&name, &companions, &grantee));
+        spi::run_script(&revoke_sql(&name, &companions, &grantee));
         Ok(())
     };
     revoke().or_report()
@@ -73,7 +73,7 @@ fn revoke_vector_access(grantee: &str, target: pg_sys::Oid) {
 
 /// Refuses what PostgreSQL itself would pass over with a warning.
 fn require_grantable(grants: &Grants) -> Result<()> {
-    let missing = spi::query_latest(&grants.not_grantable(), |row| {
+    let missing = spi::query_new_snapshot(&grants.not_grantable(), |row| {
         let kind = if row.get::<bool>(1).unwrap_or(false) { "schema" } else { "table" };
         format!("{kind} {}", row.get::<String>(2).unwrap_or_default())
     });
@@ -103,9 +103,9 @@ fn isolate_namespaces(
                 for table in &family {
                     let outdated = policies(table.oid);
                     let outdated = outdated.iter().filter(|policy| policy.is_by_setting());
-                    spi::execute(&drop_policies_sql(&table.name, outdated));
+                    spi::run_script(&drop_policies_sql(&table.name, outdated));
                     table.require_namespace();
-                    spi::execute(&by_setting_sql(&table.name)?);
+                    spi::run_script(&by_setting_sql(&table.name)?);
                 }
             }
             (Some(grantee), Some(namespaces)) => {
@@ -119,10 +119,10 @@ fn isolate_namespaces(
                         .into_iter()
                         .partition(|policy| policy.is_by_setting() || policy.is_of_role(role));
                     was_by_setting |= outdated.iter().any(Policy::is_by_setting);
-                    spi::execute(&drop_policies_sql(&table.name, &outdated));
+                    spi::run_script(&drop_policies_sql(&table.name, &outdated));
                     table.require_namespace();
                     let policy = free_policy_name(role, &kept)?;
-                    spi::execute(&by_role_sql(&table.name, &policy, &grantee, &namespaces));
+                    spi::run_script(&by_role_sql(&table.name, &policy, &grantee, &namespaces));
                 }
                 if was_by_setting {
                     let name = family.first().map(|table| table.name.to_string()).unwrap_or_default();
@@ -156,10 +156,10 @@ fn share_namespaces(target: pg_sys::Oid) -> bool {
                 continue;
             }
             is_shared = true;
-            spi::execute(&drop_policies_sql(&table.name, &own));
+            spi::run_script(&drop_policies_sql(&table.name, &own));
             // Policies of the owner's own go on.
             if others.is_empty() {
-                spi::execute(&share_sql(&table.name));
+                spi::run_script(&share_sql(&table.name));
             }
         }
         Ok(is_shared)
@@ -180,7 +180,7 @@ impl IsolatedTable {
     fn require_namespace(&self) {
         let is_needed = self.is_companion && self.name.name.as_str() != AUDIT_LOG;
         if is_needed && !has_column(self.oid, c"namespace") {
-            spi::execute(&add_namespace_sql(&self.name));
+            spi::run_script(&add_namespace_sql(&self.name));
         }
     }
 }
@@ -241,7 +241,7 @@ fn policies(table: pg_sys::Oid) -> Vec<Policy> {
          FROM pg_catalog.pg_policy AS p \
          WHERE p.polrelid OPERATOR(pg_catalog.=) {table} ORDER BY p.polname"
     ));
-    let found = spi::query_latest(&statement, |row| {
+    let found = spi::query_new_snapshot(&statement, |row| {
         let roles: Vec<String> = row.get(2).unwrap_or_default();
         Some(Policy {
             name: Identifier::new(row.get::<String>(1)?).ok()?,

@@ -137,14 +137,14 @@ fn enable(source: pg_sys::Oid, log: &str, include_embeddings: bool) -> Result<Re
             let change = options.difference_from(&before.options).unwrap_or_else(|| "again".to_owned());
             pgrx::notice!("table {display} is audited {change} from now on");
             if before.trigger.as_str() != ROWS_TRIGGER {
-                spi::execute(&drop_sql(&name, &before.trigger));
+                spi::run_script(&drop_sql(&name, &before.trigger));
             }
-            spi::execute(&options.rows_trigger_sql(&name));
+            spi::run_script(&options.rows_trigger_sql(&name));
             if before.is_always {
-                spi::execute(&format!("ALTER TABLE {name} ENABLE ALWAYS TRIGGER {ROWS_TRIGGER}"));
+                spi::run_script(&format!("ALTER TABLE {name} ENABLE ALWAYS TRIGGER {ROWS_TRIGGER}"));
             }
         }
-        None => spi::execute(&options.rows_trigger_sql(&name)),
+        None => spi::run_script(&options.rows_trigger_sql(&name)),
     }
     complete_truncate_triggers(source, &options)?;
     Ok(log)
@@ -155,11 +155,11 @@ fn make_log(name: &QualifiedName, table: &PgRelation) -> Result<Regclass> {
     let log = match Regclass::find(name) {
         Some(log) => log,
         None => {
-            spi::execute(&log_sql(name));
+            spi::run_script(&log_sql(name));
             let log =
                 Regclass::find(name).ok_or_else(|| Error::NotAnAuditLog { relation: name.to_string() })?;
             for grantee in rights::grantees_of(log.0)? {
-                spi::execute(&revoke_sql(name, grantee.as_ref()));
+                spi::run_script(&revoke_sql(name, grantee.as_ref()));
             }
             log
         }
@@ -171,7 +171,7 @@ fn make_log(name: &QualifiedName, table: &PgRelation) -> Result<Regclass> {
 fn complete_truncate_triggers(source: pg_sys::Oid, options: &AuditOptions) -> Result<i32> {
     let tables = triggers::without_truncate_trigger(source)?;
     for table in &tables {
-        spi::execute(&options.truncate_trigger_sql(table));
+        spi::run_script(&options.truncate_trigger_sql(table));
     }
     Ok(tables.len() as i32)
 }
@@ -188,10 +188,10 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     if audit.is_copy {
         return Err(Error::AuditedWithParent { table: display, parent: audit.origin.name.to_string() });
     }
-    spi::execute(&drop_sql(&name, &audit.trigger));
+    spi::run_script(&drop_sql(&name, &audit.trigger));
     let trigger = Identifier::new(TRUNCATE_TRIGGER)?;
     for table in triggers::with_truncate_trigger(source)? {
-        spi::execute(&drop_sql(&table, &trigger));
+        spi::run_script(&drop_sql(&table, &trigger));
     }
     Ok(true)
 }

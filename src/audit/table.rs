@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use crate::audit::row::RowEncoder;
 
-use crate::kit::kept::Kept;
+use crate::kit::relation_cache::RelationCache;
 use crate::kit::spi;
 use crate::kit::trigger_call::{TriggerCall, arguments_of, origin_of};
 use vector_tools_core::audit::AuditOptions;
@@ -61,7 +61,7 @@ impl AuditedTable {
 }
 
 /// By the trigger. Never torn down: it holds memory of the server's.
-type Tables = ManuallyDrop<Kept<Option<Rc<AuditedTable>>>>;
+type Tables = ManuallyDrop<RelationCache<Option<Rc<AuditedTable>>>>;
 
 thread_local! {
     static TABLES: Tables = Tables::default();

@@ -88,7 +88,7 @@ pub fn open_log_for(log: pg_sys::Oid, table: &PgRelation) -> Result<()> {
     }
     let grantee = Identifier::new(rights::role_name(owner))?;
     drop(relation);
-    spi::execute(&format!("GRANT INSERT ON TABLE {name} TO {grantee}"));
+    spi::run_script(&format!("GRANT INSERT ON TABLE {name} TO {grantee}"));
     Ok(())
 }
 

@@ -47,7 +47,7 @@ pub fn write(table: &AuditedTable, user: pg_sys::Oid, changes: &[Change]) -> Res
         let log = open_log(table)?;
         let _guard = WritingGuard(WRITING.replace(log.oid()));
         let types = [TEXT, TEXT, TEXT, TEXT, TEXTS, TEXTS, TEXTS, JSONBS, JSONBS];
-        spi::change_with(&insert_sql(&table.options.log), &types, || {
+        spi::execute_with(&insert_sql(&table.options.log), &types, || {
             vec![
                 table.name.schema.as_str().into_datum(),
                 table.name.name.as_str().into_datum(),
@@ -73,7 +73,7 @@ pub fn join_moved(table: &AuditedTable, change: &Change) -> Result<()> {
     // The table's owner may have the right to add lines only.
     rights::acting_as(rights::owner(&log), || {
         let _guard = WritingGuard(WRITING.replace(log.oid()));
-        spi::change_with(&join_sql(&table.options.log), &[TEXT, TEXT, TEXT, TEXT, JSONB], || {
+        spi::execute_with(&join_sql(&table.options.log), &[TEXT, TEXT, TEXT, TEXT, JSONB], || {
             vec![
                 table.name.schema.as_str().into_datum(),
                 table.name.name.as_str().into_datum(),

@@ -160,11 +160,11 @@ fn forget_changed_models() {
 }
 
 /// Hands the embedder of a model in this session to `work`, loading it when this session has not
-/// used it yet, when it was registered anew since, or when `vector_tools.threads` has changed.
+/// used it yet, when it was registered anew since, or when `vector_tools.backend_threads` has changed.
 fn with_local<T>(known: &Rc<Known>, work: impl FnOnce(&mut dyn Embedder) -> Result<T>) -> Result<T> {
     LOADED.with(|loaded| {
         let mut loaded = loaded.borrow_mut();
-        let threads = settings::threads();
+        let threads = settings::backend_threads();
         let name = &known.record.name;
         let is_it = |model: &Loaded| model.threads == threads && Rc::ptr_eq(&model.known, known);
         if !loaded.get(name).is_some_and(is_it) {
@@ -173,7 +173,7 @@ fn with_local<T>(known: &Rc<Known>, work: impl FnOnce(&mut dyn Embedder) -> Resu
         }
         match loaded.get_mut(name) {
             Some(model) => {
-                model.embedder.set_token_budget(settings::batch_tokens());
+                model.embedder.set_token_budget(settings::backend_batch_tokens());
                 work(&mut model.embedder)
             }
             None => unreachable!("the model was loaded above"),

@@ -129,7 +129,7 @@ fn bounds(record: &ModelRecord) -> Option<Bounds> {
 /// Looks entries up, and notes that they are used where that was not done lately.
 fn find_all(keys: &[String], dimensions: usize, vectors: &mut [Option<Vec<f32>>]) {
     let found = in_cache(|| {
-        let found = spi::query_latest(&find(keys.to_vec()), |row| {
+        let found = spi::query_new_snapshot(&find(keys.to_vec()), |row| {
             let place = usize::try_from(row.get::<i64>(1)?).ok()?.checked_sub(1)?;
             Some((place, row.get::<Vector>(2)?.0, row.get::<bool>(3)?))
         });
@@ -140,7 +140,7 @@ fn find_all(keys: &[String], dimensions: usize, vectors: &mut [Option<Vec<f32>>]
             .filter_map(|(place, ..)| keys.get(*place).cloned())
             .collect();
         if !old.is_empty() {
-            spi::change(&touch(old));
+            spi::execute(&touch(old));
         }
         found
     });
@@ -155,25 +155,25 @@ fn find_all(keys: &[String], dimensions: usize, vectors: &mut [Option<Vec<f32>>]
 fn add_all(bounds: &Bounds, keys: Vec<String>, vectors: &[Vec<f32>], asked: usize) {
     let new = keys.len();
     in_cache(|| {
-        spi::change(&count_uses(asked - new, new));
+        spi::execute(&count_uses(asked - new, new));
         if chance() * JOINED_ONCE_IN < 1.0 {
-            spi::change(&join_uses());
+            spi::execute(&join_uses());
         }
         if new == 0 {
             return;
         }
-        spi::change(&add(keys, vectors.to_vec()));
+        spi::execute(&add(keys, vectors.to_vec()));
         if bounds.is_checked(new, chance()) && read_number(&size()) > bounds.bytes {
             let excess = bounds.excess(read_number(&count()) as usize);
             if excess > 0 {
-                spi::change(&evict(excess));
+                spi::execute(&evict(excess));
             }
         }
     });
 }
 
 fn read_number(statement: &vector_tools_core::sql::Statement) -> u64 {
-    let numbers = spi::query_latest(statement, |row| row.get::<i64>(1));
+    let numbers = spi::query_new_snapshot(statement, |row| row.get::<i64>(1));
     numbers.into_iter().flatten().next().map_or(0, |number| number.max(0) as u64)
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::{PgRelation, Spi, pg_sys};
 
 use crate::kit::indexes;
-use crate::kit::kept::Kept;
+use crate::kit::relation_cache::RelationCache;
 use crate::kit::table_triggers::own_triggers;
 use crate::kit::{rights, spi};
 use crate::types::vector;
@@ -94,7 +94,7 @@ fn open_locked(table: pg_sys::Oid, mode: u32) -> Result<PgRelation> {
 
 thread_local! {
     /// What this session knows of tables; dropped when PostgreSQL says that it may be outdated.
-    static TABLES: Kept<Rc<TableFacts>> = Kept::default();
+    static TABLES: RelationCache<Rc<TableFacts>> = RelationCache::default();
 }
 
 /// Forgets what is known of a relation, or of all.

@@ -128,7 +128,7 @@ fn have_cast_functions(mut types: Vec<pg_sys::Oid>) -> bool {
              OR c.casttarget::pg_catalog.int8 OPERATOR(pg_catalog.=) ANY ({numbers})) \
          AND c.castfunc OPERATOR(pg_catalog.<>) 0::pg_catalog.oid LIMIT 1"
     ));
-    !spi::query_latest(&statement, |_| ()).is_empty()
+    !spi::query_new_snapshot(&statement, |_| ()).is_empty()
 }
 
 /// Arrays are base types, too, with the owner of their elements: these are asked for their casts.

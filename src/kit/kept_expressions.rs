@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use crate::kit::kept::Kept;
+use crate::kit::relation_cache::RelationCache;
 use crate::kit::spi;
 use vector_tools_core::sql::Statement;
 
@@ -29,7 +29,7 @@ const RELATIONS: &str = "WITH RECURSIVE relation(oid) AS ( \
 
 thread_local! {
     /// The relations, under InvalidOid: any change of any relation may be one of them.
-    static KEPT: Kept<Rc<[pg_sys::Oid]>> = Kept::default();
+    static KEPT: RelationCache<Rc<[pg_sys::Oid]>> = RelationCache::default();
 }
 
 /// Forgets which relations have expressions, since one of them, or all with InvalidOid, may have changed.

@@ -124,5 +124,8 @@ fn runs_only_code_of_the_server(read: &Read) -> bool {
                 JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) t.number \
                 WHERE r.relkind OPERATOR(pg_catalog.=) 'f')"
     ));
-    spi::query_latest(&statement, |row| row.get::<bool>(1)).into_iter().flatten().any(|is_plain| is_plain)
+    spi::query_new_snapshot(&statement, |row| row.get::<bool>(1))
+        .into_iter()
+        .flatten()
+        .any(|is_plain| is_plain)
 }

@@ -32,7 +32,7 @@ pub fn lock(statements: &str) {
             (c"lock_timeout", ATTEMPT.as_millis().to_string()),
             (c"search_path", "pg_catalog, pg_temp".to_owned()),
         ];
-        let Err(failure) = attempt(|| spi::with_settings(&settings, || spi::execute(statements))) else {
+        let Err(failure) = attempt(|| spi::with_settings(&settings, || spi::run_script(statements))) else {
             return;
         };
         let is_busy = ["55P03", "40P01"].contains(&failure.sqlstate.as_str());

@@ -191,7 +191,7 @@ fn with_cursor<T>(
 
 /// Runs a statement that changes something, under a snapshot of its own, and returns how many rows
 /// it has changed.
-pub fn change(statement: &Statement) -> u64 {
+pub fn execute(statement: &Statement) -> u64 {
     Spi::connect_mut(|_| {
         let (types, mut values) = bind(&statement.parameters);
         let nulls = vec![b' ' as c_char; values.len()];
@@ -208,11 +208,11 @@ pub fn change(statement: &Statement) -> u64 {
     })
 }
 
-/// Like [`change`]; where a unique key of the one column `key` refuses the row, `taken` is raised
+/// Like [`execute`]; where a unique key of the one column `key` refuses the row, `taken` is raised
 /// instead of the server's error, which says the same without a hint.
-pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u64 {
+pub fn execute_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u64 {
     let names_key = format!("({key})=(");
-    PgTryBuilder::new(|| change(statement))
+    PgTryBuilder::new(|| execute(statement))
         .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |caught| {
             let detail = match &caught {
                 CaughtError::PostgresError(report) => report.detail(),
@@ -230,7 +230,7 @@ pub fn change_unless_taken(statement: &Statement, key: &str, taken: &Error) -> u
 
 /// Runs a statement that changes something with values of any types, which `values` makes in memory
 /// that goes away with the call. One plan serves all values.
-pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>) {
+pub fn execute_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> Vec<Option<pg_sys::Datum>>) {
     Spi::connect_mut(|_| {
         let plan = prepared_plan(text, types.to_vec(), pg_sys::CURSOR_OPT_GENERIC_PLAN as i32);
         let values = values();
@@ -248,12 +248,12 @@ pub fn change_with(text: &str, types: &[pg_sys::Oid], values: impl FnOnce() -> V
 }
 
 /// Reads rows under a snapshot of its own, for what is about to be changed. Like [`query`] otherwise.
-pub fn query_latest<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Vec<T> {
+pub fn query_new_snapshot<T>(statement: &Statement, read: impl FnMut(&Row) -> T) -> Vec<T> {
     run_reading(statement, false, read)
 }
 
 /// Runs statements that change something, one after another.
-pub fn execute(text: &str) {
+pub fn run_script(text: &str) {
     let text = to_c_string(text);
     Spi::connect_mut(|_| {
         // SAFETY: SPI is connected and the text is a valid C string; errors are raised by the

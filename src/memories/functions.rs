@@ -109,7 +109,7 @@ fn delete_memory(id: Option<String>, domain: Option<String>) -> Option<bool> {
     session::forbid_when_read_only(c"delete_memory");
     let id = id?;
     let domain = Domain::open(domain).or_report();
-    Some(spi::change(&delete::delete(&domain.facts.table, &id)) > 0)
+    Some(spi::execute(&delete::delete(&domain.facts.table, &id)) > 0)
 }
 
 #[pg_extern(sql = false)]
@@ -154,7 +154,7 @@ fn drop_domain(domain: Option<String>) -> Option<bool> {
     }
     // The table must not be open any more when it is dropped; its lock stays.
     let table = found.map(|domain| domain.facts.table.clone());
-    table.iter().for_each(|table| spi::execute(&delete::drop_sql(table)));
+    table.iter().for_each(|table| spi::run_script(&delete::drop_sql(table)));
     Some(table.is_some())
 }
 
@@ -268,7 +268,7 @@ impl Domain {
         };
         let statement = store::store(table, &id, content, described);
         let taken = Error::MemoryExists { id: id.clone(), table: self.facts.display.clone() };
-        let stored = spi::change_unless_taken(&statement, "id", &taken);
+        let stored = spi::execute_unless_taken(&statement, "id", &taken);
         // None where a trigger of somebody's own kept the row out.
         Ok((stored > 0).then_some(id))
     }
@@ -277,7 +277,7 @@ impl Domain {
         if content.is_some() {
             self.check_embedding()?;
         }
-        Ok(spi::change(&update::update(&self.facts.table, id, content, described)) > 0)
+        Ok(spi::execute(&update::update(&self.facts.table, id, content, described)) > 0)
     }
 
     fn check_words(&self) -> Result<()> {
@@ -329,7 +329,7 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
         match judge(&memories, existing, &around)? {
             Standing::Whole => pgrx::notice!("table {} already exists, skipping", memories.table),
             Standing::Incomplete { lexemes, triggers } => {
-                spi::execute(&memories.mending_sql(&around, lexemes, triggers)?);
+                spi::run_script(&memories.mending_sql(&around, lexemes, triggers)?);
                 tell_mended(&memories, model, lexemes);
             }
         }
@@ -339,7 +339,7 @@ fn create(domain: &str, model: &str, text_configuration: &str) -> Result<Regclas
     if let Some(taken) = memories.index_names()?.iter().find(|name| Regclass::find(name).is_some()) {
         return Err(exists(taken));
     }
-    spi::execute(&memories.creation_sql(&around)?);
+    spi::run_script(&memories.creation_sql(&around)?);
     Regclass::find(&memories.table).ok_or_else(|| exists(&memories.table))
 }
 

@@ -15,8 +15,8 @@ use crate::pipeline::enable::{
     PIECE, create_companion, execute, is_unlogged, open_own, query_as_owner, read_keys,
 };
 use crate::pipeline::queue::{enqueue_with, with_rights_of_queue};
-use crate::pipeline::searched_tables;
-use crate::pipeline::searched_tables::{Searched, Shadow, find_companion, key_columns};
+use crate::pipeline::searchable_tables;
+use crate::pipeline::searchable_tables::{SearchableRelation, Shadow, find_companion, key_columns};
 use crate::pipeline::{jobs, search_index, worker};
 use vector_tools_core::chunking::{Options, Strategy};
 use vector_tools_core::error::{Error, Result};
@@ -24,7 +24,7 @@ use vector_tools_core::pipeline::change::{Role, rename_sql, shadow_name};
 use vector_tools_core::pipeline::companion::Creation;
 use vector_tools_core::pipeline::options::Chunking;
 use vector_tools_core::pipeline::queue::{Urgency, remove_waiting};
-use vector_tools_core::pipeline::{Mode, SearchOptions, SearchedTable};
+use vector_tools_core::pipeline::{Mode, SearchOptions, SearchableTable};
 use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 use vector_tools_core::sql::lock::definition_lock;
 use vector_tools_core::sql::{Parameter, Statement};
@@ -134,7 +134,7 @@ fn roll_back(source: pg_sys::Oid) -> Result<Regclass> {
         lock_source(&searched, &[Role::Next], None)?;
         drop_shadow(&searched, Role::Next)?;
         write_options(table, SearchOptions { next: None, ..table.options.clone() });
-        with_rights_of_queue(|| spi::change(&remove_waiting(source.to_u32())));
+        with_rights_of_queue(|| spi::execute(&remove_waiting(source.to_u32())));
         return searched.companion().map(Regclass);
     }
     let nothing = || Error::NoPreviousModel { table: table.source.to_string() };
@@ -154,21 +154,21 @@ fn roll_back(source: pg_sys::Oid) -> Result<Regclass> {
 }
 
 /// What is known of a table of the caller's, while nobody else changes what governs it.
-fn open_searched(source: pg_sys::Oid) -> Result<Rc<Searched>> {
+fn open_searched(source: pg_sys::Oid) -> Result<Rc<SearchableRelation>> {
     // Whoever is not the owner is refused below, and has nobody wait.
     if rights::owns(source)? {
         acquire_lock(definition_lock(source.to_u32()));
     }
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);
-    match searched_tables::find(&relation)? {
+    match searchable_tables::find(&relation)? {
         None => Err(Error::NotSearched { table: display }),
         Some(searched) if searched.is_copy => Err(Error::SearchedWithParent { table: display }),
         Some(searched) => Ok(searched),
     }
 }
 
-fn under_way(searched: &Searched, next: &Shadow) -> Error {
+fn under_way(searched: &SearchableRelation, next: &Shadow) -> Error {
     Error::ModelChangeUnderWay {
         table: searched.table.source.to_string(),
         next: next.table.options.model.clone(),
@@ -189,7 +189,7 @@ fn check_chunking(options: &SearchOptions, model: &str) -> Result<()> {
 }
 
 /// Drops a companion that is not searched, whatever the triggers say of it.
-pub(super) fn drop_shadow(searched: &Searched, role: Role) -> Result<()> {
+pub(super) fn drop_shadow(searched: &SearchableRelation, role: Role) -> Result<()> {
     if let Some((_, name)) = find_shadow(searched, role)? {
         if role == Role::Previous {
             let model = searched.table.options.previous.as_deref().unwrap_or_default();
@@ -201,7 +201,10 @@ pub(super) fn drop_shadow(searched: &Searched, role: Role) -> Result<()> {
 }
 
 /// A companion that is not searched and belongs to the source's owner.
-pub(super) fn find_shadow(searched: &Searched, role: Role) -> Result<Option<(pg_sys::Oid, QualifiedName)>> {
+pub(super) fn find_shadow(
+    searched: &SearchableRelation,
+    role: Role,
+) -> Result<Option<(pg_sys::Oid, QualifiedName)>> {
     let relation = catalog::open_table(searched.source)?;
     let found = find_companion(&relation, role, &mut [])?;
     let owned = found.filter(|(_, owner, ..)| *owner == searched.owner);
@@ -209,10 +212,10 @@ pub(super) fn find_shadow(searched: &Searched, role: Role) -> Result<Option<(pg_
 }
 
 /// Has vectors that were kept renewed, instead of making all of them again.
-fn take_up(live: &SearchedTable, kept: &SearchedTable) -> Result<SearchedTable> {
+fn take_up(live: &SearchableTable, kept: &SearchableTable) -> Result<SearchableTable> {
     let companion =
         rename(&kept.companion, Role::Previous, &free_name(&live.companion, Role::Next)?.name, Role::Next)?;
-    Ok(SearchedTable { companion, ..kept.clone() })
+    Ok(SearchableTable { companion, ..kept.clone() })
 }
 
 fn is_taken(name: &QualifiedName) -> bool {
@@ -223,7 +226,7 @@ fn free_name(live: &QualifiedName, role: Role) -> Result<QualifiedName> {
     shadow_name(live, role, is_taken)
 }
 
-fn create_next(searched: &Searched, model: &str, dimensions: usize) -> Result<SearchedTable> {
+fn create_next(searched: &SearchableRelation, model: &str, dimensions: usize) -> Result<SearchableTable> {
     let table = &searched.table;
     let relation = catalog::open_table(searched.source)?;
     let creation = Creation { is_unlogged: is_unlogged(&relation), role: Role::Next };
@@ -236,14 +239,14 @@ fn create_next(searched: &Searched, model: &str, dimensions: usize) -> Result<Se
 }
 
 /// Changes what the triggers say.
-fn write_options(table: &SearchedTable, options: SearchOptions) {
-    execute(&SearchedTable { options, ..table.clone() }.triggers_sql());
+fn write_options(table: &SearchableTable, options: SearchOptions) {
+    execute(&SearchableTable { options, ..table.clone() }.triggers_sql());
 }
 
 /// Queues the rows that the next companion lacks, in place of those that were queued before, and says
 /// how many.
-fn fill_next(searched: &Searched, next: &SearchedTable) -> usize {
-    with_rights_of_queue(|| spi::change(&remove_waiting(searched.source.to_u32())));
+fn fill_next(searched: &SearchableRelation, next: &SearchableTable) -> usize {
+    with_rights_of_queue(|| spi::execute(&remove_waiting(searched.source.to_u32())));
     let keys = read_keys(searched, &next.list_untrue_keys(), next.keys.len());
     for piece in keys.chunks(PIECE) {
         pgrx::check_for_interrupts!();
@@ -258,7 +261,7 @@ fn fill_next(searched: &Searched, next: &SearchedTable) -> usize {
 /// Renews the rows whose chunks are not true, and says how many.
 fn renew(source: pg_sys::Oid) -> Result<usize> {
     let relation = catalog::open_table(source)?;
-    let found = searched_tables::find(&relation)?;
+    let found = searchable_tables::find(&relation)?;
     let searched = found.ok_or_else(|| Error::NotSearched { table: catalog::display_name(&relation) })?;
     let table = &searched.table;
     let keys = read_keys(&searched, &table.list_untrue_keys(), table.keys.len());
@@ -278,7 +281,7 @@ fn renew(source: pg_sys::Oid) -> Result<usize> {
 
 /// Keeps writers of the source and users of both companions away until the transaction ends. In the
 /// order in which a statement in sync mode locks them.
-fn lock_both(live: &SearchedTable, other: &SearchedTable) {
+fn lock_both(live: &SearchableTable, other: &SearchableTable) {
     patient_lock::lock(&format!(
         "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE; LOCK TABLE {}, {} IN ACCESS EXCLUSIVE MODE",
         live.source, live.companion, other.companion
@@ -288,7 +291,7 @@ fn lock_both(live: &SearchedTable, other: &SearchedTable) {
 /// Keeps writers of the source away, and everyone from companions that are dropped or altered. Dropping
 /// one takes the source for itself, too.
 pub(super) fn lock_source(
-    searched: &Searched,
+    searched: &SearchableRelation,
     drops: &[Role],
     altered: Option<&QualifiedName>,
 ) -> Result<()> {
@@ -308,7 +311,7 @@ pub(super) fn lock_source(
 }
 
 /// Gives the companion that is searched the place of the previous one, and its place to another one.
-fn exchange(live: &SearchedTable, other: &SearchedTable, role: Role) -> Result<()> {
+fn exchange(live: &SearchableTable, other: &SearchableTable, role: Role) -> Result<()> {
     let live = &live.companion;
     // The name of a companion that was kept is free only when that is the live one.
     let passing = rename(live, Role::Live, &free_name(live, Role::Next)?.name, Role::Previous)?;
@@ -333,6 +336,6 @@ fn index_names(table: &QualifiedName) -> Vec<Identifier> {
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
          WHERE i.indrelid OPERATOR(pg_catalog.=) {table}"
     ));
-    let names = spi::query_latest(&statement, |row| row.get::<String>(1));
+    let names = spi::query_new_snapshot(&statement, |row| row.get::<String>(1));
     names.into_iter().flatten().filter_map(|name| Identifier::new(name).ok()).collect()
 }

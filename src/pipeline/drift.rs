@@ -8,7 +8,7 @@ use crate::kit::lists;
 use crate::kit::lists::Read;
 use crate::kit::{rights, spi};
 use crate::pipeline::enable::find_readable;
-use crate::pipeline::searched_tables::{Shadow, may_read};
+use crate::pipeline::searchable_tables::{Shadow, may_read};
 use vector_tools_core::pipeline::Role;
 use vector_tools_core::pipeline::drift::{count_embedded, count_store};
 use vector_tools_core::sql::Statement;

@@ -20,8 +20,8 @@ use crate::kit::{patient_lock, rights, session, spi};
 use crate::model::registry;
 use crate::pipeline::change_model;
 use crate::pipeline::queue::{enqueue_keys, with_rights_of_queue};
-use crate::pipeline::searched_tables;
-use crate::pipeline::searched_tables::{Searched, key_columns};
+use crate::pipeline::searchable_tables;
+use crate::pipeline::searchable_tables::{SearchableRelation, key_columns};
 use crate::pipeline::{jobs, search_index, worker};
 use crate::settings::default_model;
 use crate::types::array::one_dimensional;
@@ -31,7 +31,7 @@ use vector_tools_core::pipeline::drift::{COUNTED_ROWS, count_of};
 use vector_tools_core::pipeline::options::{Changes, Chunking};
 use vector_tools_core::pipeline::queue::remove_source;
 use vector_tools_core::pipeline::{
-    Configuration, IndexKind, Mode, Role, SearchOptions, SearchedTable, Storage,
+    Configuration, IndexKind, Mode, Role, SearchOptions, SearchableTable, Storage,
 };
 use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 use vector_tools_core::sql::lock::definition_lock;
@@ -120,11 +120,11 @@ fn count(source: pg_sys::Oid) -> Result<Option<Counts>> {
 
 /// What is known of a searched table whose rows the caller may all read. Whoever only looks at a list
 /// must not stumble over a table that is being dropped, or is broken, nor wait for one that somebody has for himself.
-pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<Searched>> {
+pub(super) fn find_readable(source: pg_sys::Oid) -> Option<Rc<SearchableRelation>> {
     let relation = lists::open(source)?;
-    let searched = searched_tables::find(&relation).ok()??;
+    let searched = searchable_tables::find(&relation).ok()??;
     let is_readable =
-        searched.companion().is_ok() && searched_tables::may_read_all(&relation, &searched.table);
+        searched.companion().is_ok() && searchable_tables::may_read_all(&relation, &searched.table);
     is_readable.then_some(searched)
 }
 
@@ -134,8 +134,8 @@ fn enable(source: pg_sys::Oid, arguments: EnableSearch) -> Result<Regclass> {
         acquire_lock(definition_lock(source.to_u32()));
     }
     let relation = open_own(source)?;
-    let found = searched_tables::find(&relation);
-    let triggers = searched_tables::trigger_names(&relation)?;
+    let found = searchable_tables::find(&relation);
+    let triggers = searchable_tables::trigger_names(&relation)?;
     // What has lost a column is made again from what is left.
     let before = match found {
         Err(Error::SearchedColumnGone { .. }) => None,
@@ -165,7 +165,7 @@ fn enable(source: pg_sys::Oid, arguments: EnableSearch) -> Result<Regclass> {
         }
     };
     let relation = open_table(source)?;
-    let searched = searched_tables::find(&relation)?;
+    let searched = searchable_tables::find(&relation)?;
     let searched = searched.ok_or_else(|| Error::NotSearched { table: catalog::display_name(&relation) })?;
     drop(relation);
     fill(&searched, all)?;
@@ -183,9 +183,9 @@ pub(super) fn is_unlogged(relation: &PgRelation) -> bool {
 /// unless another one is named.
 fn read_table(
     relation: &PgRelation,
-    before: Option<&Searched>,
+    before: Option<&SearchableRelation>,
     arguments: EnableSearch,
-) -> Result<SearchedTable> {
+) -> Result<SearchableTable> {
     let display = catalog::display_name(relation);
     let model = arguments.model.or_else(|| before.map(|before| before.table.options.model.clone()));
     let record = registry::find_model(&model.unwrap_or_else(default_model))?;
@@ -212,7 +212,7 @@ fn read_table(
         previous: before.and_then(|before| Some(before.previous.as_ref()?.table.options.model.clone())),
     };
     let companion = QualifiedName { schema: source.schema.clone(), name: companion_name(&source.name)? };
-    Ok(SearchedTable {
+    Ok(SearchableTable {
         source,
         is_partitioned: catalog::is_partitioned(relation),
         companion,
@@ -329,10 +329,14 @@ fn read_configuration(relation: &PgRelation, name: Option<String>) -> Result<Con
 
 /// Runs DDL whose conditions mean the operators of pg_catalog, whatever search_path says.
 pub(super) fn execute(sql: &str) {
-    rights::with_pinned_path(|| spi::execute(sql));
+    rights::with_pinned_path(|| spi::run_script(sql));
 }
 
-pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner: pg_sys::Oid) -> Result<()> {
+pub(super) fn create_companion(
+    table: &SearchableTable,
+    creation: Creation,
+    owner: pg_sys::Oid,
+) -> Result<()> {
     let companion = &table.companion;
     let taken =
         || Error::CompanionExists { relation: companion.to_string(), table: table.source.to_string() };
@@ -357,10 +361,10 @@ pub(super) fn create_companion(table: &SearchedTable, creation: Creation, owner:
 
 /// Finds the companion of a table that has lost its triggers, as after DROP EXTENSION … CASCADE, and
 /// makes it fit; the hashes in it tell which rows are still true.
-fn take_up_companion(source: pg_sys::Oid, table: &mut SearchedTable, owner: pg_sys::Oid) -> Result<bool> {
+fn take_up_companion(source: pg_sys::Oid, table: &mut SearchableTable, owner: pg_sys::Oid) -> Result<bool> {
     let relation = open_table(source)?;
     let Some((companion, found, name, dimensions)) =
-        searched_tables::find_companion(&relation, Role::Live, &mut table.keys)?
+        searchable_tables::find_companion(&relation, Role::Live, &mut table.keys)?
     else {
         return Ok(false);
     };
@@ -386,7 +390,7 @@ fn drop_triggers(source: &QualifiedName, triggers: &[Identifier]) {
 }
 
 /// Brings triggers and companion to what is asked for, and says whether all rows must be looked at.
-fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
+fn change(table: &mut SearchableTable, before: &SearchableRelation) -> Result<bool> {
     let mut changes = table.options.changes_from(&before.table.options);
     let other_content = table.content != before.table.content;
     if other_content {
@@ -428,7 +432,7 @@ fn change(table: &mut SearchedTable, before: &Searched) -> Result<bool> {
     Ok(changes.is_for_rows)
 }
 
-fn apply(table: &SearchedTable, owner: pg_sys::Oid, changes: &Changes) -> Result<()> {
+fn apply(table: &SearchableTable, owner: pg_sys::Oid, changes: &Changes) -> Result<()> {
     let companion = &table.companion;
     if changes.is_for_type || changes.is_for_index {
         for index in search_index::of(companion)? {
@@ -445,7 +449,7 @@ fn apply(table: &SearchedTable, owner: pg_sys::Oid, changes: &Changes) -> Result
 }
 
 /// Has the policy of a companion ask for the columns whose content is in it now.
-fn renew_policy(table: &SearchedTable) {
+fn renew_policy(table: &SearchableTable) {
     let mut statement = Statement::default();
     let name = statement.bind(Parameter::Text(table.companion.to_string()));
     let policy = statement.bind(Parameter::Text(POLICY_NAME.to_owned()));
@@ -454,14 +458,14 @@ fn renew_policy(table: &SearchedTable) {
          WHERE p.polrelid OPERATOR(pg_catalog.=) {name}::pg_catalog.regclass::pg_catalog.oid \
          AND p.polname OPERATOR(pg_catalog.=) {policy}::pg_catalog.name"
     ));
-    for _ in spi::query_latest(&statement, |_| ()) {
+    for _ in spi::query_new_snapshot(&statement, |_| ()) {
         execute(&format!("DROP POLICY {POLICY_NAME} ON {}", table.companion));
     }
     execute(&table.policy_sql());
 }
 
 /// Queues the rows that have no chunks, or all; in sync mode embeds them.
-fn fill(searched: &Searched, all: bool) -> Result<()> {
+fn fill(searched: &SearchableRelation, all: bool) -> Result<()> {
     let is_sync = searched.table.options.mode == Mode::Sync;
     let keys = read_keys(searched, &searched.table.list_keys(all), searched.table.keys.len());
     for piece in keys.chunks(if is_sync { 256 } else { PIECE }) {
@@ -480,7 +484,11 @@ fn fill(searched: &Searched, all: bool) -> Result<()> {
 }
 
 /// The keys that a statement reads, each column as text.
-pub(super) fn read_keys(searched: &Searched, statement: &Statement, width: usize) -> Vec<Vec<String>> {
+pub(super) fn read_keys(
+    searched: &SearchableRelation,
+    statement: &Statement,
+    width: usize,
+) -> Vec<Vec<String>> {
     let key = |row: &spi::Row| (1..=width as i32).map(|column| row.get::<String>(column)).collect();
     let keys: Vec<Option<Vec<String>>> = with_lossless_output(|| query_as_owner(searched, statement, key));
     keys.into_iter().flatten().collect()
@@ -488,11 +496,11 @@ pub(super) fn read_keys(searched: &Searched, statement: &Statement, width: usize
 
 /// Reads source and companion as their owner, with names that nobody can shadow.
 pub(super) fn query_as_owner<T>(
-    searched: &Searched,
+    searched: &SearchableRelation,
     statement: &Statement,
     read: impl FnMut(&spi::Row) -> T,
 ) -> Vec<T> {
-    rights::acting_as(searched.owner, || spi::query_latest(statement, read))
+    rights::acting_as(searched.owner, || spi::query_new_snapshot(statement, read))
 }
 
 fn disable(source: pg_sys::Oid) -> Result<bool> {
@@ -502,16 +510,16 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     }
     let relation = open_own(source)?;
     let display = catalog::display_name(&relation);
-    let triggers = searched_tables::trigger_names(&relation)?;
+    let triggers = searchable_tables::trigger_names(&relation)?;
     if triggers.is_empty() {
         return Ok(false);
     }
-    if searched_tables::find(&relation).is_ok_and(|found| found.is_some_and(|searched| searched.is_copy)) {
+    if searchable_tables::find(&relation).is_ok_and(|found| found.is_some_and(|searched| searched.is_copy)) {
         return Err(Error::SearchedWithParent { table: display });
     }
     let mut companions = Vec::new();
     for role in [Role::Next, Role::Previous, Role::Live] {
-        let found = searched_tables::find_companion(&relation, role, &mut [])?;
+        let found = searchable_tables::find_companion(&relation, role, &mut [])?;
         // Whoever may refer to the table may call a foreign key anything.
         let is_own = |owner| role == Role::Live || owner == rights::owner_of(source);
         companions.extend(found.filter(|(_, owner, ..)| is_own(*owner)).map(|(_, _, name, _)| name));
@@ -525,7 +533,7 @@ fn disable(source: pg_sys::Oid) -> Result<bool> {
     for companion in companions {
         execute(&format!("DROP TABLE {companion}"));
     }
-    with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+    with_rights_of_queue(|| spi::execute(&remove_source(source.to_u32())));
     Ok(true)
 }
 

@@ -94,7 +94,7 @@ fn retry(source: pg_sys::Oid, category: Option<&str>) -> Result<i64> {
     };
     let category = category.map(read).transpose()?;
     let statement = vector_tools_core::pipeline::queue::retry(source.to_u32(), category);
-    let rows = with_rights_of_queue(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
+    let rows = with_rights_of_queue(|| spi::query_new_snapshot(&statement, |row| row.get::<i64>(1)));
     worker::note_queued();
     Ok(rows.into_iter().flatten().sum())
 }

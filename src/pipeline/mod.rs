@@ -8,5 +8,5 @@ pub mod jobs;
 pub mod options;
 pub mod queue;
 pub mod search_index;
-pub mod searched_tables;
+pub mod searchable_tables;
 pub mod worker;

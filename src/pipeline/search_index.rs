@@ -6,10 +6,10 @@ use crate::kit::regclass::Regclass;
 use crate::kit::subtransaction::attempt;
 use crate::kit::{rights, spi};
 use crate::pipeline::queue;
-use crate::pipeline::searched_tables::Searched;
+use crate::pipeline::searchable_tables::SearchableRelation;
 use vector_tools_core::error::Result;
 use vector_tools_core::pipeline::queue::has_due;
-use vector_tools_core::pipeline::{IndexKind, SearchedTable};
+use vector_tools_core::pipeline::{IndexKind, SearchableTable};
 use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 use vector_tools_core::sql::{Parameter, Statement};
 
@@ -30,7 +30,7 @@ pub fn of(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
          WHERE i.indrelid OPERATOR(pg_catalog.=) {table} \
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
-    let names = spi::query_latest(&statement, |row| row.get::<String>(1));
+    let names = spi::query_new_snapshot(&statement, |row| row.get::<String>(1));
     let name =
         |name: String| Ok(QualifiedName { schema: companion.schema.clone(), name: Identifier::new(name)? });
     names.into_iter().flatten().map(name).collect()
@@ -41,18 +41,18 @@ pub fn of(companion: &QualifiedName) -> Result<Vec<QualifiedName>> {
 ///
 /// # Errors
 /// Never in practice: names are short enough.
-pub fn create(table: &SearchedTable, owner: pg_sys::Oid) -> Result<()> {
+pub fn create(table: &SearchableTable, owner: pg_sys::Oid) -> Result<()> {
     if table.options.index_kind == IndexKind::None || !of(&table.companion)?.is_empty() {
         return Ok(());
     }
     let embeddings = match table.options.index_kind {
-        IndexKind::Ivfflat => {
-            rights::acting_as(owner, || spi::query_latest(&table.count_embeddings(), |row| row.get::<i64>(1)))
-        }
+        IndexKind::Ivfflat => rights::acting_as(owner, || {
+            spi::query_new_snapshot(&table.count_embeddings(), |row| row.get::<i64>(1))
+        }),
         _ => vec![],
     };
     let sql = table.index_sql(embeddings.into_iter().flatten().next().unwrap_or(0));
-    rights::with_pinned_path(|| spi::execute(&sql));
+    rights::with_pinned_path(|| spi::run_script(&sql));
     Ok(())
 }
 
@@ -61,20 +61,20 @@ pub fn create(table: &SearchedTable, owner: pg_sys::Oid) -> Result<()> {
 ///
 /// # Errors
 /// Never in practice: names in the catalogue are valid.
-pub fn create_when_filled(searched: &Searched) -> Result<()> {
+pub fn create_when_filled(searched: &SearchableRelation) -> Result<()> {
     let table = &searched.table;
     if table.options.index_kind != IndexKind::Ivfflat || !of(&table.companion)?.is_empty() {
         return Ok(());
     }
     let due = has_due(searched.source.to_u32());
-    let due = queue::with_rights_of_queue(|| spi::query_latest(&due, |row| row.get::<bool>(1)));
+    let due = queue::with_rights_of_queue(|| spi::query_new_snapshot(&due, |row| row.get::<bool>(1)));
     if due.into_iter().flatten().any(|due| due) {
         return Ok(());
     }
     let lock = format!("LOCK TABLE {} IN SHARE MODE NOWAIT", table.companion);
     let created = attempt(|| {
         rights::acting_as(searched.owner, || {
-            spi::execute(&lock);
+            spi::run_script(&lock);
             create(table, searched.owner)
         })
     });

@@ -8,12 +8,12 @@ use crate::kit::catalog::{has_hidden_rows, is_partitioned, open_table, read_tabl
 use crate::kit::column_types::{ServerTypes, is_trusted};
 use crate::kit::report::warn;
 use crate::kit::rights::{acting_as, partition_of_other};
-use crate::pipeline::searched_tables;
+use crate::pipeline::searchable_tables;
 use crate::search::companion;
 use crate::search::companion::OpenCompanion;
 use crate::search::database::{SessionDatabase, query_lexemes};
 use crate::search::functions::{Bm25Score, HybridSearch};
-use crate::search::statistics::{SearchedColumn, word_statistics};
+use crate::search::statistics::{KeywordColumn, word_statistics};
 use crate::settings::{default_model, use_bm25_index};
 use crate::types::text_vector::Scorer;
 use vector_tools_core::embed::Purpose;
@@ -177,8 +177,8 @@ impl SearchCall {
         let origin = SearchSource::resolve((*source_facts).clone(), &ColumnChoice::default(), no_legs)?;
         let filter = self.read_filter(&origin)?;
         let table = opened.table();
-        let is_readable = |column: &Identifier| searched_tables::may_read(&self.relation, column);
-        let may_read_all = searched_tables::may_read_all(&self.relation, table);
+        let is_readable = |column: &Identifier| searchable_tables::may_read(&self.relation, column);
+        let may_read_all = searchable_tables::may_read_all(&self.relation, table);
         let compared: Vec<&Identifier> =
             filter.columns().into_iter().chain(table.keys.iter().map(|key| &key.name)).collect();
         let has_trusted_type = |column: &Identifier| {
@@ -320,7 +320,7 @@ impl SearchCall {
         if found.lexemes.is_empty() {
             return Ok((None, found.condition));
         }
-        let column = SearchedColumn { relation, facts: &source.facts, column };
+        let column = KeywordColumn { relation, facts: &source.facts, column };
         let (lexemes, occurrences): (Vec<String>, Vec<i64>) = found.lexemes.into_iter().unzip();
         let statistics = match rights.counting {
             Some(owner) => acting_as(owner, || word_statistics(&column, &lexemes))?,
@@ -412,7 +412,7 @@ fn check_dimensions(space: &VectorSpace, source: &SearchSource, found: usize, wh
 pub fn with_searched_column<T>(
     table: pg_sys::Oid,
     column: Option<&str>,
-    work: impl FnOnce(SearchedColumn) -> Result<T>,
+    work: impl FnOnce(KeywordColumn) -> Result<T>,
 ) -> Result<T> {
     let relation = &open_table(table)?;
     let facts = read_table(relation)?;
@@ -420,7 +420,7 @@ pub fn with_searched_column<T>(
     let legs = Legs { vector: false, keyword: true };
     let source = SearchSource::resolve((*facts).clone(), &choice, legs)?;
     match &source.lexemes {
-        Some(column) => work(SearchedColumn { relation, facts: &facts, column }),
+        Some(column) => work(KeywordColumn { relation, facts: &facts, column }),
         None => unreachable!("resolve gives the column of a leg that needs it"),
     }
 }
@@ -430,7 +430,7 @@ pub fn with_searched_column<T>(
 /// # Errors
 /// Whatever reading the table raises for the caller.
 pub fn scorer(
-    column: &SearchedColumn,
+    column: &KeywordColumn,
     query: &str,
     configuration: Option<&str>,
     bm25: Bm25,

@@ -11,15 +11,15 @@ use pgrx::{PgRelation, pg_sys};
 
 use crate::kit::catalog::open_table;
 use crate::kit::spi;
-use crate::pipeline::searched_tables::{Searched, find};
+use crate::pipeline::searchable_tables::{SearchableRelation, find};
 use vector_tools_core::error::Result;
-use vector_tools_core::pipeline::{SearchOptions, SearchedTable};
+use vector_tools_core::pipeline::{SearchOptions, SearchableTable};
 use vector_tools_core::sql::{Parameter, Statement};
 
 /// A companion that cannot change while this value is there.
 pub struct OpenCompanion {
     /// What is known of the source.
-    pub searched: Rc<Searched>,
+    pub searched: Rc<SearchableRelation>,
     /// The companion, and which one it is.
     pub relation: PgRelation,
     place: Place,
@@ -34,7 +34,7 @@ enum Place {
 
 impl OpenCompanion {
     /// The source with this companion and its model.
-    pub fn table(&self) -> &SearchedTable {
+    pub fn table(&self) -> &SearchableTable {
         let shadow = match self.place {
             Place::Live => None,
             Place::Next => self.searched.next.as_ref(),
@@ -67,7 +67,7 @@ pub fn open(source: &PgRelation) -> Result<Option<OpenCompanion>> {
     }
 }
 
-fn choose(searched: &Searched) -> Result<(pg_sys::Oid, Place)> {
+fn choose(searched: &SearchableRelation) -> Result<(pg_sys::Oid, Place)> {
     let (live, next, previous) = (&searched.table, searched.next.as_ref(), searched.previous.as_ref());
     if next.is_some() || previous.is_some() {
         let model = model_of_snapshot(searched.content_trigger);

@@ -9,7 +9,7 @@ use crate::kit::jsonb::{FilterText, JsonbText};
 use crate::kit::report::OrReport;
 use crate::kit::session;
 use crate::search::call::SearchCall;
-use crate::search::statistics::{SearchedColumn, refresh};
+use crate::search::statistics::{KeywordColumn, refresh};
 use crate::types::text_vector::{ScoreCall, Scorer, TsVector};
 use crate::types::vector::Vector;
 use vector_tools_core::error::{Error, Result};
@@ -140,7 +140,7 @@ fn bm25_rank(fcinfo: pg_sys::FunctionCallInfo) -> Option<f64> {
         };
         let bm25 = Bm25::new(arguments.k1, arguments.b)?;
         let configuration = arguments.text_configuration.as_deref();
-        let scorer = |column: SearchedColumn| call::scorer(&column, &query, configuration, bm25);
+        let scorer = |column: KeywordColumn| call::scorer(&column, &query, configuration, bm25);
         call::with_searched_column(source, arguments.text_column.as_deref(), scorer).map(Some)
     };
     ScoreCall(fcinfo).score(scorer).or_report()

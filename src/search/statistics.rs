@@ -33,7 +33,7 @@ use vector_tools_core::sql::{Parameter, Statement};
 const SNAPSHOTS: &CStr = c"statistics_snapshots";
 
 /// A table and its tsvector column.
-pub struct SearchedColumn<'a> {
+pub struct KeywordColumn<'a> {
     /// The open table.
     pub relation: &'a PgRelation,
     /// What the catalogue says of it.
@@ -106,7 +106,7 @@ struct Snapshot {
     pages: i64,
 }
 
-impl SearchedColumn<'_> {
+impl KeywordColumn<'_> {
     fn number(&self) -> i16 {
         let name = self.column.name.as_str();
         let found =
@@ -125,7 +125,7 @@ impl SearchedColumn<'_> {
 ///
 /// # Errors
 /// Whatever reading the table raises for the caller.
-pub fn word_statistics(source: &SearchedColumn, lexemes: &[String]) -> Result<WordStatistics> {
+pub fn word_statistics(source: &KeywordColumn, lexemes: &[String]) -> Result<WordStatistics> {
     let may_use_snapshot =
         !catalog::has_hidden_rows(source.relation) && rights::may_read(source.relation, source.number());
     let snapshot = if may_use_snapshot { read_snapshot(source) } else { None };
@@ -143,7 +143,7 @@ pub fn word_statistics(source: &SearchedColumn, lexemes: &[String]) -> Result<Wo
     Ok(estimate_documents(source, lexemes))
 }
 
-fn read_snapshot(source: &SearchedColumn) -> Option<Snapshot> {
+fn read_snapshot(source: &KeywordColumn) -> Option<Snapshot> {
     let mut statement = Statement::default();
     let (table, column) = source.key(&mut statement);
     statement.push(format_args!(
@@ -163,7 +163,7 @@ fn read_snapshot(source: &SearchedColumn) -> Option<Snapshot> {
     found.into_iter().flatten().next()
 }
 
-fn stored_frequencies(source: &SearchedColumn, lexemes: &[String]) -> Vec<f64> {
+fn stored_frequencies(source: &KeywordColumn, lexemes: &[String]) -> Vec<f64> {
     let mut statement = Statement::default();
     let (table, column) = source.key(&mut statement);
     let wanted = statement.bind(Parameter::Texts(lexemes.to_vec()));
@@ -181,21 +181,21 @@ fn stored_frequencies(source: &SearchedColumn, lexemes: &[String]) -> Vec<f64> {
 }
 
 /// The documents of a table: every `tsvector` that is not NULL.
-fn documents_of(source: &SearchedColumn) -> Statement {
+fn documents_of(source: &KeywordColumn) -> Statement {
     let mut statement = Statement::default();
     let (table, column) = (&source.facts.table, &source.column.name);
     statement.push(format_args!("SELECT t.{column} FROM {table} AS t WHERE t.{column} IS NOT NULL"));
     statement
 }
 
-fn count_documents(source: &SearchedColumn, lexemes: &[String]) -> WordStatistics {
+fn count_documents(source: &KeywordColumn, lexemes: &[String]) -> WordStatistics {
     let mut counts = Counts::new(lexemes);
     spi::for_each(&documents_of(source), |row| counts.add(row));
     let collection = Collection { documents: counts.documents, average_length: counts.average_length() };
     WordStatistics { collection, frequencies: counts.frequencies, origin: Origin::Count }
 }
 
-fn estimate_documents(source: &SearchedColumn, lexemes: &[String]) -> WordStatistics {
+fn estimate_documents(source: &KeywordColumn, lexemes: &[String]) -> WordStatistics {
     let (documents, ..) = spi::estimate(&documents_of(source));
     let documents = documents.max(1.0);
     let mut sample = Counts::new(lexemes);
@@ -223,7 +223,7 @@ fn estimate_documents(source: &SearchedColumn, lexemes: &[String]) -> WordStatis
 
 /// The shares of documents that ANALYZE found to have words, for the most common ones. The view
 /// shows the caller only what the caller may read.
-fn analyzed_frequencies(source: &SearchedColumn, lexemes: &[String]) -> HashMap<String, f64> {
+fn analyzed_frequencies(source: &KeywordColumn, lexemes: &[String]) -> HashMap<String, f64> {
     let mut statement = Statement::default();
     let schema = statement.bind(Parameter::Text(source.facts.table.schema.as_str().to_owned()));
     let table = statement.bind(Parameter::Text(source.facts.table.name.as_str().to_owned()));
@@ -243,7 +243,7 @@ fn analyzed_frequencies(source: &SearchedColumn, lexemes: &[String]) -> HashMap<
 }
 
 /// The number of documents that have a word, by the index; `None` when they are many.
-fn probe(source: &SearchedColumn, lexeme: &str) -> Option<f64> {
+fn probe(source: &KeywordColumn, lexeme: &str) -> Option<f64> {
     let mut statement = Statement::default();
     let word = statement.bind(Parameter::Text(quote_lexeme(lexeme)));
     let limit = statement.bind(Parameter::Integer(PROBED_ROWS));
@@ -314,7 +314,7 @@ fn changes_of(relation: &PgRelation) -> i64 {
 
 /// Starts a worker that takes a new snapshot when a tenth of the table has changed since the last
 /// one, or when a large table has none.
-fn renew_if_outdated(source: &SearchedColumn, snapshot: Option<&Snapshot>) {
+fn renew_if_outdated(source: &KeywordColumn, snapshot: Option<&Snapshot>) {
     // SAFETY: a flag of the server.
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
     if is_standby || !settings::auto_refresh_statistics() || !is_time_to_check(source) {
@@ -326,7 +326,7 @@ fn renew_if_outdated(source: &SearchedColumn, snapshot: Option<&Snapshot>) {
     }
 }
 
-fn is_time_to_check(source: &SearchedColumn) -> bool {
+fn is_time_to_check(source: &KeywordColumn) -> bool {
     let key = (source.relation.oid(), source.number());
     let is_due = NEXT_CHECK.with_borrow(|next| next.get(&key).is_none_or(|next| *next <= Instant::now()));
     if is_due {
@@ -335,12 +335,12 @@ fn is_time_to_check(source: &SearchedColumn) -> bool {
     is_due
 }
 
-fn check_after(source: &SearchedColumn, interval: Duration) {
+fn check_after(source: &KeywordColumn, interval: Duration) {
     let key = (source.relation.oid(), source.number());
     NEXT_CHECK.with_borrow_mut(|next| next.insert(key, Instant::now() + interval));
 }
 
-fn is_outdated(source: &SearchedColumn, snapshot: Option<&Snapshot>) -> bool {
+fn is_outdated(source: &KeywordColumn, snapshot: Option<&Snapshot>) -> bool {
     let Some(snapshot) = snapshot else {
         return spi::estimate(&documents_of(source)).0 >= SNAPSHOT_DOCUMENTS;
     };
@@ -351,7 +351,7 @@ fn is_outdated(source: &SearchedColumn, snapshot: Option<&Snapshot>) -> bool {
 }
 
 /// Whether a snapshot is missing or outdated, now.
-pub fn needs_refresh(source: &SearchedColumn) -> bool {
+pub fn needs_refresh(source: &KeywordColumn) -> bool {
     is_outdated(source, read_snapshot(source).as_ref())
 }
 
@@ -360,7 +360,7 @@ pub fn needs_refresh(source: &SearchedColumn) -> bool {
 ///
 /// # Errors
 /// [`Error::NotOwner`] (42501) unless the caller has the rights of the table's owner.
-pub fn refresh(source: &SearchedColumn) -> Result<i64> {
+pub fn refresh(source: &KeywordColumn) -> Result<i64> {
     if !rights::is_owner(source.relation) {
         return Err(Error::NotOwner { table: source.facts.display.clone() });
     }
@@ -401,13 +401,13 @@ pub fn refresh(source: &SearchedColumn) -> Result<i64> {
              refreshed_at = pg_catalog.clock_timestamp() \
          WHERE s.source OPERATOR(pg_catalog.=) {table} AND s.column_number OPERATOR(pg_catalog.=) {column}"
     ));
-    with_rights_of_state(SNAPSHOTS, || spi::change(&statement));
+    with_rights_of_state(SNAPSHOTS, || spi::execute(&statement));
     Ok(documents)
 }
 
 /// Makes the row of a snapshot, or locks it: of two that refresh it at once, one waits. Snapshots of
 /// tables that are gone are removed by the way.
-fn claim_snapshot(source: &SearchedColumn) {
+fn claim_snapshot(source: &KeywordColumn) {
     let gone =
         "NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.source)";
     let mut statement = Statement::default();
@@ -417,15 +417,15 @@ fn claim_snapshot(source: &SearchedColumn) {
          ON CONFLICT (source, column_number) DO UPDATE SET documents = s.documents"
     ));
     with_rights_of_state(SNAPSHOTS, || {
-        spi::change(&statement);
+        spi::execute(&statement);
         for table in ["document_frequencies", "statistics_snapshots"] {
             let text = format!("DELETE FROM vector_tools.{table} AS s WHERE {gone}");
-            spi::change(&Statement { text, ..Statement::default() });
+            spi::execute(&Statement { text, ..Statement::default() });
         }
     });
 }
 
-fn store_frequencies(source: &SearchedColumn, frequencies: HashMap<Box<[u8]>, i64>) {
+fn store_frequencies(source: &KeywordColumn, frequencies: HashMap<Box<[u8]>, i64>) {
     const PIECE: usize = 10_000;
     let mut stored: Vec<(String, i64)> = frequencies
         .into_iter()
@@ -441,7 +441,7 @@ fn store_frequencies(source: &SearchedColumn, frequencies: HashMap<Box<[u8]>, i6
          WHERE f.source OPERATOR(pg_catalog.=) {table} AND f.column_number OPERATOR(pg_catalog.=) {column}"
     ));
     with_rights_of_state(SNAPSHOTS, || {
-        spi::change(&statement);
+        spi::execute(&statement);
         for piece in stored.chunks(PIECE) {
             let mut statement = Statement::default();
             let (table, column) = source.key(&mut statement);
@@ -453,7 +453,7 @@ fn store_frequencies(source: &SearchedColumn, frequencies: HashMap<Box<[u8]>, i6
                  SELECT {table}, {column}, w.lexeme, w.documents \
                  FROM ROWS FROM (pg_catalog.unnest({lexemes}), pg_catalog.unnest({counts})) AS w(lexeme, documents)"
             ));
-            spi::change(&statement);
+            spi::execute(&statement);
             pgrx::check_for_interrupts!();
         }
     });

@@ -19,7 +19,7 @@ use crate::kit::cluster_lock::ClusterLock;
 use crate::kit::rights::{acting_as, owner_of, partition_of_other};
 use crate::kit::{background, catalog};
 use crate::pipeline::worker;
-use crate::search::statistics::{SearchedColumn, needs_refresh, refresh};
+use crate::search::statistics::{KeywordColumn, needs_refresh, refresh};
 use crate::settings::statistics_timeout;
 use vector_tools_core::pipeline::agenda::pause_after;
 use vector_tools_core::pipeline::overruns::Overruns;
@@ -110,7 +110,7 @@ fn renew(relation: &PgRelation, column: usize) {
     let Ok(facts) = catalog::read_table(relation) else { return };
     let name = relation.tuple_desc().get(column - 1).map(|attribute| attribute.name().to_owned());
     let Some(column) = name.and_then(|name| facts.find(&name)) else { return };
-    let source = SearchedColumn { relation, facts: &facts, column };
+    let source = KeywordColumn { relation, facts: &facts, column };
     if needs_refresh(&source)
         && let Err(error) = refresh(&source)
     {

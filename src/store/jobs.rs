@@ -23,8 +23,8 @@ use crate::store::vector_store::OpenStore;
 use vector_tools_core::chunking::{Options, Strategy};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::assembly::Assembly;
-use vector_tools_core::pipeline::settlement::{Settlement, State};
-use vector_tools_core::pipeline::{Failure, Found, Job, Outcome, Steps, Verdict, run_batch};
+use vector_tools_core::pipeline::requeue::{QueueChanges, State};
+use vector_tools_core::pipeline::{Failure, Found, Job, Outcome, RetryDecision, Steps, run_batch};
 use vector_tools_core::sql::identifier::QualifiedName;
 use vector_tools_core::store::document::{Chunk, check_chunks};
 use vector_tools_core::store::queued;
@@ -46,18 +46,12 @@ impl Kind for QueuedDocuments {
         find(relation).map(|jobs| run_batch(keys, &DocumentSteps(&jobs))).transpose()
     }
 
-    fn note_progress(
-        &self,
-        source: pg_sys::Oid,
-        jobs: &[Job],
-        outcomes: &[Outcome],
-        settlement: &Settlement,
-    ) {
-        note_progress(source, jobs, outcomes, settlement);
+    fn note_progress(&self, source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], changes: &QueueChanges) {
+        note_progress(source, jobs, outcomes, changes);
     }
 
     fn forget(&self, source: pg_sys::Oid) {
-        with_rights_of_documents(|| spi::change(&queued::remove_source(source.to_u32())));
+        with_rights_of_documents(|| spi::execute(&queued::remove_source(source.to_u32())));
     }
 }
 
@@ -195,8 +189,9 @@ impl DocumentSteps<'_> {
 
 /// Whether a document whose lock this transaction has is wanted still.
 fn is_wanted(id: i64) -> bool {
-    let found =
-        with_rights_of_documents(|| spi::query_latest(&queued::is_wanted(id), |row| row.get::<bool>(1)));
+    let found = with_rights_of_documents(|| {
+        spi::query_new_snapshot(&queued::is_wanted(id), |row| row.get::<bool>(1))
+    });
     found == [Some(true)]
 }
 
@@ -215,7 +210,7 @@ impl Steps for DocumentSteps<'_> {
         let mut places = keys.iter();
         let found = attempt(|| {
             with_rights_of_documents(|| {
-                spi::query_latest(&read(self.0.table.to_u32(), keys), |row| {
+                spi::query_new_snapshot(&read(self.0.table.to_u32(), keys), |row| {
                     let source_id = places.next().and_then(|key| key.get(1));
                     let is_true = |column| row.get::<bool>(column).unwrap_or(false);
                     match (is_true(1), is_true(2)) {
@@ -232,7 +227,7 @@ impl Steps for DocumentSteps<'_> {
         let wanted = attempt(|| {
             rights::acting_as(self.0.owner, || {
                 let statement = wanted_jobs(&self.0.name, jobs.into_iter().collect());
-                spi::query_latest(&statement, |row| row.get::<String>(1))
+                spi::query_new_snapshot(&statement, |row| row.get::<String>(1))
             })
         })?;
         let wanted: HashSet<String> = wanted.into_iter().flatten().collect();
@@ -300,20 +295,20 @@ impl Steps for DocumentSteps<'_> {
 }
 
 /// Has the jobs say what became of documents.
-fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], settlement: &Settlement) {
+fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], changes: &QueueChanges) {
     let Some(found) = catalog::open_table(source).ok().and_then(|relation| find(&relation)) else { return };
-    let Ends { ends, messages } = Ends::new(jobs, outcomes, settlement);
+    let Ends { ends, messages } = Ends::new(jobs, outcomes, changes);
     if ends.is_empty() {
         return;
     }
     let counted = with_rights_of_documents(|| {
-        let counted = spi::query_latest(&note_ends(source.to_u32(), &ends), |row| {
+        let counted = spi::query_new_snapshot(&note_ends(source.to_u32(), &ends), |row| {
             let number = |column| row.get::<i64>(column).unwrap_or(0);
             Some((row.get::<String>(1)?, number(2), number(3), number(4)))
         });
         let counted: Vec<_> = counted.into_iter().flatten().collect();
         let ids = counted.iter().map(|(job, ..)| job.clone()).collect();
-        let unfinished = spi::query_latest(&unfinished_jobs(ids), |row| row.get::<String>(1));
+        let unfinished = spi::query_new_snapshot(&unfinished_jobs(ids), |row| row.get::<String>(1));
         let unfinished: HashSet<String> = unfinished.into_iter().flatten().collect();
         let progress = |(job, done, recovered, failed): (String, i64, i64, i64)| Progress {
             is_over: !unfinished.contains(&job),
@@ -329,7 +324,7 @@ fn note_progress(source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], settle
     let written = attempt(|| {
         rights::acting_as(found.owner, || {
             for progress in counted {
-                spi::change(&progress.add(&found.name));
+                spi::execute(&progress.add(&found.name));
             }
         })
     });
@@ -350,12 +345,12 @@ struct Ends<'a> {
 }
 
 impl<'a> Ends<'a> {
-    fn new(jobs: &'a [Job], outcomes: &'a [Outcome], settlement: &Settlement) -> Ends<'a> {
-        let is_dead = |state: &State| matches!(state, State::Failed { verdict: Verdict::Dead, .. });
-        let dead: HashSet<&[String]> = settlement
+    fn new(jobs: &'a [Job], outcomes: &'a [Outcome], changes: &QueueChanges) -> Ends<'a> {
+        let gave_up = |state: &State| matches!(state, State::Failed { verdict: RetryDecision::GiveUp, .. });
+        let dead: HashSet<&[String]> = changes
             .kept
             .iter()
-            .filter(|remainder| is_dead(&remainder.state))
+            .filter(|remainder| gave_up(&remainder.state))
             .flat_map(|remainder| remainder.keys.iter().map(Vec::as_slice))
             .collect();
         let (mut ends, mut messages) = (Vec::new(), HashMap::new());
@@ -366,7 +361,7 @@ impl<'a> Ends<'a> {
                 Outcome::Gone => ends.push((key, End::Gone)),
                 Outcome::Later | Outcome::Overtaken => {}
                 Outcome::Failed(failure) => {
-                    ends.push((key, if dead.contains(key) { End::Dead } else { End::Failed }));
+                    ends.push((key, if dead.contains(key) { End::GaveUp } else { End::Failed }));
                     if let Some(id) = key.first() {
                         messages.insert(id.as_str(), failure.message.as_str());
                     }

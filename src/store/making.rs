@@ -53,9 +53,9 @@ pub fn create_store(
         let table = Regclass(found.relation.oid());
         // A table is not altered while it is open; the lock stays.
         drop(found);
-        let lost = spi::query_latest(&tables_without_triggers(&tables), |row| row.get::<String>(1));
+        let lost = spi::query_new_snapshot(&tables_without_triggers(&tables), |row| row.get::<String>(1));
         let lost: Vec<String> = lost.into_iter().flatten().collect();
-        spi::execute(&mending_sql(&tables, &lost)?);
+        spi::run_script(&mending_sql(&tables, &lost)?);
         match lost.as_slice() {
             [] => pgrx::notice!("vector store {embeddings} already exists, skipping"),
             lost => pgrx::notice!("{} had lost triggers and has them again", lost.join(", ")),
@@ -63,7 +63,7 @@ pub fn create_store(
         return Ok(table);
     }
     if !catalog::schema_exists(&tables.schema) {
-        spi::execute(&format!("CREATE SCHEMA {}", tables.schema));
+        spi::run_script(&format!("CREATE SCHEMA {}", tables.schema));
     }
     let new_id = if cfg!(feature = "pg18") { "pg_catalog.uuidv7()" } else { "pg_catalog.gen_random_uuid()" };
     let pgvector_schema = pgvector_schema();
@@ -76,13 +76,13 @@ pub fn create_store(
         text_configuration: &configuration,
         new_id,
     };
-    spi::execute(&new.creation_sql()?);
+    spi::run_script(&new.creation_sql()?);
     let index = VectorIndexSql { table: &embeddings, pgvector_schema: &pgvector_schema, storage };
     match kind {
-        IndexKind::Hnsw => spi::execute(&index.hnsw(preset)),
+        IndexKind::Hnsw => spi::run_script(&index.hnsw(preset)),
         IndexKind::IvfFlat => {
-            spi::execute(&index.ivfflat_partition(&tables.default_partition()?, 0.0));
-            spi::execute(&index.ivfflat());
+            spi::run_script(&index.ivfflat_partition(&tables.default_partition()?, 0.0));
+            spi::run_script(&index.ivfflat());
         }
         IndexKind::None => {}
     }
@@ -118,18 +118,18 @@ pub fn index_store(schema: &str, index_kind: &str, preset: &str) -> Result<()> {
     let store = catalog::open(schema)?.close();
     let index = index_sql(&store);
     let (rename, drop) = index.replacement(&catalog::vector_indexes(&store)?);
-    spi::execute(&rename);
+    spi::run_script(&rename);
     match kind {
-        IndexKind::Hnsw => spi::execute(&index.hnsw(preset)),
+        IndexKind::Hnsw => spi::run_script(&index.hnsw(preset)),
         IndexKind::IvfFlat => {
             for partition in catalog::partitions(&store)? {
-                spi::execute(&index.ivfflat_partition(&partition, catalog::count(&partition)));
+                spi::run_script(&index.ivfflat_partition(&partition, catalog::count(&partition)));
             }
-            spi::execute(&index.ivfflat());
+            spi::run_script(&index.ivfflat());
         }
         IndexKind::None => {}
     }
-    spi::execute(&drop);
+    spi::run_script(&drop);
     Ok(())
 }
 
@@ -156,17 +156,17 @@ pub fn create_namespace(schema: &str, namespace: &str) -> Result<Regclass> {
         pgrx::notice!("namespace \"{namespace}\" already has the partition {existing}, skipping");
         return Regclass::find(&existing).ok_or_else(|| unknown(schema));
     }
-    spi::execute(&new.creation_sql());
+    spi::run_script(&new.creation_sql());
     if let Some(default_partition) = catalog::default_partition(&store)? {
-        spi::execute(&new.move_sql(&default_partition, &columns));
+        spi::run_script(&new.move_sql(&default_partition, &columns));
     }
     if facts.vector_indexes.iter().any(|index| !index.is_hnsw && index.column.as_str() == "embedding") {
-        spi::execute(&index_sql(&store).ivfflat_partition(&new.partition, catalog::count(&new.partition)));
+        spi::run_script(&index_sql(&store).ivfflat_partition(&new.partition, catalog::count(&new.partition)));
     }
-    spi::execute(&new.attach_sql());
+    spi::run_script(&new.attach_sql());
     // A store has one owner, whoever made this partition for it.
     if let Some(owner) = owner {
-        spi::execute(&format!("ALTER TABLE {} OWNER TO {owner}", new.partition));
+        spi::run_script(&format!("ALTER TABLE {} OWNER TO {owner}", new.partition));
     }
     Regclass::find(&new.partition).ok_or_else(|| unknown(schema))
 }
@@ -181,14 +181,14 @@ pub fn drop_namespace(schema: &str, namespace: &str) -> Result<()> {
         schema: schema.to_owned(),
         store: store.display(),
     })?;
-    spi::execute(&format!("DROP TABLE {partition}"));
+    spi::run_script(&format!("DROP TABLE {partition}"));
     let mut statement = Statement::default();
     let wanted = statement.bind(Parameter::Text(namespace.to_owned()));
     statement.push(format_args!(
         "DELETE FROM {} AS c WHERE c.namespace OPERATOR(pg_catalog.=) {wanted}",
         catalog::collections(&store)?
     ));
-    spi::change(&statement);
+    spi::execute(&statement);
     overtake_all(&store, Overtaken::Namespace(namespace))
 }
 
@@ -225,7 +225,7 @@ pub fn create_collection(
         columns.join(", "),
         places.join(", ")
     ));
-    let is_new = spi::change(&statement) == 1;
+    let is_new = spi::execute(&statement) == 1;
     // The row that kept this one out may be another tenant's.
     let found = catalog::collection(&store, name)?;
     let found = found.ok_or_else(|| Error::CollectionHidden { name: name.to_owned() })?;
@@ -246,13 +246,13 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
     acquire_lock(lock(store.namespace_lock(&collection.namespace), false));
     let mut deleted = 0;
     if delete_embeddings {
-        deleted = spi::change(&statements::delete_collection_rows(store, &collection.id)) as i64;
+        deleted = spi::execute(&statements::delete_collection_rows(store, &collection.id)) as i64;
         overtake(&open, Overtaken::Collection(&collection.id), deleted > 0)?;
     } else {
-        let counts: Vec<Option<i64>> =
-            spi::query_latest(&statements::count_rows(store, None, None, Some(&collection.id)), |row| {
-                row.get(1)
-            });
+        let counts: Vec<Option<i64>> = spi::query_new_snapshot(
+            &statements::count_rows(store, None, None, Some(&collection.id)),
+            |row| row.get(1),
+        );
         let waiting = queued_documents::count(store, &collection.id)?;
         let count = counts.into_iter().flatten().sum::<i64>() + waiting;
         if count > 0 {
@@ -265,6 +265,6 @@ pub fn drop_collection(schema: &str, name: &str, delete_embeddings: bool) -> Res
         "DELETE FROM {} AS c WHERE c.id OPERATOR(pg_catalog.=) {id}::pg_catalog.uuid",
         catalog::collections(store)?
     ));
-    spi::change(&statement);
+    spi::execute(&statement);
     Ok(deleted)
 }

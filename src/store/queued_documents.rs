@@ -39,7 +39,7 @@ pub fn writer() -> Writer {
 pub fn queue(job: &NewJob, documents: &[NewDocument]) {
     with_rights_of_documents(|| {
         for statement in job.queue(documents) {
-            spi::change(&statement);
+            spi::execute(&statement);
         }
     });
     enqueue_keys(pg_sys::Oid::from(job.source), &job.keys(documents));
@@ -76,7 +76,7 @@ pub fn overtake_all(store: &Store, overtaken: Overtaken) -> Result<()> {
 fn overtake_as(store: &Store, overtaken: Overtaken, writer: Option<&Writer>) -> Result<()> {
     if let Some(jobs) = Regclass::find(&store.tables.jobs()?) {
         let statement = forget(jobs.0.to_u32(), overtaken, writer);
-        with_rights_of_documents(|| spi::change(&statement));
+        with_rights_of_documents(|| spi::execute(&statement));
     }
     Ok(())
 }
@@ -88,6 +88,6 @@ fn overtake_as(store: &Store, overtaken: Overtaken, writer: Option<&Writer>) -> 
 pub fn count(store: &Store, collection: &str) -> Result<i64> {
     let Some(jobs) = Regclass::find(&store.tables.jobs()?) else { return Ok(0) };
     let statement = count_of_collection(jobs.0.to_u32(), collection);
-    let counts = with_rights_of_documents(|| spi::query_latest(&statement, |row| row.get::<i64>(1)));
+    let counts = with_rights_of_documents(|| spi::query_new_snapshot(&statement, |row| row.get::<i64>(1)));
     Ok(counts.into_iter().flatten().sum())
 }

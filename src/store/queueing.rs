@@ -58,7 +58,7 @@ impl DocumentsCall {
             cut: self.cut,
             queued_by: &writer(),
         };
-        spi::change(&job.create(documents.len()));
+        spi::execute(&job.create(documents.len()));
         if !documents.is_empty() {
             queue(&job, &documents);
         }

@@ -113,7 +113,7 @@ fn log(store: &Store, search: LoggedSearch) -> Result<()> {
     }
     let statement = statements::log_search(store, search)?;
     // It may have triggers and indexes of the owner's, whose functions the caller must not choose.
-    acting_as(owner, || spi::change(&statement));
+    acting_as(owner, || spi::execute(&statement));
     Ok(())
 }
 

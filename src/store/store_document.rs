@@ -54,7 +54,7 @@ impl StoreDocument<'_> {
     /// What has to be changed so that the store has it.
     pub fn plan(&self) -> DocumentPlan {
         let read = statements::read_document(self.store, &self.key(), &self.description);
-        let stored = spi::query_latest(&read, |row| {
+        let stored = spi::query_new_snapshot(&read, |row| {
             Some(StoredChunk { chunk_index: row.get(1)?, hash: row.get(2)?, is_described_so: row.get(3)? })
         });
         let stored: Vec<StoredChunk> = stored.into_iter().flatten().collect();
@@ -73,11 +73,11 @@ impl StoreDocument<'_> {
         let rows = self.rows(plan, computed);
         write_rows(store, rows, self.description.collection);
         if !plan.described.is_empty() {
-            spi::change(&statements::describe_rows(store, &key, &plan.described, &self.description));
+            spi::execute(&statements::describe_rows(store, &key, &plan.described, &self.description));
         }
         if !plan.deleted.is_empty() {
-            spi::query_latest(&statements::lock_rows(store, &key, Some(&plan.deleted)), |_| ());
-            spi::change(&statements::delete_rows(store, &key, Some(&plan.deleted)));
+            spi::query_new_snapshot(&statements::lock_rows(store, &key, Some(&plan.deleted)), |_| ());
+            spi::execute(&statements::delete_rows(store, &key, Some(&plan.deleted)));
         }
     }
 
@@ -114,7 +114,7 @@ impl StoreDocument<'_> {
             return HashMap::new();
         }
         let found =
-            spi::query_latest(&statements::read_embeddings(self.store, &self.key(), &places), |row| {
+            spi::query_new_snapshot(&statements::read_embeddings(self.store, &self.key(), &places), |row| {
                 Some((row.get::<i64>(1)?, row.get::<Vector>(2)?.0))
             });
         found.into_iter().flatten().collect()
@@ -162,7 +162,7 @@ pub fn write_rows(store: &Store, rows: Vec<NewRow>, collection: Option<&str>) ->
     let (mut rows, mut changed) = (rows.into_iter(), 0);
     while rows.len() > 0 {
         let part = rows.by_ref().take(ROWS_IN_A_STATEMENT);
-        changed += spi::change(&statements::write_rows(store, part, collection));
+        changed += spi::execute(&statements::write_rows(store, part, collection));
     }
     changed
 }

@@ -55,7 +55,7 @@ pub fn open_to_write(schema: &str) -> Result<OpenStore> {
 pub fn lock(schema: &str, mode: TableLock) -> Result<()> {
     let embeddings = StoreTables::new(schema)?.embeddings()?;
     if Regclass::find(&embeddings).is_some() {
-        spi::execute(&format!("LOCK TABLE ONLY {embeddings} IN {} MODE", mode.name()));
+        spi::run_script(&format!("LOCK TABLE ONLY {embeddings} IN {} MODE", mode.name()));
     }
     Ok(())
 }
@@ -135,7 +135,7 @@ pub fn partition_of(store: &Store, namespace: &str) -> Result<Option<QualifiedNa
     let condition = format!("pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) {bound}");
     push_partitions(&mut statement, store, &condition);
     let settings = [(c"standard_conforming_strings", "on".to_owned())];
-    let found = spi::with_settings(&settings, || spi::query_latest(&statement, read_name));
+    let found = spi::with_settings(&settings, || spi::query_new_snapshot(&statement, read_name));
     found.into_iter().flatten().next().transpose()
 }
 
@@ -147,7 +147,7 @@ pub fn default_partition(store: &Store) -> Result<Option<QualifiedName>> {
     let mut statement = Statement::default();
     let condition = "pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT'";
     push_partitions(&mut statement, store, condition);
-    spi::query_latest(&statement, read_name).into_iter().flatten().next().transpose()
+    spi::query_new_snapshot(&statement, read_name).into_iter().flatten().next().transpose()
 }
 
 /// All partitions.
@@ -157,7 +157,7 @@ pub fn default_partition(store: &Store) -> Result<Option<QualifiedName>> {
 pub fn partitions(store: &Store) -> Result<Vec<QualifiedName>> {
     let mut statement = Statement::default();
     push_partitions(&mut statement, store, "true");
-    spi::query_latest(&statement, read_name).into_iter().flatten().collect()
+    spi::query_new_snapshot(&statement, read_name).into_iter().flatten().collect()
 }
 
 fn push_partitions(statement: &mut Statement, store: &Store, condition: &str) {
@@ -191,7 +191,7 @@ pub fn vector_indexes(store: &Store) -> Result<Vec<QualifiedName>> {
          WHERE i.indrelid OPERATOR(pg_catalog.=) {table} \
          AND m.amname OPERATOR(pg_catalog.=) ANY ('{{hnsw,ivfflat}}'::pg_catalog.name[])"
     ));
-    spi::query_latest(&statement, read_name).into_iter().flatten().collect()
+    spi::query_new_snapshot(&statement, read_name).into_iter().flatten().collect()
 }
 
 /// The columns that rows are copied by: all but the generated ones.
@@ -208,7 +208,7 @@ pub fn stored_columns(relation: &PgRelation) -> Result<Vec<Identifier>> {
 pub fn count(table: &QualifiedName) -> f64 {
     let mut statement = Statement::default();
     statement.push(format_args!("SELECT pg_catalog.count(*) FROM {table}"));
-    let counts: Vec<Option<i64>> = spi::query_latest(&statement, |row| row.get(1));
+    let counts: Vec<Option<i64>> = spi::query_new_snapshot(&statement, |row| row.get(1));
     counts.into_iter().flatten().sum::<i64>() as f64
 }
 
@@ -255,7 +255,11 @@ fn beside(store: &Store, name: QualifiedName) -> Result<QualifiedName> {
          JOIN pg_catalog.pg_class AS e ON e.oid OPERATOR(pg_catalog.=) {embeddings}::pg_catalog.oid \
          WHERE n.nspname OPERATOR(pg_catalog.=) {schema}::pg_catalog.name"
     ));
-    if spi::query_latest(&statement, |row| row.get::<bool>(1)).into_iter().flatten().all(|is_own| is_own) {
+    if spi::query_new_snapshot(&statement, |row| row.get::<bool>(1))
+        .into_iter()
+        .flatten()
+        .all(|is_own| is_own)
+    {
         return Ok(name);
     }
     Err(Error::NotAStore {
@@ -298,8 +302,9 @@ pub fn collection(store: &Store, name: &str) -> Result<Option<Collection>> {
          WHERE c.name OPERATOR(pg_catalog.=) {wanted}",
         collections(store)?
     ));
-    let found =
-        spi::query_latest(&statement, |row| Some(Collection { id: row.get(1)?, namespace: row.get(2)? }));
+    let found = spi::query_new_snapshot(&statement, |row| {
+        Some(Collection { id: row.get(1)?, namespace: row.get(2)? })
+    });
     Ok(found.into_iter().flatten().next())
 }
 

@@ -171,9 +171,9 @@ pub fn delete_document(
         acquire_lock(lock(store.namespace_lock(namespace), true));
     }
     acquire_lock(lock(store.document_lock(source_type, source_id), false));
-    spi::query_latest(&statements::lock_rows(store, &document, None), |_| ());
+    spi::query_new_snapshot(&statements::lock_rows(store, &document, None), |_| ());
     if namespace.is_some() || !has_hidden_rows(&open.relation) {
-        let deleted = spi::change(&statements::delete_rows(store, &document, None));
+        let deleted = spi::execute(&statements::delete_rows(store, &document, None));
         overtake(&open, Overtaken::Document(&document), deleted > 0)?;
         return Ok(deleted as i64);
     }
@@ -181,7 +181,7 @@ pub fn delete_document(
     let mut all = 0;
     for namespace in &namespaces {
         let document = DocumentKey { namespace: Some(namespace), ..document };
-        let deleted = spi::change(&statements::delete_rows(store, &document, None));
+        let deleted = spi::execute(&statements::delete_rows(store, &document, None));
         overtake(&open, Overtaken::Document(&document), deleted > 0)?;
         all += deleted as i64;
     }
@@ -197,7 +197,7 @@ fn namespaces_to_lock(store: &Store, document: &DocumentKey) -> Vec<String> {
     }
     acquire_lock(lock(store.partitions_lock(), true));
     let namespaces: Vec<Option<String>> =
-        spi::query_latest(&statements::read_namespaces(store, document), |row| row.get(1));
+        spi::query_new_snapshot(&statements::read_namespaces(store, document), |row| row.get(1));
     let mut namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
     namespaces.sort_unstable();
     namespaces
@@ -208,7 +208,7 @@ pub fn clear_namespace(schema: &str, namespace: &str) -> Result<i64> {
     let open = catalog::open_to_write(schema)?;
     // Nobody else writes into it meanwhile, so rows need no order.
     acquire_lock(lock(open.store.namespace_lock(namespace), false));
-    let deleted = spi::change(&statements::clear_namespace(&open.store, namespace));
+    let deleted = spi::execute(&statements::clear_namespace(&open.store, namespace));
     overtake(&open, Overtaken::Namespace(namespace), deleted > 0)?;
     Ok(deleted as i64)
 }

@@ -140,8 +140,11 @@ impl BulkLane {
         process::stand_back();
         loop {
             let (job, piece) = self.next_piece();
-            let memory =
-                if self.is_short_of_memory() { WorkingMemory::GivenBack } else { WorkingMemory::Kept };
+            let memory = if self.is_short_of_memory() {
+                WorkingMemory::GivenBack
+            } else {
+                WorkingMemory::RelationCache
+            };
             let more = job.do_piece(piece, memory);
             lock(&self.state).running -= 1;
             // Other pieces have become possible, or others wait for this one's memory.

@@ -306,8 +306,8 @@ fn gives_same_vectors_together(embedder: &LocalEmbedder) -> Result<bool> {
     let short = embedder.sequence("a question", Purpose::Query)?;
     let long =
         embedder.sequence("The answer is longer: 42, but nobody has understood why.", Purpose::Passage)?;
-    let alone = embedder.run(&[&short], WorkingMemory::Kept)?;
-    let together = embedder.run(&[&short, &long], WorkingMemory::Kept)?;
+    let alone = embedder.run(&[&short], WorkingMemory::RelationCache)?;
+    let together = embedder.run(&[&short, &long], WorkingMemory::RelationCache)?;
     let dimensions = embedder.dimensions();
     let difference = alone.iter().zip(&together[..dimensions]).map(|(a, b)| (a - b).abs());
     Ok(difference.fold(0.0, f32::max) <= SAME_VECTOR)

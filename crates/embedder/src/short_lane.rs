@@ -257,7 +257,7 @@ fn run(mut batch: Vec<Same>) {
         return;
     }
     let sequences: Vec<&[u32]> = batch.iter().map(|same| same[0].tokens.as_slice()).collect();
-    match model.run(&sequences, WorkingMemory::Kept) {
+    match model.run(&sequences, WorkingMemory::RelationCache) {
         Ok(vectors) => {
             let dimensions = model.embedder().dimensions();
             for (same, vector) in batch.iter().zip(vectors.chunks_exact(dimensions)) {
@@ -270,7 +270,7 @@ fn run(mut batch: Vec<Same>) {
         // One sequence's failure is not the others'.
         Err(_) => {
             for same in &batch {
-                let result = model.run(&[&same[0].tokens], WorkingMemory::Kept);
+                let result = model.run(&[&same[0].tokens], WorkingMemory::RelationCache);
                 same.iter().for_each(|waiting| waiting.finish(result.as_deref().map_err(Clone::clone)));
             }
         }

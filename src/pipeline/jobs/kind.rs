@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use pgrx::{PgRelation, pg_sys};
 
 use vector_tools_core::error::Result;
-use vector_tools_core::pipeline::settlement::Settlement;
+use vector_tools_core::pipeline::requeue::QueueChanges;
 use vector_tools_core::pipeline::{Job, Outcome};
 
 /// Tables whose entries are not their own rows.
@@ -21,7 +21,7 @@ pub trait Kind: Sync {
     fn run(&self, relation: &PgRelation, keys: &[&[String]]) -> Result<Option<Vec<Outcome>>>;
 
     /// Notes what became of entries, where the table is one.
-    fn note_progress(&self, source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], settlement: &Settlement);
+    fn note_progress(&self, source: pg_sys::Oid, jobs: &[Job], outcomes: &[Outcome], changes: &QueueChanges);
 
     /// Forgets what waits of a table that is gone.
     fn forget(&self, source: pg_sys::Oid);

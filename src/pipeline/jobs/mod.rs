@@ -8,7 +8,7 @@ mod rows;
 mod running;
 
 pub use rows::embed_now;
-pub use running::{settle_abandoned, settle_overdue, take_off_own};
+pub use running::{requeue_abandoned, requeue_overdue, take_off_own};
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ use crate::kit::chance::chance;
 use crate::kit::waiting::wait_a_while;
 use crate::kit::{catalog, rights, spi};
 use crate::pipeline::queue::{lease_entries, with_rights_of_queue};
-use crate::pipeline::searched_tables;
+use crate::pipeline::searchable_tables;
 use crate::pipeline::{search_index, worker};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::options::Mode;
 use vector_tools_core::pipeline::queue::{
-    due_sources, keep, note_batch, remove, remove_dead, remove_source, upcoming_sources,
+    due_sources, keep, note_batch, remove, remove_given_up, remove_source, upcoming_sources,
 };
 use vector_tools_core::pipeline::running::RunningBatch;
-use vector_tools_core::pipeline::{Entry, Job, Outcome, join_entries, settle};
+use vector_tools_core::pipeline::{Entry, Job, Outcome, join_entries, requeue};
 
 /// When a table that somebody has for himself is looked at again.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ fn look_at(relation: &PgRelation) -> Seen {
     match kind::other().map_or(Some(false), |kind| kind.is_it(relation)) {
         None => Seen::Locked,
         Some(true) => Seen::Source(Mode::Async),
-        Some(false) => match searched_tables::find(relation) {
+        Some(false) => match searchable_tables::find(relation) {
             Ok(Some(searched)) => Seen::Source(searched.table.options.mode),
             _ => Seen::Other,
         },
@@ -113,7 +113,7 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
     {
         return run_listed(&batch);
     }
-    if let Some(report) = settle_abandoned(source) {
+    if let Some(report) = requeue_abandoned(source) {
         return Ok(Some(report));
     }
     for source in sources {
@@ -129,7 +129,8 @@ pub fn run_queued_batch(source: Option<pg_sys::Oid>, most_rows: usize) -> Result
 /// The tables to look for rows in.
 fn own_sources(source: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>> {
     let Some(source) = source else {
-        let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+        let due =
+            with_rights_of_queue(|| spi::query_new_snapshot(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
         return Ok(due.into_iter().flatten().collect());
     };
     let relation = catalog::open_table(source)?;
@@ -153,7 +154,9 @@ pub struct Upcoming {
 /// The tables with queued rows that a worker is to embed.
 pub fn upcoming() -> Vec<Upcoming> {
     let found = with_rights_of_queue(|| {
-        spi::query_latest(&upcoming_sources(), |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?)))
+        spi::query_new_snapshot(&upcoming_sources(), |row| {
+            Some((row.get::<pg_sys::Oid>(1)?, row.get::<f64>(2)?))
+        })
     });
     let wait = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     let upcoming = |(source, seconds)| is_for_workers(source, wait(seconds));
@@ -217,7 +220,7 @@ fn run_listed(batch: &RunningBatch) -> Result<Option<BatchReport>> {
 /// Opens a table whose entries the caller may embed now. Those of one that is gone are removed.
 fn open_source(source: pg_sys::Oid) -> Option<PgRelation> {
     let Ok(relation) = catalog::open_table_now(source) else {
-        with_rights_of_queue(|| spi::change(&remove_source(source.to_u32())));
+        with_rights_of_queue(|| spi::execute(&remove_source(source.to_u32())));
         kind::other().into_iter().for_each(|kind| kind.forget(source));
         return None;
     };
@@ -238,7 +241,7 @@ fn run_jobs(relation: &PgRelation, entries: &[Entry], jobs: Vec<Job>) -> Result<
     write_outcomes(source, entries, &jobs, &outcomes);
     let report = report(source, &outcomes);
     // Entries of a table that is neither stay: a restore may bring its triggers later.
-    let searched = if is_searched { searched_tables::find(relation)? } else { None };
+    let searched = if is_searched { searchable_tables::find(relation)? } else { None };
     // What is left is tried again later, by a worker that is there then.
     if report.postponed + report.failed > 0
         && searched.as_ref().is_none_or(|searched| searched.table.options.mode != Mode::Manual)
@@ -247,7 +250,7 @@ fn run_jobs(relation: &PgRelation, entries: &[Entry], jobs: Vec<Job>) -> Result<
     }
     let (source, done) = (source.to_u32(), report.embedded.0 as usize);
     if done > 0 {
-        with_rights_of_queue(|| spi::change(&note_batch(source, done, began.elapsed().as_secs_f64())));
+        with_rights_of_queue(|| spi::execute(&note_batch(source, done, began.elapsed().as_secs_f64())));
         if let Some(searched) = searched {
             // The time an index takes is no row's fault.
             worker::without_limit(|| search_index::create_when_filled(&searched))?;
@@ -262,7 +265,8 @@ fn run_jobs(relation: &PgRelation, entries: &[Entry], jobs: Vec<Job>) -> Result<
 /// # Errors
 /// Never in practice: names in the catalogue are valid.
 pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
-    let due = with_rights_of_queue(|| spi::query_latest(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
+    let due =
+        with_rights_of_queue(|| spi::query_new_snapshot(&due_sources(), |row| row.get::<pg_sys::Oid>(1)));
     for table in due.into_iter().flatten() {
         if source.is_some_and(|source| source != table) {
             continue;
@@ -279,21 +283,21 @@ pub fn wait_for_others(source: Option<pg_sys::Oid>) -> Result<bool> {
 
 /// Takes rows that are done out of the queue, and keeps the others.
 fn write_outcomes(source: pg_sys::Oid, entries: &[Entry], jobs: &[Job], outcomes: &[Outcome]) {
-    let settlement = settle(entries, jobs, outcomes, chance);
-    kind::other().into_iter().for_each(|kind| kind.note_progress(source, jobs, outcomes, &settlement));
+    let changes = requeue(entries, jobs, outcomes, chance);
+    kind::other().into_iter().for_each(|kind| kind.note_progress(source, jobs, outcomes, &changes));
     let is_done =
         |outcome: &Outcome| matches!(outcome, Outcome::Embedded(_) | Outcome::Unchanged | Outcome::Gone);
     let done = jobs.iter().zip(outcomes).filter(|(_, outcome)| is_done(outcome));
     let done: Vec<String> = done.filter_map(|(job, _)| serde_json::to_string(&job.key).ok()).collect();
     with_rights_of_queue(|| {
-        for remainder in &settlement.kept {
-            spi::change(&keep(remainder));
+        for remainder in &changes.kept {
+            spi::execute(&keep(remainder));
         }
-        if !settlement.removed.is_empty() {
-            spi::change(&remove(settlement.removed));
+        if !changes.removed.is_empty() {
+            spi::execute(&remove(changes.removed));
         }
         if !done.is_empty() {
-            spi::change(&remove_dead(source.to_u32(), done));
+            spi::execute(&remove_given_up(source.to_u32(), done));
         }
     });
 }

@@ -15,12 +15,12 @@ use crate::kit::subtransaction::attempt;
 use crate::kit::waiting::checkpoint;
 use crate::kit::{catalog, rights};
 use crate::pipeline::queue::enqueue_keys;
-use crate::pipeline::searched_tables;
-use crate::pipeline::searched_tables::Searched;
+use crate::pipeline::searchable_tables;
+use crate::pipeline::searchable_tables::SearchableRelation;
 use crate::pipeline::worker;
 use vector_tools_core::chunking::{Chunk, Options, Strategy};
 use vector_tools_core::error::{Error, Result};
-use vector_tools_core::pipeline::SearchedTable;
+use vector_tools_core::pipeline::SearchableTable;
 use vector_tools_core::pipeline::assembly::Assembly;
 use vector_tools_core::pipeline::options::Chunking;
 use vector_tools_core::pipeline::rows::{NewChunk, NewRow};
@@ -42,7 +42,7 @@ pub fn run_queued(relation: &PgRelation, keys: &[&[String]]) -> Result<Vec<Outco
 
 /// Embeds rows with the model of the table, and with the next one where a change of it is under way. A
 /// row is done when both are.
-fn run_rows(searched: &Searched, keys: &[&[String]]) -> Result<Vec<Outcome>> {
+fn run_rows(searched: &SearchableRelation, keys: &[&[String]]) -> Result<Vec<Outcome>> {
     let outcomes = run_rows_of(&searched.table, searched.owner, keys)?;
     let Some(next) = &searched.next else {
         return Ok(outcomes);
@@ -51,7 +51,7 @@ fn run_rows(searched: &Searched, keys: &[&[String]]) -> Result<Vec<Outcome>> {
     Ok(outcomes.into_iter().zip(others).map(|(outcome, other)| outcome.and(other)).collect())
 }
 
-fn run_rows_of(table: &SearchedTable, owner: pg_sys::Oid, keys: &[&[String]]) -> Result<Vec<Outcome>> {
+fn run_rows_of(table: &SearchableTable, owner: pg_sys::Oid, keys: &[&[String]]) -> Result<Vec<Outcome>> {
     match TableSteps::new(table, owner) {
         Ok(steps) => run_batch(keys, &steps),
         Err(error) => Ok(vec![Outcome::Failed(Failure::from_error(&error)); keys.len()]),
@@ -97,7 +97,7 @@ fn leave_to_queue(source: pg_sys::Oid, key: &[String]) {
 /// Takes rows through as many batches as they need; `undone` is called for those that are left, with
 /// their failure if they have one.
 fn embed_all(
-    table: &SearchedTable,
+    table: &SearchableTable,
     owner: pg_sys::Oid,
     keys: &[Vec<String>],
     undone: impl Fn(&[String], Option<Failure>) -> Result<()>,
@@ -129,10 +129,10 @@ fn shown_key(key: &[String]) -> String {
 
 /// Makes sure that nobody changes the companions until the transaction ends, so that what the triggers
 /// say of them stays true, and says what that is.
-fn lock_companions(relation: &PgRelation) -> Result<Rc<Searched>> {
+fn lock_companions(relation: &PgRelation) -> Result<Rc<SearchableRelation>> {
     let find = || {
         let not_searched = || Error::NotSearched { table: catalog::display_name(relation) };
-        searched_tables::find(relation)?.ok_or_else(not_searched)
+        searchable_tables::find(relation)?.ok_or_else(not_searched)
     };
     loop {
         let found = find()?;
@@ -151,7 +151,7 @@ fn lock_companions(relation: &PgRelation) -> Result<Rc<Searched>> {
 }
 
 /// The companions that a batch writes.
-fn written_companions(searched: &Searched) -> Result<Vec<pg_sys::Oid>> {
+fn written_companions(searched: &SearchableRelation) -> Result<Vec<pg_sys::Oid>> {
     let next = searched.next.as_ref().map(|next| next.companion);
     Ok(std::iter::once(searched.companion()?).chain(next).collect())
 }
@@ -215,13 +215,13 @@ fn number(value: usize) -> i32 {
 }
 
 struct TableSteps<'a> {
-    table: &'a SearchedTable,
+    table: &'a SearchableTable,
     owner: pg_sys::Oid,
     chunking: Option<Options>,
 }
 
 impl<'a> TableSteps<'a> {
-    fn new(table: &'a SearchedTable, owner: pg_sys::Oid) -> Result<TableSteps<'a>> {
+    fn new(table: &'a SearchableTable, owner: pg_sys::Oid) -> Result<TableSteps<'a>> {
         let read = |chunking: &Chunking| -> Result<Options> {
             let strategy = Strategy::from_name(&chunking.strategy)?;
             Ok(Options { strategy, max_tokens: chunking.max_tokens, overlap: chunking.overlap })
@@ -245,7 +245,7 @@ impl<'a> TableSteps<'a> {
 
     /// Runs a statement over source and companion as their owner, with names that nobody can shadow.
     fn run<T>(&self, statement: &Statement, read: impl FnMut(&Row) -> T) -> Result<Vec<T>, Failure> {
-        attempt(|| rights::acting_as(self.owner, || spi::query_latest(statement, read)))
+        attempt(|| rights::acting_as(self.owner, || spi::query_new_snapshot(statement, read)))
     }
 }
 

@@ -22,7 +22,7 @@ const TABLE: &std::ffi::CStr = c"started_batches";
 pub fn list_own(batch: &RunningBatch) {
     flush_at_commit();
     take_off_at_exit();
-    with_rights_of_list(|| spi::change(&list(own_process(), batch)));
+    with_rights_of_list(|| spi::execute(&list(own_process(), batch)));
 }
 
 /// Takes the batch of this process off the list, where it stays if the transaction is rolled back; tells whether there
@@ -32,7 +32,7 @@ pub fn take_off_own() -> bool {
 }
 
 fn take_off_list(process: Process) -> bool {
-    with_rights_of_list(|| spi::change(&take_off(process)) > 0)
+    with_rights_of_list(|| spi::execute(&take_off(process)) > 0)
 }
 
 /// Leases the rows of a batch, as far as they wait and nobody has them.
@@ -47,7 +47,7 @@ pub fn lease(batch: &RunningBatch) -> (Vec<Entry>, Vec<Job>) {
 /// Notes of the rows of one process that is gone, of `source` where it is given, that they have failed; `None`
 /// where there is none. Its own transaction must be committed before they are tried again, since this process
 /// may die of them too.
-pub fn settle_abandoned(source: Option<pg_sys::Oid>) -> Option<BatchReport> {
+pub fn requeue_abandoned(source: Option<pg_sys::Oid>) -> Option<BatchReport> {
     find_abandoned(source).into_iter().find_map(|abandoned| {
         let is_ours = take_off_list(abandoned.process);
         is_ours.then(|| fail(&abandoned.batch, &abandoned.sqlstate)).flatten()
@@ -55,7 +55,7 @@ pub fn settle_abandoned(source: Option<pg_sys::Oid>) -> Option<BatchReport> {
 }
 
 /// Notes of the rows of a batch that this worker has just given up that they have failed.
-pub fn settle_overdue(batch: &RunningBatch) {
+pub fn requeue_overdue(batch: &RunningBatch) {
     take_off_own();
     fail(batch, OVERDUE);
 }
@@ -78,7 +78,7 @@ pub fn find_abandoned(source: Option<pg_sys::Oid>) -> Vec<AbandonedBatch> {
     if !queue::exists() {
         return vec![];
     }
-    let found = with_rights_of_list(|| spi::query_latest(&abandoned(), read));
+    let found = with_rights_of_list(|| spi::query_new_snapshot(&abandoned(), read));
     let may_settle = |abandoned: &AbandonedBatch| {
         let table = pg_sys::Oid::from(abandoned.batch.source);
         source.is_none_or(|source| source == table) && rights::owns(table).unwrap_or(true)

@@ -23,7 +23,7 @@ use vector_tools_core::pipeline::Entry;
 use vector_tools_core::pipeline::Mode;
 use vector_tools_core::pipeline::agenda::size_under_suspicion;
 use vector_tools_core::pipeline::queue::{Urgency, enqueue, lease, lease_these};
-use vector_tools_core::pipeline::settlement::in_entries;
+use vector_tools_core::pipeline::requeue::in_entries;
 
 /// So many keys are written at once at most.
 const MOST_KEYS: usize = 1024;
@@ -119,7 +119,7 @@ pub fn enqueue_keys(source: pg_sys::Oid, keys: &[Vec<String>]) {
 pub fn enqueue_with(source: pg_sys::Oid, keys: &[Vec<String>], urgency: Urgency) {
     with_rights_of_queue(|| {
         for part in in_entries(keys) {
-            spi::change(&enqueue(source.to_u32(), part, urgency));
+            spi::execute(&enqueue(source.to_u32(), part, urgency));
         }
     });
 }
@@ -149,7 +149,7 @@ pub fn lease_entries(source: pg_sys::Oid, most_rows: usize) -> (Vec<Entry>, usiz
 
 /// Leases these entries, as far as they are there and nobody has them.
 pub fn lease_again(entries: &[i64]) -> Vec<Entry> {
-    let found = with_rights_of_queue(|| spi::query_latest(&lease_these(entries.to_vec()), read_entry));
+    let found = with_rights_of_queue(|| spi::query_new_snapshot(&lease_these(entries.to_vec()), read_entry));
     found.into_iter().flatten().collect()
 }
 

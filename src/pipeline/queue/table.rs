@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use crate::kit::kept::Kept;
 use crate::kit::lossless::with_lossless_output;
+use crate::kit::relation_cache::RelationCache;
 use crate::kit::trigger_call::{TriggerCall, arguments_of, origin_of};
 use crate::kit::{catalog, spi};
-use crate::pipeline::searched_tables::{key_columns, read_arguments};
+use crate::pipeline::searchable_tables::{key_columns, read_arguments};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::Mode;
 
@@ -27,7 +27,7 @@ pub struct QueuedTable {
 
 thread_local! {
     /// By the trigger.
-    static TABLES: Kept<Option<Rc<QueuedTable>>> = Kept::default();
+    static TABLES: RelationCache<Option<Rc<QueuedTable>>> = RelationCache::default();
 }
 
 /// Forgets what is known of a relation, or of all.

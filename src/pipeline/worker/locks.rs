@@ -11,7 +11,7 @@ pub fn free_slots() -> usize {
 }
 
 /// The place of a worker: its database and a slot.
-pub struct Place {
+pub struct WorkerSlot {
     /// The database.
     pub database: pg_sys::Oid,
     slot: Option<u32>,
@@ -26,10 +26,10 @@ pub enum Taken {
     Slots,
 }
 
-impl Place {
+impl WorkerSlot {
     /// The place of a database, which is not taken yet.
-    pub fn of(database: pg_sys::Oid) -> Place {
-        Place { database, slot: None }
+    pub fn of(database: pg_sys::Oid) -> WorkerSlot {
+        WorkerSlot { database, slot: None }
     }
 
     /// Takes the place.

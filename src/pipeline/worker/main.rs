@@ -13,15 +13,15 @@ use crate::kit::waiting;
 use crate::kit::waiting::wait_for_latch;
 use crate::kit::{background, catalog};
 use crate::pipeline::jobs::{
-    BatchReport, Upcoming, begin_batch_of, run_begun, settle_abandoned, settle_overdue, take_off_own,
+    BatchReport, Upcoming, begin_batch_of, requeue_abandoned, requeue_overdue, run_begun, take_off_own,
     upcoming,
 };
 use crate::pipeline::queue;
-use crate::pipeline::worker::locks::{Place, Taken, free_slots, is_database_wanted};
+use crate::pipeline::worker::locks::{Taken, WorkerSlot, free_slots, is_database_wanted};
 use crate::pipeline::worker::start::{forget_due, hand_on, note_due, register};
 use crate::pipeline::worker::transaction::{Raised, calmly, in_transaction};
 use crate::pipeline::worker::{FOLDER, due_files, settings, signals};
-use crate::settings::{max_workers, worker_batch_timeout, worker_linger};
+use crate::settings::{max_workers, worker_batch_timeout, worker_idle_timeout};
 use vector_tools_core::pipeline::agenda::{
     FEWEST_ROWS, MOST_ROWS, Next, Situation, decide, limit_after, next_size, pause_after,
 };
@@ -49,7 +49,7 @@ pub extern "C-unwind" fn run_embedding_worker(_argument: pg_sys::Datum) {
     let Ok(database) = BackgroundWorker::get_extra().parse::<u32>() else { return };
     let database = pg_sys::Oid::from(database);
     // Before it connects, which takes a while, so that fewer are started in vain.
-    let mut place = Place::of(database);
+    let mut place = WorkerSlot::of(database);
     if !take(&mut place) {
         return;
     }
@@ -109,7 +109,7 @@ fn with_overruns<T>(work: impl FnOnce(&mut Overruns) -> T) -> Option<T> {
 }
 
 /// Takes a place, or leaves word that it is wanted; `false` where another worker is to see to it.
-fn take(place: &mut Place) -> bool {
+fn take(place: &mut WorkerSlot) -> bool {
     let taken = place.take().or_else(|taken| match taken {
         Taken::Database => Err(taken),
         Taken::Slots => {
@@ -153,7 +153,7 @@ struct Served {
 }
 
 struct Worker {
-    place: Place,
+    place: WorkerSlot,
     tables: HashMap<pg_sys::Oid, Served>,
     /// When a table of each owner had a batch last.
     owners: HashMap<pg_sys::Oid, Instant>,
@@ -173,14 +173,14 @@ struct Agenda {
 }
 
 impl Worker {
-    fn new(place: Place) -> Worker {
+    fn new(place: WorkerSlot) -> Worker {
         let (tables, owners, started) = (HashMap::new(), HashMap::new(), HashMap::new());
         Worker { place, tables, owners, began: Instant::now(), last_due: None, started }
     }
 
     fn run(mut self) {
         // Before anything is tried that may bring this process down as well.
-        while matches!(in_transaction(|| settle_abandoned(None)), Ok(Some(_))) {}
+        while matches!(in_transaction(|| requeue_abandoned(None)), Ok(Some(_))) {}
         while self.goes_on() {}
         self.place.give_up();
         if !signals::is_stopping() {
@@ -227,7 +227,7 @@ impl Worker {
         if next_due == Some(Duration::ZERO) {
             self.last_due = Some(Instant::now());
         }
-        let linger = worker_linger();
+        let linger = worker_idle_timeout();
         Situation {
             next_due,
             // One that has not had anything to do does not linger.
@@ -297,7 +297,7 @@ impl Worker {
                     settings::show_activity(Some(&format!("embedding rows of {}", name.borrow())));
                 }
                 // A worker that was lost over its batch may still have been on its way out when this one began.
-                while settle_abandoned(Some(source)).is_some() {}
+                while requeue_abandoned(Some(source)).is_some() {}
                 begin_batch_of(source, size)
             })?;
             begun.as_ref().map_or(Ok(Ok(None)), |batch| in_transaction(|| run_begun(batch)))
@@ -335,7 +335,7 @@ impl Worker {
                 if let Some(batch) = &begun
                     && let Err(error) = in_transaction(|| {
                         if is_overdue {
-                            settle_overdue(batch);
+                            requeue_overdue(batch);
                         } else {
                             take_off_own();
                         }

@@ -185,7 +185,7 @@ impl Embedder for LocalEmbedder {
 /// more to others once it is done.
 fn memory_after(is_last_batch: bool, lengths: &[usize]) -> WorkingMemory {
     let is_long = lengths.iter().sum::<usize>() > KEPT_MEMORY_TOKENS;
-    if is_last_batch && is_long { WorkingMemory::GivenBack } else { WorkingMemory::Kept }
+    if is_last_batch && is_long { WorkingMemory::GivenBack } else { WorkingMemory::RelationCache }
 }
 
 /// Work of so many tokens may keep its memory in the session.

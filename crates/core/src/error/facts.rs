@@ -456,7 +456,7 @@ impl Error {
             CacheFailed { reason } => (
                 "01000",
                 Some(sentence(reason)),
-                Some("The texts were embedded without it. TRUNCATE vector_tools.embedding_cache empties it; vector_tools.cache_size = 0 turns it off.".into()),
+                Some("The texts were embedded without it. TRUNCATE vector_tools.embedding_cache empties it; vector_tools.embedding_cache_size = 0 turns it off.".into()),
             ),
             EmbeddingInSession { reason } => (
                 "00000",

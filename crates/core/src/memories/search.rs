@@ -59,7 +59,7 @@ pub struct Shown {
 
 #[derive(Deserialize)]
 struct Document<'a> {
-    // Kept as it is written, so that its numbers keep every digit.
+    // RelationCache as it is written, so that its numbers keep every digit.
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
     created_at: Option<String>,

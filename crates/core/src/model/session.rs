@@ -39,8 +39,8 @@ enum Shape {
 /// What becomes of the memory that a run worked in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkingMemory {
-    /// Kept, so that the next run need not ask the system for it (a seventh of the time on a CPU).
-    Kept,
+    /// RelationCache, so that the next run need not ask the system for it (a seventh of the time on a CPU).
+    RelationCache,
     /// Given back to the system.
     GivenBack,
 }

@@ -16,23 +16,23 @@ const JITTER: f64 = 0.25;
 
 /// What becomes of a job that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// It is tried again after this time.
-    Again(Duration),
+    After(Duration),
     /// It is not, until somebody asks for it or the row changes.
-    Dead,
+    GiveUp,
 }
 
 /// Judges the failure of a job that has been tried `attempts` times, this time included; `chance` is
 /// a number from 0 to 1.
-pub fn judge(failure: &Failure, attempts: u32, chance: f64) -> Verdict {
+pub fn decide_retry(failure: &Failure, attempts: u32, chance: f64) -> RetryDecision {
     if failure.most_attempts.is_some_and(|most| attempts >= most) {
-        return Verdict::Dead;
+        return RetryDecision::GiveUp;
     }
     let doublings = attempts.saturating_sub(1).min(31);
     let wait = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
     let jitter = 1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
-    Verdict::Again(wait.mul_f64(jitter))
+    RetryDecision::After(wait.mul_f64(jitter))
 }
 
 #[cfg(test)]
@@ -47,9 +47,9 @@ mod tests {
     }
 
     fn seconds(attempts: u32, chance: f64) -> f64 {
-        match judge(&failure(Some(MOST_ATTEMPTS)), attempts, chance) {
-            Verdict::Again(wait) => wait.as_secs_f64(),
-            Verdict::Dead => panic!("expected another attempt after {attempts}"),
+        match decide_retry(&failure(Some(MOST_ATTEMPTS)), attempts, chance) {
+            RetryDecision::After(wait) => wait.as_secs_f64(),
+            RetryDecision::GiveUp => panic!("expected another attempt after {attempts}"),
         }
     }
 
@@ -61,9 +61,9 @@ mod tests {
 
     #[test]
     fn what_cannot_succeed_is_dead_at_once_and_the_rest_after_a_while() {
-        assert_eq!(judge(&failure(Some(1)), 1, 0.5), Verdict::Dead);
-        assert_eq!(judge(&failure(Some(MOST_ATTEMPTS)), MOST_ATTEMPTS, 0.5), Verdict::Dead);
-        assert_eq!(judge(&failure(None), 1000, 0.5), Verdict::Again(LONGEST_WAIT));
+        assert_eq!(decide_retry(&failure(Some(1)), 1, 0.5), RetryDecision::GiveUp);
+        assert_eq!(decide_retry(&failure(Some(MOST_ATTEMPTS)), MOST_ATTEMPTS, 0.5), RetryDecision::GiveUp);
+        assert_eq!(decide_retry(&failure(None), 1000, 0.5), RetryDecision::After(LONGEST_WAIT));
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 //! serves the other. Which of them is which is said by the name of their foreign key.
 
 use crate::error::Result;
-use crate::pipeline::SearchedTable;
+use crate::pipeline::SearchableTable;
 use crate::pipeline::companion::{FOREIGN_KEY, shortened};
 use crate::pipeline::rows::{hash_of, joined};
 use crate::pipeline::{Configuration, KeyColumn};
@@ -94,7 +94,7 @@ pub fn rename_sql(
     Ok(sql)
 }
 
-impl SearchedTable {
+impl SearchableTable {
     /// The same source with another companion, which has its own model and may have its own names of the
     /// key's columns.
     pub fn with_companion(
@@ -103,8 +103,14 @@ impl SearchedTable {
         companion: QualifiedName,
         keys: Vec<KeyColumn>,
         dimensions: usize,
-    ) -> SearchedTable {
-        SearchedTable { companion, keys, dimensions, options: self.options.with_model(model), ..self.clone() }
+    ) -> SearchableTable {
+        SearchableTable {
+            companion,
+            keys,
+            dimensions,
+            options: self.options.with_model(model),
+            ..self.clone()
+        }
     }
 
     /// Reads the keys of all rows as texts, one column each, whose chunks are not there, or not those of
@@ -127,7 +133,7 @@ impl SearchedTable {
 
     /// Counts the rows whose chunks are true, and those of them whose chunks in the companion of `next`
     /// are not, with columns (true, of them untrue in the other).
-    pub fn count_behind(&self, next: &SearchedTable) -> Statement {
+    pub fn count_behind(&self, next: &SearchableTable) -> Statement {
         let mut statement = Statement::default();
         let (is_true, is_true_there) = (self.is_true(&mut statement, "c"), next.is_true(&mut statement, "n"));
         statement.push(format_args!(

@@ -1,7 +1,7 @@
 //! The companion table, its indexes, and the triggers of its source.
 
 use crate::error::Result;
-use crate::pipeline::{Configuration, IndexKind, KeyColumn, Role, SearchedTable, Storage};
+use crate::pipeline::{Configuration, IndexKind, KeyColumn, Role, SearchableTable, Storage};
 use crate::search::ivfflat::lists_for;
 use crate::sql::identifier::{Identifier, Literal, MAX_IDENTIFIER_BYTES};
 use crate::sql::template::fill_template;
@@ -109,7 +109,7 @@ pub struct Creation {
     pub role: Role,
 }
 
-impl SearchedTable {
+impl SearchableTable {
     /// The SQL that creates the companion, empty, with its indexes, policy and grants.
     ///
     /// # Errors

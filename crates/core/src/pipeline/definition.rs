@@ -32,7 +32,7 @@ pub enum Configuration {
 
 /// A source with its companion.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SearchedTable {
+pub struct SearchableTable {
     /// The source.
     pub source: QualifiedName,
     /// Whether it is partitioned.
@@ -53,7 +53,7 @@ pub struct SearchedTable {
     pub dimensions: usize,
 }
 
-impl SearchedTable {
+impl SearchableTable {
     /// The source in a FROM clause.
     pub fn from_source(&self) -> String {
         own_rows(&self.source, self.is_partitioned)
@@ -101,7 +101,7 @@ pub(crate) mod tests {
         QualifiedName { schema: identifier(schema), name: identifier(name) }
     }
 
-    pub(crate) fn table(source: &str) -> SearchedTable {
+    pub(crate) fn table(source: &str) -> SearchableTable {
         let key = |name: &str, type_name: &str| KeyColumn {
             name: identifier(name),
             companion: identifier(&format!("row_{name}")),
@@ -109,7 +109,7 @@ pub(crate) mod tests {
             definition: type_name.to_owned(),
             equality: "OPERATOR(pg_catalog.=)".to_owned(),
         };
-        SearchedTable {
+        SearchableTable {
             source: name("public", source),
             is_partitioned: false,
             companion: name("public", "docs_search"),

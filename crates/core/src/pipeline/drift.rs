@@ -1,7 +1,7 @@
 //! How many rows of a searched table there are, and how many of a table that is embedded in any way are
 //! so with which model.
 
-use crate::pipeline::SearchedTable;
+use crate::pipeline::SearchableTable;
 use crate::pipeline::definition::own_rows;
 use crate::sql::Statement;
 use crate::sql::identifier::{Identifier, QualifiedName};
@@ -9,7 +9,7 @@ use crate::sql::identifier::{Identifier, QualifiedName};
 /// From so many rows on, they are estimated as the planner does, from the pages that they fill now.
 pub const COUNTED_ROWS: f64 = 100_000.0;
 
-impl SearchedTable {
+impl SearchableTable {
     /// Reads the rows of the source.
     pub fn all_rows(&self) -> Statement {
         Statement { text: format!("SELECT 1 FROM {} AS s", self.from_source()), ..Statement::default() }

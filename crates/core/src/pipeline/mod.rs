@@ -20,14 +20,14 @@ pub mod failure;
 pub mod options;
 pub mod overruns;
 pub mod queue;
+pub mod requeue;
 pub mod rows;
 pub mod running;
-pub mod settlement;
 
-pub use backoff::{Verdict, judge};
+pub use backoff::{RetryDecision, decide_retry};
 pub use batch::{Entry, Found, Job, Outcome, Steps, join_entries, run_batch};
 pub use change::Role;
-pub use definition::{Configuration, KeyColumn, SearchedTable};
+pub use definition::{Configuration, KeyColumn, SearchableTable};
 pub use failure::{Category, Failure};
 pub use options::{IndexKind, Mode, SearchOptions, Storage};
-pub use settlement::settle;
+pub use requeue::requeue;

@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use crate::pipeline::failure::{DIED, OVERDUE, SHUT_DOWN};
-use crate::pipeline::settlement::{Remainder, State};
-use crate::pipeline::{Category, Verdict};
+use crate::pipeline::requeue::{Remainder, State};
+use crate::pipeline::{Category, RetryDecision};
 use crate::sql::{Parameter, Statement};
 
 /// The tables that have entries: one look into the index for each.
 const LISTED: &str = "WITH RECURSIVE listed AS ( \
-         (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead ORDER BY q.source LIMIT 1) \
+         (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.gave_up ORDER BY q.source LIMIT 1) \
          UNION ALL \
-         SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.is_dead \
+         SELECT (SELECT q.source FROM vector_tools.queue AS q WHERE NOT q.gave_up \
                  AND q.source OPERATOR(pg_catalog.>) l.source ORDER BY q.source LIMIT 1) \
          FROM listed AS l WHERE l.source IS NOT NULL)";
 
 /// When the first entry of each of them is due, and the last: what can wait is behind what was put off.
 const FIRST: &str = "FROM listed AS l CROSS JOIN LATERAL ( \
          SELECT q.next_try FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.gave_up \
          ORDER BY q.next_try LIMIT 1) AS first CROSS JOIN LATERAL ( \
          SELECT q.next_try FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.is_dead \
+         WHERE q.source OPERATOR(pg_catalog.=) l.source AND NOT q.gave_up \
          ORDER BY q.next_try DESC LIMIT 1) AS last";
 
 /// The condition that the entry `q` is due. A subquery, since a volatile function is called for each row.
@@ -62,7 +62,7 @@ pub fn remove_waiting(source: u32) -> Statement {
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY( \
              SELECT q.id FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source} \
-             AND NOT q.is_dead AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED))"
+             AND NOT q.gave_up AND q.next_try OPERATOR(pg_catalog.=) 'infinity' FOR UPDATE SKIP LOCKED))"
     ));
     statement
 }
@@ -101,7 +101,7 @@ pub fn lease(source: u32, most: usize) -> Statement {
     let columns = columns_of_lease();
     statement.push(format_args!(
         "SELECT {columns} FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.is_dead \
+         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.gave_up \
          AND {IS_DUE} ORDER BY q.next_try, q.id LIMIT {most} FOR UPDATE SKIP LOCKED"
     ));
     statement
@@ -120,7 +120,7 @@ pub fn has_due(source: u32) -> Statement {
     let source = statement.bind(Parameter::Oid(source));
     statement.push(format_args!(
         "SELECT EXISTS (SELECT FROM vector_tools.queue AS q \
-         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.is_dead AND {IS_DUE})"
+         WHERE q.source OPERATOR(pg_catalog.=) {source} AND NOT q.gave_up AND {IS_DUE})"
     ));
     statement
 }
@@ -132,7 +132,7 @@ pub fn lease_these(ids: Vec<i64>) -> Statement {
     let columns = columns_of_lease();
     statement.push(format_args!(
         "SELECT {columns} FROM vector_tools.queue AS q \
-         WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids}) AND NOT q.is_dead ORDER BY q.id FOR UPDATE SKIP LOCKED"
+         WHERE q.id OPERATOR(pg_catalog.=) ANY ({ids}) AND NOT q.gave_up ORDER BY q.id FOR UPDATE SKIP LOCKED"
     ));
     statement
 }
@@ -148,13 +148,13 @@ pub fn remove(ids: Vec<i64>) -> Statement {
 }
 
 /// Removes the dead entries of rows that are done now; keys as JSON arrays. A dead entry has one row.
-pub fn remove_dead(source: u32, keys: Vec<String>) -> Statement {
+pub fn remove_given_up(source: u32, keys: Vec<String>) -> Statement {
     let mut statement = Statement::default();
     let source = statement.bind(Parameter::Oid(source));
     let keys = statement.bind(Parameter::Texts(keys));
     statement.push(format_args!(
         "DELETE FROM vector_tools.queue AS q WHERE q.source OPERATOR(pg_catalog.=) {source} \
-         AND q.is_dead AND q.category IS NOT NULL \
+         AND q.gave_up AND q.category IS NOT NULL \
          AND (pg_catalog.array_to_json(q.keys) OPERATOR(pg_catalog.->) 0)::pg_catalog.text \
              OPERATOR(pg_catalog.=) ANY ({keys})"
     ));
@@ -167,8 +167,8 @@ pub fn keep(remainder: &Remainder) -> Statement {
     let mut statement = Statement::default();
     let of = statement.bind(Parameter::Integer(remainder.of));
     let keys = statement.bind(Parameter::TextLines(remainder.keys.clone()));
-    let [mut attempts, mut next_try, mut category, mut sqlstate, mut message, mut is_dead] =
-        ["attempts", "next_try", "category", "sqlstate", "last_error", "is_dead"]
+    let [mut attempts, mut next_try, mut category, mut sqlstate, mut message, mut gave_up] =
+        ["attempts", "next_try", "category", "sqlstate", "last_error", "gave_up"]
             .map(|name| format!("q.{name}"));
     match &remainder.state {
         State::Waiting => {}
@@ -178,17 +178,17 @@ pub fn keep(remainder: &Remainder) -> Statement {
             category = statement.bind(Parameter::Text(failure.category.name().to_owned()));
             sqlstate = statement.bind(Parameter::Text(failure.sqlstate.clone()));
             message = statement.bind(Parameter::Text(failure.message.clone()));
-            is_dead = (*verdict == Verdict::Dead).to_string();
-            if let Verdict::Again(wait) = verdict {
+            gave_up = (*verdict == RetryDecision::GiveUp).to_string();
+            if let RetryDecision::After(wait) = verdict {
                 next_try = time_after(&mut statement, *wait);
             }
         }
     }
     statement.push(format_args!(
         "INSERT INTO vector_tools.queue (source, keys, enqueued_at, attempts, next_try, category, sqlstate, \
-             last_error, is_dead) \
+             last_error, gave_up) \
          SELECT q.source, {keys}, q.enqueued_at, {attempts}, {next_try}, {category}, {sqlstate}, {message}, \
-             {is_dead} \
+             {gave_up} \
          FROM vector_tools.queue AS q WHERE q.id OPERATOR(pg_catalog.=) {of}"
     ));
     statement
@@ -217,7 +217,7 @@ pub fn retry(source: u32, category: Option<Category>) -> Statement {
     });
     statement.push(format_args!(
         "WITH retried AS (UPDATE vector_tools.queue AS q \
-             SET is_dead = false, attempts = 0, next_try = pg_catalog.clock_timestamp() \
+             SET gave_up = false, attempts = 0, next_try = pg_catalog.clock_timestamp() \
              WHERE q.source OPERATOR(pg_catalog.=) {source} AND q.category IS NOT NULL{of_category} \
              RETURNING pg_catalog.array_length(q.keys, 1) AS rows) \
          SELECT coalesce(pg_catalog.sum(r.rows), 0) FROM retried AS r"
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::pipeline::Failure;
 
-    fn failed(verdict: Verdict) -> Remainder {
+    fn failed(verdict: RetryDecision) -> Remainder {
         let message = "x'; DROP TABLE y; --".to_owned();
         let failure =
             Failure { category: Category::Row, most_attempts: Some(1), sqlstate: "22000".into(), message };
@@ -267,14 +267,14 @@ mod tests {
 
     #[test]
     fn messages_and_keys_are_bound() {
-        let statement = keep(&failed(Verdict::Dead));
+        let statement = keep(&failed(RetryDecision::GiveUp));
         assert!(!statement.text.contains("DROP"), "{}", statement.text);
         assert!(statement.text.contains("q.next_try, $4, $5, $6, true FROM"), "{}", statement.text);
     }
 
     #[test]
     fn what_is_tried_again_has_its_time() {
-        let statement = keep(&failed(Verdict::Again(Duration::from_secs(2))));
+        let statement = keep(&failed(RetryDecision::After(Duration::from_secs(2))));
         assert_eq!(statement.parameters.last(), Some(&Parameter::Number(2.0)));
         assert!(statement.text.contains("$4, $5, $6, false FROM"), "{}", statement.text);
     }

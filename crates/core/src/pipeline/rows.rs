@@ -1,7 +1,7 @@
 //! The statements that read the rows of a source and write their chunks. They run with the rights of
 //! the source's owner.
 
-use crate::pipeline::{Configuration, SearchedTable};
+use crate::pipeline::{Configuration, SearchableTable};
 use crate::sql::identifier::Literal;
 use crate::sql::{Parameter, Statement};
 
@@ -34,7 +34,7 @@ pub struct NewRow<'a> {
     pub chunks: &'a [NewChunk],
 }
 
-impl SearchedTable {
+impl SearchableTable {
     /// Reads rows by their keys, in the order of the keys, with columns (is there, is read, content,
     /// hash, whether the companion has that hash). A row is not read where those before it are large.
     pub fn read_rows(&self, keys: &[&[String]]) -> Statement {

@@ -326,7 +326,7 @@ pub enum End {
     /// It will be tried again.
     Failed,
     /// It will not.
-    Dead,
+    GaveUp,
 }
 
 /// Notes what became of documents, and counts it by job, with columns (job as text, done, failed before and
@@ -339,7 +339,7 @@ pub fn note_ends(source: u32, ends: &[(&[String], End)]) -> Statement {
     let kinds = ends.iter().map(|(_, end)| *end as i64).collect();
     let kinds = statement.bind(Parameter::Integers(kinds));
     let source = statement.bind(Parameter::Oid(source));
-    let [written, failed, dead] = [End::Written, End::Failed, End::Dead].map(|end| end as i64);
+    let [written, failed, dead] = [End::Written, End::Failed, End::GaveUp].map(|end| end as i64);
     // In one order, since others note theirs and forget some of these: who had one of two would wait for ever.
     statement.push(format_args!(
         "WITH own AS MATERIALIZED ( \
@@ -365,7 +365,7 @@ pub fn note_ends(source: u32, ends: &[(&[String], End)]) -> Statement {
          removed AS (DELETE FROM vector_tools.queued_documents AS d USING ended AS e \
              WHERE d.id OPERATOR(pg_catalog.=) e.id AND e.kind OPERATOR(pg_catalog.<) {failed}), \
          marked AS (UPDATE vector_tools.queued_documents AS d \
-             SET has_failed = true, is_dead = e.kind OPERATOR(pg_catalog.=) {dead} FROM ended AS e \
+             SET has_failed = true, gave_up = e.kind OPERATOR(pg_catalog.=) {dead} FROM ended AS e \
              WHERE d.id OPERATOR(pg_catalog.=) e.id AND e.kind OPERATOR(pg_catalog.>=) {failed}) \
          SELECT e.job::pg_catalog.text, \
              pg_catalog.count(*) FILTER (WHERE e.kind OPERATOR(pg_catalog.<) {failed}), \
@@ -383,7 +383,7 @@ pub fn unfinished_jobs(ids: Vec<String>) -> Statement {
     statement.push(format_args!(
         "SELECT j.id::pg_catalog.text FROM pg_catalog.unnest({ids}::pg_catalog.uuid[]) AS j(id) \
          WHERE EXISTS (SELECT FROM vector_tools.queued_documents AS d \
-                       WHERE d.job OPERATOR(pg_catalog.=) j.id AND NOT d.is_dead)"
+                       WHERE d.job OPERATOR(pg_catalog.=) j.id AND NOT d.gave_up)"
     ));
     statement
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::pipeline::{Entry, Failure, Job, Outcome, Verdict, judge};
+use crate::pipeline::{Entry, Failure, Job, Outcome, RetryDecision, decide_retry};
 
 /// How long a row waits that somebody else holds or has changed meanwhile.
 const HELD_WAIT: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const MOST_BYTES: usize = 4096;
 
 /// What is to be done with the queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settlement {
+pub struct QueueChanges {
     /// Entries that go.
     pub removed: Vec<i64>,
     /// What stays of them.
@@ -52,7 +52,7 @@ pub enum State {
         /// In this way.
         failure: Failure,
         /// And this becomes of them.
-        verdict: Verdict,
+        verdict: RetryDecision,
     },
 }
 
@@ -85,15 +85,15 @@ fn is_full(rows: usize, bytes: usize) -> bool {
 
 /// Says what becomes of entries whose rows, as jobs, had these outcomes. A row that stays does so in the
 /// last of its entries. `chance` gives numbers from 0 to 1.
-pub fn settle(
+pub fn requeue(
     entries: &[Entry],
     jobs: &[Job],
     outcomes: &[Outcome],
     mut chance: impl FnMut() -> f64,
-) -> Settlement {
+) -> QueueChanges {
     let known: HashMap<&[String], (&Job, &Outcome)> =
         jobs.iter().zip(outcomes).map(|(job, outcome)| (job.key.as_slice(), (job, outcome))).collect();
-    let mut settlement = Settlement::default();
+    let mut changes = QueueChanges::default();
     for entry in entries {
         let mut kept: Vec<Remainder> = Vec::new();
         let mut seen: HashSet<&[String]> = HashSet::new();
@@ -109,11 +109,11 @@ pub fn settle(
             remainder.state == State::Waiting && remainder.keys.len() == entry.keys.len()
         };
         if !kept.first().is_some_and(is_untouched) {
-            settlement.removed.push(entry.id);
-            settlement.kept.extend(kept);
+            changes.removed.push(entry.id);
+            changes.kept.extend(kept);
         }
     }
-    settlement
+    changes
 }
 
 /// Adds a row to those that stay of its entry, if it does.
@@ -132,7 +132,7 @@ fn add(
             // A process that could not be had for long does not count against a row that it dies of then.
             let attempts = 1 + if failure.is_suspicion() { job.suspicions } else { job.attempts };
             let is_same = |remainder: &&mut Remainder| match &remainder.state {
-                State::Failed { attempts: known, failure: other, verdict: Verdict::Again(_) } => {
+                State::Failed { attempts: known, failure: other, verdict: RetryDecision::After(_) } => {
                     *known == attempts && other == failure
                 }
                 _ => false,
@@ -141,7 +141,7 @@ fn add(
                 remainder.keys.push(key.to_vec());
                 return;
             }
-            let verdict = judge(failure, attempts, chance());
+            let verdict = decide_retry(failure, attempts, chance());
             State::Failed { attempts, failure: failure.clone(), verdict }
         }
     };
@@ -184,37 +184,37 @@ mod tests {
         }
     }
 
-    fn run(entries: &[Entry], most: usize) -> Settlement {
+    fn run(entries: &[Entry], most: usize) -> QueueChanges {
         let jobs = join_entries(entries, most);
         let outcomes: Vec<Outcome> = jobs.iter().map(|job| outcome(&job.key[0])).collect();
-        settle(entries, &jobs, &outcomes, || 0.5)
+        requeue(entries, &jobs, &outcomes, || 0.5)
     }
 
-    fn shown(settlement: &Settlement) -> Vec<(i64, String, &'static str)> {
+    fn shown(changes: &QueueChanges) -> Vec<(i64, String, &'static str)> {
         let line = |remainder: &Remainder| {
             let keys: Vec<String> = remainder.keys.concat();
             let state = match &remainder.state {
                 State::Waiting => "waiting",
                 State::Postponed(_) => "postponed",
-                State::Failed { verdict: Verdict::Dead, .. } => "dead",
+                State::Failed { verdict: RetryDecision::GiveUp, .. } => "dead",
                 State::Failed { .. } => "failed",
             };
             (remainder.of, keys.join(" "), state)
         };
-        settlement.kept.iter().map(line).collect()
+        changes.kept.iter().map(line).collect()
     }
 
     #[test]
     fn entries_whose_rows_are_done_go() {
-        let settlement = run(&[entry(1, &["done", "gone"], 0), entry(2, &["same"], 3)], 9);
-        assert_eq!(settlement, Settlement { removed: vec![1, 2], kept: vec![] });
+        let changes = run(&[entry(1, &["done", "gone"], 0), entry(2, &["same"], 3)], 9);
+        assert_eq!(changes, QueueChanges { removed: vec![1, 2], kept: vec![] });
     }
 
     #[test]
     fn rows_that_stay_are_together_where_the_same_has_happened_and_dead_ones_alone() {
         let keys = ["held", "done", "failed1", "dead1", "later", "failed2", "dead2"];
-        let settlement = run(&[entry(1, &keys, 0)], 9);
-        assert_eq!(settlement.removed, [1]);
+        let changes = run(&[entry(1, &keys, 0)], 9);
+        assert_eq!(changes.removed, [1]);
         let expected = [
             (1, "held".to_owned(), "postponed"),
             (1, "failed1 failed2".to_owned(), "failed"),
@@ -222,29 +222,29 @@ mod tests {
             (1, "later".to_owned(), "waiting"),
             (1, "dead2".to_owned(), "dead"),
         ];
-        assert_eq!(shown(&settlement), expected);
+        assert_eq!(shown(&changes), expected);
     }
 
     #[test]
     fn a_row_of_several_entries_stays_in_the_last_and_the_fewest_attempts_count() {
-        let settlement = run(&[entry(1, &["failed", "done"], 4), entry(2, &["failed", "failed"], 0)], 9);
-        assert_eq!(settlement.removed, [1, 2]);
-        assert_eq!(shown(&settlement), [(2, "failed".to_owned(), "failed")]);
-        assert!(matches!(settlement.kept[0].state, State::Failed { attempts: 1, .. }));
+        let changes = run(&[entry(1, &["failed", "done"], 4), entry(2, &["failed", "failed"], 0)], 9);
+        assert_eq!(changes.removed, [1, 2]);
+        assert_eq!(shown(&changes), [(2, "failed".to_owned(), "failed")]);
+        assert!(matches!(changes.kept[0].state, State::Failed { attempts: 1, .. }));
     }
 
     /// What becomes of one row that has been tried so often, and came under suspicion so often.
     fn after(attempts: u32, suspicions: u32, failure: &Failure) -> State {
         let entries = [Entry { suspicions, ..entry(1, &["a"], attempts) }];
         let outcomes = [Outcome::Failed(failure.clone())];
-        let mut settlement = settle(&entries, &join_entries(&entries, 9), &outcomes, || 0.5);
-        settlement.kept.pop().expect("it stays").state
+        let mut changes = requeue(&entries, &join_entries(&entries, 9), &outcomes, || 0.5);
+        changes.kept.pop().expect("it stays").state
     }
 
     #[test]
     fn a_row_that_a_process_dies_of_is_dead_when_it_was_alone_and_often_enough() {
         let alone = Failure::of_death("embedding", true);
-        let dead = |state: State| matches!(state, State::Failed { verdict: Verdict::Dead, .. });
+        let dead = |state: State| matches!(state, State::Failed { verdict: RetryDecision::GiveUp, .. });
         assert!(!dead(after(3, 3, &alone)));
         assert!(dead(after(4, 4, &alone)));
         assert!(
@@ -257,20 +257,23 @@ mod tests {
     fn what_was_no_row_s_fault_does_not_count_when_a_process_dies_of_it() {
         let alone = Failure::of_death("embedding", true);
         let state = after(9, 0, &alone);
-        assert!(matches!(state, State::Failed { attempts: 1, verdict: Verdict::Again(_), .. }), "{state:?}");
+        assert!(
+            matches!(state, State::Failed { attempts: 1, verdict: RetryDecision::After(_), .. }),
+            "{state:?}"
+        );
         let unavailable = Error::EmbedderUnavailable { reason: "no worker is free".into() };
         let state = after(99, 0, &Failure::from_error(&unavailable));
         assert!(
-            matches!(state, State::Failed { attempts: 100, verdict: Verdict::Again(_), .. }),
+            matches!(state, State::Failed { attempts: 100, verdict: RetryDecision::After(_), .. }),
             "{state:?}"
         );
     }
 
     #[test]
     fn what_was_not_taken_of_an_entry_waits_on() {
-        let settlement = run(&[entry(1, &["done", "gone", "same", "b"], 0), entry(2, &["c"], 0)], 2);
-        assert_eq!(settlement.removed, [1], "expected the second entry to be left as it is");
-        assert_eq!(shown(&settlement), [(1, "same b".to_owned(), "waiting")]);
+        let changes = run(&[entry(1, &["done", "gone", "same", "b"], 0), entry(2, &["c"], 0)], 2);
+        assert_eq!(changes.removed, [1], "expected the second entry to be left as it is");
+        assert_eq!(shown(&changes), [(1, "same b".to_owned(), "waiting")]);
     }
 
     #[test]
@@ -299,11 +302,11 @@ mod tests {
                 .map(|(id, list)| entry(id as i64, &list.iter().map(|n| names[*n]).collect::<Vec<_>>(), 0))
                 .collect();
             let jobs = join_entries(&entries, most);
-            let settlement = run(&entries, most);
+            let changes = run(&entries, most);
             let stays = |name: &str| {
-                let left = entries.iter().filter(|entry| !settlement.removed.contains(&entry.id));
+                let left = entries.iter().filter(|entry| !changes.removed.contains(&entry.id));
                 let left = left.flat_map(|entry| &entry.keys).filter(|key| key[0] == name).count();
-                left + settlement.kept.iter().flat_map(|r| &r.keys).filter(|key| key[0] == name).count()
+                left + changes.kept.iter().flat_map(|r| &r.keys).filter(|key| key[0] == name).count()
             };
             for name in names {
                 let is_job = jobs.iter().any(|job| job.key[0] == name);

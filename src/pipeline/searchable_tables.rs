@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use pgrx::{PgRelation, pg_sys};
 
-use crate::kit::kept::Kept;
+use crate::kit::relation_cache::RelationCache;
 use crate::kit::table_triggers::own_triggers;
 use crate::kit::{catalog, rights, spi};
 use vector_tools_core::error::{Error, Result};
 use vector_tools_core::pipeline::companion::{Watched, key_names};
-use vector_tools_core::pipeline::{Configuration, KeyColumn, Role, SearchOptions, SearchedTable};
+use vector_tools_core::pipeline::{Configuration, KeyColumn, Role, SearchOptions, SearchableTable};
 use vector_tools_core::sql::identifier::{Identifier, QualifiedName};
 use vector_tools_core::sql::{Parameter, Statement};
 
@@ -19,7 +19,7 @@ use vector_tools_core::sql::{Parameter, Statement};
 const FUNCTION: &str = "queue_row";
 
 /// A table made searchable.
-pub struct Searched {
+pub struct SearchableRelation {
     /// Its number.
     pub source: pg_sys::Oid,
     /// Its owner, whose rights read it and write its companion.
@@ -29,7 +29,7 @@ pub struct Searched {
     /// Whether the companion belongs to the source's owner.
     pub is_owned_alike: bool,
     /// What the statements need to know.
-    pub table: SearchedTable,
+    pub table: SearchableTable,
     /// The companion that a change of the model fills, if one is under way.
     pub next: Option<Shadow>,
     /// The companion that is kept for going back.
@@ -47,10 +47,10 @@ pub struct Shadow {
     /// Its number.
     pub companion: pg_sys::Oid,
     /// The source, as if this were its only companion.
-    pub table: SearchedTable,
+    pub table: SearchableTable,
 }
 
-impl Searched {
+impl SearchableRelation {
     /// The companion, which must be there and belong to the source's owner.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Searched {
 
 thread_local! {
     /// By the source; dropped when PostgreSQL says that it may be outdated.
-    static TABLES: Kept<Option<Rc<Searched>>> = Kept::default();
+    static TABLES: RelationCache<Option<Rc<SearchableRelation>>> = RelationCache::default();
 }
 
 /// Forgets what is known of a relation, or of all.
@@ -94,12 +94,12 @@ pub fn forget(relation: pg_sys::Oid) {
 ///
 /// # Errors
 /// [`Error::SearchedColumnGone`] (55000) where a column was dropped, with the trigger that watched it.
-pub fn find(relation: &PgRelation) -> Result<Option<Rc<Searched>>> {
+pub fn find(relation: &PgRelation) -> Result<Option<Rc<SearchableRelation>>> {
     let read = || Ok(spi::with_catalog_snapshot(|| read(relation))?.map(Rc::new));
     TABLES.with(|tables| tables.get_or_read(relation.oid(), read))
 }
 
-fn read(relation: &PgRelation) -> Result<Option<Searched>> {
+fn read(relation: &PgRelation) -> Result<Option<SearchableRelation>> {
     let mut options = None;
     let mut triggers = Vec::new();
     let mut watching = HashMap::new();
@@ -136,7 +136,7 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
     let owner = rights::owner(relation);
     let source = catalog::qualified_name(relation)?;
     let dimensions = companion.as_ref().map_or(0, |(.., dimensions)| *dimensions);
-    let table = SearchedTable {
+    let table = SearchableTable {
         companion: companion.as_ref().map_or_else(|| source.clone(), |(_, _, name, _)| name.clone()),
         source,
         is_partitioned: catalog::is_partitioned(relation),
@@ -156,7 +156,7 @@ fn read(relation: &PgRelation) -> Result<Option<Searched>> {
             table: table.with_companion(model, name, keys, dimensions),
         }))
     };
-    Ok(Some(Searched {
+    Ok(Some(SearchableRelation {
         source: relation.oid(),
         owner,
         companion: companion.as_ref().map(|(oid, ..)| *oid),
@@ -179,7 +179,7 @@ pub fn trigger_names(relation: &PgRelation) -> Result<Vec<Identifier>> {
 }
 
 /// Whether the caller may read key and content of all rows of a table.
-pub fn may_read_all(relation: &PgRelation, table: &SearchedTable) -> bool {
+pub fn may_read_all(relation: &PgRelation, table: &SearchableTable) -> bool {
     let mut needed = table.keys.iter().map(|key| &key.name).chain(&table.content);
     rights::may_use_schema(relation)
         && needed.all(|column| may_read(relation, column))

@@ -8,19 +8,19 @@ use pgrx::pg_sys;
 use vector_tools_core::error::Result;
 
 /// Values by the number of what they were read for: a table, or a trigger.
-pub struct Kept<Value> {
+pub struct RelationCache<Value> {
     values: RefCell<HashMap<pg_sys::Oid, Value>>,
     /// How often something may have become outdated.
     changes: Cell<u64>,
 }
 
-impl<Value> Default for Kept<Value> {
+impl<Value> Default for RelationCache<Value> {
     fn default() -> Self {
-        Kept { values: RefCell::default(), changes: Cell::default() }
+        RelationCache { values: RefCell::default(), changes: Cell::default() }
     }
 }
 
-impl<Value: Clone> Kept<Value> {
+impl<Value: Clone> RelationCache<Value> {
     /// The value that is kept, or the one that `read` finds.
     ///
     /// A change that PostgreSQL tells of while `read` looks at the catalogue may be one that `read` has not
