@@ -1,5 +1,6 @@
 //! Every object of the extension, with its rights and labels, against the expected list (1, 2, 24).
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::database::Database;
@@ -68,5 +69,40 @@ fn every_object_has_the_expected_rights_labels_and_a_comment() {
     assert!(
         !found.contains("SECURITY DEFINER"),
         "expected no function with the rights of its owner:\n{found}"
+    );
+}
+
+/// What a library offers to CREATE FUNCTION: each function has a second one beside it, by whose name PostgreSQL knows
+/// how it is called.
+fn offered(library: &[u8]) -> BTreeSet<String> {
+    const BEFORE: &[u8] = b"\0pg_finfo_";
+    let places = library.windows(BEFORE.len()).enumerate().filter(|(_, bytes)| *bytes == BEFORE);
+    let names = places.filter_map(|(place, _)| {
+        let rest = &library[place + BEFORE.len()..];
+        let name = rest.split(|byte| *byte == 0).next()?;
+        String::from_utf8(name.to_vec()).ok()
+    });
+    names.filter(|name| name.ends_with("_wrapper")).collect()
+}
+
+#[test]
+fn the_install_script_declares_what_the_library_has() {
+    let database = Database::with_extension("objects_library");
+    let mut session = database.connect();
+    let declared = session.rows(
+        "SELECT DISTINCT p.prosrc FROM pg_proc AS p
+         JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+         JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+         JOIN pg_language AS l ON l.oid = p.prolang
+         WHERE e.extname = 'vector_tools' AND l.lanname = 'c'",
+    );
+    let folder = session.text("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
+    let library = fs::read(format!("{folder}/vector_tools.so")).expect("the library is installed");
+    let declared: BTreeSet<String> = declared.into_iter().collect();
+    assert!(declared.len() > 50, "expected the functions in C, not {declared:?}");
+    assert_eq!(
+        declared,
+        offered(&library),
+        "expected sql/ to declare the functions of the library, and no others"
     );
 }
