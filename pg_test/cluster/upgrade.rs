@@ -160,7 +160,7 @@ fn changes(scripts: &Scripts) -> Vec<Change> {
             "vector_tools.models column",
             scripts.statement("COMMENT ON COLUMN vector_tools.models.name IS", "';"),
         ),
-        added("vector_tools.models right", scripts.statement("GRANT SELECT ON vector_tools.models,", ";")),
+        added("vector_tools.models right", scripts.statement("GRANT SELECT ON vector_tools.models TO", ";")),
         added(
             "dumped WHERE NOT bundled",
             scripts
