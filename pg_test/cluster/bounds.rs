@@ -138,15 +138,32 @@ fn documents_of_a_call_and_their_chunks_are_bounded() {
                  array_fill('a'::text, ARRAY[{documents}]), metadata => array_fill('{{}}'::jsonb, ARRAY[{metadata}]))"
         )
     };
+    let write = |rows: usize| {
+        format!(
+            "SELECT upsert_embeddings('reg', array_fill('report'::text, ARRAY[{rows}]),
+                 array_fill('00000000-0000-0000-0000-000000000001'::uuid, ARRAY[{rows}]), ARRAY(SELECT generate_series(1, {rows})),
+                 array_fill('a'::text, ARRAY[{rows}]), array_fill(NULL::vector, ARRAY[{rows}]))"
+        )
+    };
+    let write_json = |rows: usize| {
+        format!(
+            "SELECT upsert_embeddings('reg', (SELECT jsonb_agg(jsonb_build_object('source_type', 'report', 'source_id', 'x', 'content', '',
+                 'embedding', '[]'::jsonb)) FROM generate_series(1, {rows})))"
+        )
+    };
     session.run("BEGIN");
     session.run(&queue(100_000, 100_000));
     session.run("ROLLBACK");
+    // As many as may be are read, up to the first one that is wrong.
+    session.fails("22004", &write(100_000));
     for more in [1, 1_000_000] {
         let found = 100_000 + more;
         for (call, limit) in [
             (upsert(found), format!("the document has {found} chunks, more than 100000")),
             (queue(found, found), format!("the call has {found} documents, more than 100000")),
             (queue(1, found), format!("the call has {found} documents, more than 100000")),
+            (write(found), format!("the call has {found} rows, more than 100000")),
+            (write_json(found), format!("the call has {found} rows, more than 100000")),
         ] {
             let error = session.fails("54000", &call);
             assert_eq!(error.message(), limit);

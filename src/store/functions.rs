@@ -18,7 +18,7 @@ use crate::types::vector::Vector;
 use vector_tools_core::error::Result;
 use vector_tools_core::search::source::constant_in;
 use vector_tools_core::store::document::{check_chunks, read_chunks};
-use vector_tools_core::store::embeddings::{Columns, rows_from_json};
+use vector_tools_core::store::embeddings::{Columns, check_rows, rows_from_json};
 use vector_tools_core::store::queued::check_documents;
 
 arguments! {
@@ -260,6 +260,7 @@ fn upsert_embeddings(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
         let arguments = UpsertEmbeddings::read(fcinfo)?;
         let Some(schema) = arguments.schema else { return Ok(None) };
         let texts = |array: Option<Array<&str>>| array.map(one_dimensional).transpose();
+        check_rows(arguments.source_types.as_ref().map_or(0, Array::len))?;
         let ids = arguments.source_ids.unwrap_or_default();
         let vectors = arguments.embeddings.unwrap_or_default();
         let columns = Columns {

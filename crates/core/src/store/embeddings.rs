@@ -11,6 +11,20 @@ use crate::store::{DEFAULT_NAMESPACE, Store, check_namespace};
 /// processor.
 pub const ROWS_IN_A_STATEMENT: usize = 250;
 
+/// The most rows of one call: more of them are written by several.
+pub const MOST_ROWS: usize = 100_000;
+
+/// Checks that one call has not too many rows.
+///
+/// # Errors
+/// [`Error::TooMany`] (54000) beyond [`MOST_ROWS`].
+pub fn check_rows(found: usize) -> Result<()> {
+    if found <= MOST_ROWS {
+        return Ok(());
+    }
+    Err(Error::TooMany { subject: "the call", found, unit: "rows", most: MOST_ROWS })
+}
+
 /// A row to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRow {
@@ -54,7 +68,7 @@ impl Columns {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] (22023) for arrays of different length, [`Error::NullElement`]
-    /// (22004).
+    /// (22004), [`Error::TooMany`] (54000).
     pub fn into_rows(self) -> Result<Vec<NewRow>> {
         let count = self.source_types.len();
         let lengths = [
@@ -69,6 +83,7 @@ impl Columns {
             let expected = format!("an array of {count} elements, as source_types is");
             return Err(Error::InvalidArgument { argument, expected, found: format!("one of {found}") });
         }
+        check_rows(count)?;
         let mut namespaces = self.namespaces.unwrap_or_else(|| vec![None; count]).into_iter();
         let mut metadata = self.metadata.unwrap_or_else(|| vec![None; count]).into_iter();
         let texts = self.source_types.into_iter().zip(self.source_ids);
@@ -120,6 +135,7 @@ pub fn rows_from_json(json: &str) -> Result<Vec<NewRow>> {
             .to_owned(),
         found: format!("this: {error}"),
     })?;
+    check_rows(rows.len())?;
     let row = |row: JsonRow| NewRow {
         source_type: row.source_type,
         source_id: row.source_id,
@@ -250,5 +266,14 @@ mod tests {
         for wrong in ["{}", "[1]", r#"[{"source_type": "document"}]"#, r#"[{"vector": []}]"#] {
             assert!(rows_from_json(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn rows_of_a_call_are_bounded() {
+        assert_eq!([0, 1, MOST_ROWS].map(check_rows), [Ok(()), Ok(()), Ok(())]);
+        assert!(matches!(
+            check_rows(MOST_ROWS + 1),
+            Err(Error::TooMany { found: 100_001, most: 100_000, .. })
+        ));
     }
 }
