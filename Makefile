@@ -4,7 +4,7 @@ PG_CONFIG ?= $(CURDIR)/.local/postgresql/18/bin/pg_config
 TOOL = $(PYTHON) tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server psql stop install postgresql-test check test test-all test-stress bench quality bench-search bench-memories bench-audit bench-store \
+.PHONY: help demo server psql stop install uninstall postgresql-test check test test-all test-stress bench quality bench-search bench-memories bench-audit bench-store \
 	bench-pipeline bench-embedder example lint clean \
 	distclean
 
@@ -35,6 +35,9 @@ stop: ## stop that server
 #: Use it
 install: ## into a PostgreSQL of yours: make install PG_CONFIG=/path/pg_config
 	@$(TOOL)/install.py --pg-config "$(PG_CONFIG)" $(if $(filter extension,$(ONLY)),--only-extension)
+
+uninstall: ## remove it from there, after DROP EXTENSION in each database: make uninstall PG_CONFIG=/path/pg_config
+	@$(TOOL)/install.py --uninstall --pg-config "$(PG_CONFIG)"
 
 #:
 #: Work on it

@@ -34,7 +34,11 @@ def main():
     parser.add_argument("--pg-config", default=paths.pg_config(), help="of the PostgreSQL to install into")
     parser.add_argument("--no-build", action="store_true", help="install what was built before, e.g. under sudo")
     parser.add_argument("--only-extension", action="store_true", help="leave ONNX Runtime and the models out")
+    parser.add_argument("--uninstall", action="store_true", help="remove what was installed")
     chosen = parser.parse_args()
+    if chosen.uninstall:
+        uninstall(chosen.pg_config)
+        return
     if not chosen.no_build:
         parts = [] if chosen.only_extension else ["onnxruntime", "models"]
         setup.bring_in(parts + (["postgresql"] if _is_ours(chosen.pg_config) else []) + ["libclang"])
@@ -163,7 +167,8 @@ def companions(pg_config):
     models = os.path.join(_ask(pg_config, "--sharedir"), "vector_tools", "models")
     pairs = [(os.path.realpath(paths.local("onnxruntime", "libonnxruntime.so")),
               os.path.join(libraries, "libonnxruntime.so")),
-             (paths.local("onnxruntime", "LICENSE"), os.path.join(libraries, "libonnxruntime.LICENSE"))]
+             (paths.local("onnxruntime", "LICENSE"), os.path.join(libraries, "libonnxruntime.LICENSE")),
+             (os.path.join(paths.ROOT, "models", "LICENSE"), os.path.join(models, "LICENSE"))]
     for name in sorted(os.listdir(paths.local("models"))):
         if os.path.isdir(paths.local("models", name)):
             pairs += _files(paths.local("models", name), os.path.join(models, name))
@@ -188,6 +193,27 @@ def put(pg_config, pairs):
         paths.fail(f"{error.filename} may not be written by you. The build is done; install it with\n"
                    f"  sudo python3 {os.path.relpath(__file__)} --no-build --pg-config {pg_config}")
     say("install", f"{len(changed)} of {len(pairs)} files were new for {home}")
+
+
+def uninstall(pg_config):
+    """Removes everything that any version of this has installed, and nothing else."""
+    libraries, shared = _ask(pg_config, "--pkglibdir"), _ask(pg_config, "--sharedir")
+    extension = os.path.join(shared, "extension")
+    found = [os.path.join(libraries, "vector_tools.so"), os.path.join(extension, "vector_tools.control"),
+             *sorted(glob.glob(os.path.join(glob.escape(extension), "vector_tools--*.sql"))),
+             os.path.join(libraries, "vector_tools"), os.path.join(shared, "vector_tools")]
+    found = [path for path in found if os.path.lexists(path)]
+    try:
+        for path in found:
+            say("uninstall", f"removing {path}")
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
+    except PermissionError as error:
+        paths.fail(f"{error.filename} may not be removed by you: run it again under sudo")
+    if not found:
+        say("uninstall", "nothing is installed there")
 
 
 def _package_folder(pg_config):
