@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use crate::database::{Database, make_template};
 use crate::models::Folder;
-use crate::process::{is_alive, wait_until};
+use crate::process::{is_alive, resident_kib, wait_until};
 use crate::searchable::{CREATE, ENABLE, ENTRIES, SLEEP_OVER_ROWS, UNTRUE, cancel_sleeper, settled};
 use crate::server::Server;
 use crate::session::Session;
@@ -114,6 +114,22 @@ fn a_worker_that_waits_is_woken_by_every_commit() {
     assert_eq!(session.text("SELECT count(*) FROM docs_search WHERE row_id = 3"), "0");
     session.run("COMMIT PREPARED 'later'");
     settled(&mut session);
+}
+
+#[test]
+fn a_worker_keeps_no_memory_of_a_large_text() {
+    let server = server("test-workers-memory", &[("vector_tools.worker_idle_timeout", "10min")]);
+    let (_database, mut session) = enabled(&server, "work");
+    settled(&mut session);
+    let pid = worker(&mut session);
+    let before = resident_kib(pid);
+    session.run("INSERT INTO docs SELECT 3, 'title', repeat('words of a very long text ', 2000000)");
+    settled(&mut session);
+    assert_eq!(session.text("SELECT count(*) FROM docs_search WHERE row_id = 3"), "1");
+    assert_eq!(worker(&mut session), pid, "expected the same worker");
+    wait_until("the worker gives the memory of 50 MB of text back", || {
+        resident_kib(pid) < before + (64 << 10)
+    });
 }
 
 #[test]

@@ -39,6 +39,21 @@ pub fn register_for_session(worker: BackgroundWorkerBuilder) -> Option<DynamicBa
     }
 }
 
+/// Free memory of the C library's that a worker keeps for what it does next.
+const MOST_FREE: usize = 32 << 20;
+
+/// Gives memory back to the system that was freed and that the C library has kept: a text of many megabytes leaves some
+/// times its size, in pieces that are too small to be given back one by one.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both may be called at any time.
+    unsafe {
+        if libc::mallinfo2().fordblks > MOST_FREE {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// Reads the configuration files again where they have changed; tells whether it did.
 pub fn reload_if_told() -> bool {
     let is_told = BackgroundWorker::sighup_received();

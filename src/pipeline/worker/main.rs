@@ -303,6 +303,7 @@ impl Worker {
             begun.as_ref().map_or(Ok(Ok(None)), |batch| in_transaction(|| run_begun(batch)))
         });
         BATCH.set(None);
+        background::give_back_memory();
         let served = self.tables.entry(source).or_insert(Served { size, last: None, pause: None, errors: 0 });
         served.last = Some(Instant::now());
         self.owners.insert(owner.unwrap_or_default(), Instant::now());
