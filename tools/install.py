@@ -98,10 +98,10 @@ def build(pg_config, major):
     return library[0], program[0]
 
 
-def build_again(pg_config):
-    """Compiles what has changed since the last build; returns the names of what that was."""
-    artifacts = _artifacts(pg_config, _major(pg_config))
-    return sorted({artifact["target"]["name"] for artifact in artifacts if not artifact["fresh"]})
+def is_built(pg_config):
+    """Whether what is there was made from the same files, so that cargo is not even asked: `cargo pgrx test` puts its
+    library where cargo looks for this one."""
+    return _read(_package_folder(pg_config) + ".stamp") == _sources_key(pg_config)
 
 
 def _artifacts(pg_config, major):

@@ -7,6 +7,7 @@ PostgreSQL.
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ import run
 
 TEST_POSTGRESQL = "postgresql-test"
 OLDEST = "16"
+
+# The packages that need no PostgreSQL.
+PURE = ["-p", "vector_tools_core", "-p", "vector_tools_embedder"]
 
 # What the runners of the present stage said last.
 CLOSING = []
@@ -83,12 +87,11 @@ def _has_tests(folder):
 
 def check():
     """format, lints and tests of everything that needs no PostgreSQL"""
-    pure = ["-p", "vector_tools_core", "-p", "vector_tools_embedder"]
     if WORDS:
-        return _call(["cargo", "test", *pure, "--", *WORDS])
+        return _call(["cargo", "test", *PURE, "--", *WORDS])
     return _call(["cargo", "fmt", "--all", "--check"]) \
-        and _call(["cargo", "clippy", *pure, "--all-targets", "--", "-D", "warnings"]) \
-        and _call(["cargo", "test", *pure])
+        and _call(["cargo", "clippy", *PURE, "--all-targets", "--", "-D", "warnings"]) \
+        and _call(["cargo", "test", *PURE])
 
 
 def server():
@@ -126,10 +129,16 @@ def again():
     """what is built is not built again, whatever was tested in between"""
     if WORDS:
         return True
-    compiled = install.build_again(paths.pg_config(TEST_POSTGRESQL))
-    print(f"a second build compiled {', '.join(compiled) or 'nothing'}")
-    CLOSING.append(f"compiled again: {', '.join(compiled) or 'nothing'}")
-    return not compiled
+    built = ["cargo", "test", *PURE, "--no-run", "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(built, cwd=paths.ROOT, env=run.environment(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True, check=False)
+    messages = map(json.loads, done.stdout.splitlines())
+    compiled = {message["target"]["name"] for message in messages if not message.get("fresh", True)}
+    if not install.is_built(paths.pg_config(TEST_POSTGRESQL)):
+        compiled.add("the extension")
+    CLOSING.append(f"compiled again: {', '.join(sorted(compiled)) or 'nothing'}")
+    print(CLOSING[-1])
+    return done.returncode == 0 and not compiled
 
 
 def cluster():
