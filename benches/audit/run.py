@@ -131,7 +131,7 @@ def main():
             if not slow and not is_own:
                 seconds[FLOOR] = [insert_lines(server, table) for _ in range(turns)]
             print_table(name, seconds)
-        print("\nasked: a vector store at most +10 %, other tables no more than the statement trigger in SQL")
+        print("\ntarget: a vector store at most +10 %, other tables no more than the statement trigger in SQL")
     finally:
         server.stop()
 

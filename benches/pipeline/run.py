@@ -99,7 +99,7 @@ def describe(server, documents, turns):
     version = server.rows("SHOW server_version")[0][0]
     print("\n" + measured_server.machine())
     print(f"- PostgreSQL {version}, fsync off; {documents:,} descriptions of Debian packages; medians of {turns} turns\n")
-    print_row("measure", "figure", "beside", "ratio", "asked")
+    print_row("measure", "figure", "beside", "ratio", "target")
     print_row(*["---"] * 5)
 
 

@@ -259,7 +259,7 @@ def print_filters(server, table, seconds):
         run_pgbench(server, f"SELECT count(*) {QUESTION} {call} AS h WHERE q.id = :question", 1, seconds, found)
         least = server.rows(f"""SELECT min((SELECT count(*) FROM {call})) FROM questions AS q""")[0][0]
         print_row(share, f"{found.at(50):.1f}", f"{found.at(95):.1f}", least)
-    print("\nasked: always 10 rows, p95 at most 100 ms")
+    print("\ntarget: always 10 rows, p95 at most 100 ms")
 
 
 def print_recall(server, table):
@@ -305,7 +305,7 @@ def draw(server, path, sizes, measured, seconds):
 def goal(what, found, asked, at_most=False):
     """One line about a goal."""
     is_reached = found <= asked if at_most else found >= asked
-    print(f"- {'reached' if is_reached else 'NOT REACHED'}: {what}: {found:.3g} (asked {asked:g})")
+    print(f"- {'met' if is_reached else 'MISSED'}: {what}: {found:.3g} (target {asked:g})")
 
 
 def print_row(*cells):

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::paired::Pairs;
 
-const HEADINGS: [&str; 5] = ["measure", "figure", "beside", "ratio", "asked"];
+const HEADINGS: [&str; 5] = ["measure", "figure", "beside", "ratio", "target"];
 
 /// Rows of five cells.
 #[derive(Default)]

@@ -57,7 +57,7 @@ def describe(server, rows, rounds):
     version = server.rows("SHOW server_version")[0][0]
     print("\n" + measured_server.machine())
     print(f"- PostgreSQL {version}, fsync off; {rows:,} rows of 384 dimensions; medians of {rounds} rounds\n")
-    print_row("measure", "figure", "beside", "ratio", "asked")
+    print_row("measure", "figure", "beside", "ratio", "target")
     print_row(*["---"] * 5)
 
 

@@ -256,7 +256,7 @@ def print_goals(results):
 
 def goal(is_reached, what, found):
     """One line about a goal."""
-    print(f"- {'reached' if is_reached else 'NOT REACHED'}: {what}: {found}")
+    print(f"- {'met' if is_reached else 'MISSED'}: {what}: {found}")
 
 
 def print_row(*cells):
